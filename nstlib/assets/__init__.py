@@ -1,0 +1,164 @@
+"""The one door to the outside: a name goes in, a verified file or its tensors come out.
+
+    >>> from nstlib import assets
+    >>> weights = assets.load_tensors("vgg16")            # doctest: +SKIP
+    >>> weights["conv1_1.weight"].shape                   # doctest: +SKIP
+    torch.Size([64, 3, 3, 3])
+
+Only this package touches the network or the cache. What has been fetched once works without the internet.
+
+Environment, read at each call: ``NSTLIB_CACHE``, the cache folder; ``NSTLIB_MIRROR``, a folder that is looked
+into first, with ``packages/FILE`` for files of packages and ``HOST/PATH`` for files with a web address;
+``PIP_INDEX_URL`` and pip's own configuration, the package index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from nstlib.assets import cache, registry
+from nstlib.assets.cache import cache_dir
+from nstlib.assets.registry import Asset, Source
+from nstlib.errors import AssetError
+
+__all__ = [
+    "Asset",
+    "Source",
+    "Status",
+    "cache_dir",
+    "data_path",
+    "fetch",
+    "info",
+    "load_tensors",
+    "markdown_table",
+    "names",
+    "status",
+    "verify",
+]
+
+
+class Status(NamedTuple):
+    """One line of :func:`status`: ``bytes`` is the size in the cache, or what it will be."""
+
+    name: str
+    cached: bool
+    bytes: int
+    licence: str
+    origin: str
+
+
+def names() -> list[str]:
+    """The names of all assets."""
+    return list(registry.assets())
+
+
+def info(name: str) -> Asset:
+    """What is known about an asset.
+
+    Raises:
+        AssetError: there is none of that name; the message names those that look like it.
+    """
+    return registry.find(name)
+
+
+def fetch(name: str, *, progress: bool = True) -> Path:
+    """The verified file of an asset, from the cache or, the first time, from outside.
+
+    Args:
+        name: one of :func:`names`.
+        progress: show a progress bar while downloading.
+
+    Returns:
+        Path in the cache: safetensors for a network with a converter, else the published file.
+
+    Raises:
+        AssetError: no source gives the asset, or the cache cannot take it; the message says what to do.
+    """
+    return cache.ensure(registry.find(name), progress)[0]
+
+
+def load_tensors(name: str, *, progress: bool = True) -> dict[str, torch.Tensor]:
+    """The verified tensors of a converted network, on the CPU, keyed by the names the course uses.
+
+    VGG-16 and VGG-19 have ``conv1_1.weight``, ``conv1_1.bias`` ... ``conv5_4.bias``, the normalized VGG-19
+    also ``conv0`` (the 1×1 convolution that turns RGB in [0, 1] into BGR · 255 minus the mean); AlexNet has
+    ``conv1`` ... ``conv5``; the other networks have the keys they were published with.
+
+    Raises:
+        AssetError: as :func:`fetch`, or the asset is a file that is not converted.
+    """
+    asset = registry.find(name)
+    if not asset.converted:
+        raise AssetError(
+            f"{name!r} is a file, not a set of tensors: get its path with assets.fetch({name!r})."
+        )
+    tensors = cache.ensure(asset, progress)[1]
+    assert tensors is not None  # of a converted asset `ensure` always has them
+    return tensors
+
+
+def status() -> list[Status]:
+    """Every asset: is it in the cache, how large, under which licence, from where."""
+    lines = []
+    for asset in registry.assets().values():
+        path = cache.cached_path(asset)
+        size = path.stat().st_size if path.exists() else asset.bytes
+        lines.append(Status(asset.name, path.exists(), size, asset.licence, asset.sources[0].title))
+    return lines
+
+
+def verify(names: Iterable[str] | None = None) -> list[tuple[str, bool, str]]:
+    """Hold files in the cache to their digests, without fetching anything.
+
+    Args:
+        names: the assets to look at; by default all that are in the cache.
+
+    Returns:
+        For each its name, whether it is whole, and what to do if it is not.
+    """
+    if names is None:
+        chosen = [asset for asset in registry.assets().values() if cache.cached_path(asset).exists()]
+    else:
+        chosen = [registry.find(name) for name in names]
+    results = []
+    for asset in chosen:
+        state, message, _ = cache.examine(asset)
+        if state != "ok":
+            message = f"{cache.cached_path(asset)}: {message}; run `nst assets fetch {asset.name}`"
+        results.append((asset.name, state == "ok", message))
+    return results
+
+
+def data_path(relative: str) -> Path:
+    """A file the course carries with it: ``nstlib/_data`` in an installed wheel, ``data/`` in a checkout.
+
+    Raises:
+        AssetError: there is no such file.
+    """
+    package = Path(__file__).resolve().parents[1]
+    folder = package / "_data"
+    if not folder.is_dir():
+        folder = package.parent / "data"
+    path = folder / relative
+    if not path.resolve().is_relative_to(folder) or not path.exists():
+        raise AssetError(
+            f"The course carries no file {relative!r} in {folder}: check its spelling, or reinstall nstlib."
+        )
+    return path
+
+
+def markdown_table() -> str:
+    """The table of all assets for the README."""
+    rows = ["| asset | what for | source | size | licence | non-commercial |", "|---|---|---|---|---|---|"]
+    for asset in registry.assets().values():
+        size = cache.human(asset.bytes)
+        flag = "**yes**" if asset.non_commercial else "no"
+        first = asset.sources[0]
+        origin = f"[{Path(asset.file).name}]({first.address})" if first.kind == "web" else first.title
+        cells = (f"`{asset.name}`", f"{asset.title}: {asset.purpose}", origin, size, asset.licence, flag)
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"

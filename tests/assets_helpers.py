@@ -1,0 +1,172 @@
+"""A package index, a web host and a registry of their own for the tests of `nstlib.assets`."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+import threading
+import time
+import zipfile
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import torch
+
+SDIST = "tiny_nets-1.0.tar.gz"
+WHEEL = "tiny_nets-1.0-py3-none-any.whl"
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def network_file() -> bytes:
+    """A published state dict of two convolutions."""
+    generator = torch.Generator().manual_seed(0)
+    state = {
+        f"{i}.{part}": torch.randn(shape, generator=generator)
+        for i in (0, 2)
+        for part, shape in (("weight", (4, 3, 3, 3)), ("bias", (4,)))
+    }
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def sdist(members: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, data in members.items():
+            entry = tarfile.TarInfo(f"tiny_nets-1.0/{name}")
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def wheel(members: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(f"tiny_nets/{name}", data)
+    return buffer.getvalue()
+
+
+class Host:
+    """An HTTP server on this machine: what it serves, how often it was asked, and how badly it behaves."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.requests: Counter[str] = Counter()
+        self.break_off: set[str] = set()
+        self.delay = 0.0
+        host = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                host.requests[self.path] += 1
+                data = host.files.get(self.path)
+                if data is None:
+                    self.send_error(404)
+                    return
+                if not self.path.endswith("/"):
+                    time.sleep(host.delay)
+                self.send_response(200)
+                self.send_header("Content-Type", "text/html" if self.path.endswith("/") else "application/x")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data[: len(data) // 2] if self.path in host.break_off else data)
+
+            def log_message(self, *_: object) -> None:
+                """Keep quiet."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.address = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class World:
+    """A tiny outside: an index with one package (sdist and wheel), a web host and a registry of them."""
+
+    def __init__(self, folder: Path, host: Host) -> None:
+        self.host = host
+        self.registry = folder / "registry.toml"
+        self.cache = folder / "cache"
+        self.mirror = folder / "mirror"
+        self.members = {
+            "README": b"not asked for",
+            "net.pth": network_file(),
+            "picture.bin": bytes(range(256)) * 40,
+        }
+        self.artifacts = {SDIST: sdist(self.members), WHEEL: wheel(self.members)}
+        self.picture_url = f"{host.address}/pictures/face.png"
+        host.files["/pictures/face.png"] = b"a face " * 2000
+        self.publish()
+        self.write_registry()
+
+    def publish(self) -> None:
+        """Put the artifacts as they are now into the index."""
+        links = "".join(f'<a href="/files/{name}">{name}</a>' for name in self.artifacts)
+        self.host.files["/simple/tiny-nets/"] = f"<html><body>{links}</body></html>".encode()
+        self.host.files |= {f"/files/{name}": data for name, data in self.artifacts.items()}
+
+    def downloads(self, name: str = SDIST) -> int:
+        return self.host.requests[f"/files/{name}"]
+
+    def put_in_mirror(self, place: str, data: bytes) -> None:
+        path = self.mirror / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+    def cached(self) -> list[str]:
+        """What lies in the cache, but for the lock."""
+        if not self.cache.is_dir():
+            return []
+        return sorted(path.name for path in self.cache.iterdir() if path.name != ".lock")
+
+    def write_registry(self, *, tensors_sha256: str = "", member: str = "net.pth", extra: str = "") -> None:
+        """`net` and `raw` from the sdist, `raw_wheel` from the wheel, `face` from the web."""
+        blocks = [
+            f'[artifacts."{name}"]\nproject = "tiny-nets"\nbytes = {len(data)}\nsha256 = "{sha256(data)}"\n'
+            for name, data in self.artifacts.items()
+        ]
+
+        def asset(name: str, file: str, source: str, more: str = "") -> str:
+            return (
+                f'[assets.{name}]\ntitle = "a {name}"\npurpose = "tests"\nkind = "network"\nlicence = "MIT"\n'
+                f'non_commercial = {"true" if name == "face" else "false"}\nfile = "{file}"\n{more}'
+                f"[[assets.{name}.sources]]\n{source}\n"
+            )
+
+        def package(artifact: str, path: str, data: bytes) -> str:
+            return (
+                f'artifact = "{artifact}"\nmember = "{path}"\nbytes = {len(data)}\nsha256 = "{sha256(data)}"'
+            )
+
+        picture = self.members["picture.bin"]
+        known = f'tensors_sha256 = "{tensors_sha256}"\n' if tensors_sha256 else ""
+        face = self.host.files["/pictures/face.png"]
+        blocks += [
+            asset(
+                "net",
+                "net.safetensors",
+                package(SDIST, f"tiny_nets-1.0/{member}", self.members["net.pth"])
+                + '\nconvert = "state_dict"',
+                f"bytes = 2000\n{known}",
+            ),
+            extra,
+            asset("raw", "raw.bin", package(SDIST, "tiny_nets-1.0/picture.bin", picture)),
+            asset("raw_wheel", "raw_wheel.bin", package(WHEEL, "tiny_nets/picture.bin", picture)),
+            asset(
+                "face",
+                "face.png",
+                f'url = "{self.picture_url}"\nbytes = {len(face)}\nsha256 = "{sha256(face)}"',
+            ),
+        ]
+        self.registry.write_text("\n".join(blocks), encoding="utf-8")

@@ -1,0 +1,438 @@
+"""The one door to the outside: whatever network, disk and user do, a file is whole or it is not there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from assets_helpers import SDIST, WHEEL, Host, World, sdist, sha256
+
+from nstlib import assets
+from nstlib.assets import cache, convert, registry, sources
+from nstlib.errors import AssetError
+
+
+@pytest.fixture(scope="module")
+def running_host() -> Iterator[Host]:
+    host = Host()
+    yield host
+    host.close()
+
+
+@pytest.fixture
+def world(running_host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    running_host.files.clear()
+    running_host.requests.clear()
+    running_host.break_off.clear()
+    running_host.delay = 0.0
+    world = World(tmp_path, running_host)
+    monkeypatch.setattr(registry, "REGISTRY", world.registry)
+    monkeypatch.setattr(sources, "RETRIES", 0)
+    monkeypatch.setattr(sources, "_pip_settings", dict)
+    monkeypatch.setenv("NSTLIB_CACHE", str(world.cache))
+    monkeypatch.delenv("NSTLIB_MIRROR", raising=False)
+    monkeypatch.setenv("PIP_INDEX_URL", f"{running_host.address}/simple")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    registry._read.cache_clear()
+    return world
+
+
+@pytest.fixture
+def mirror(world: World, monkeypatch: pytest.MonkeyPatch) -> Path:
+    world.mirror.mkdir()
+    monkeypatch.setenv("NSTLIB_MIRROR", str(world.mirror))
+    return world.mirror
+
+
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the network was touched")
+
+    for name in ("socket", "create_connection", "getaddrinfo"):
+        monkeypatch.setattr(socket, name, refuse)
+    monkeypatch.setattr(subprocess, "run", refuse)
+
+
+def one_sentence(message: str) -> bool:
+    return message.endswith((".", "`.")) and ". " not in message.replace("e.g. ", "") and "\n" not in message
+
+
+# --- the plain way
+
+
+def test_a_member_of_an_sdist_is_converted_and_read(world: World) -> None:
+    path = assets.fetch("net", progress=False)
+    tensors = assets.load_tensors("net", progress=False)
+    assert path.parent == world.cache
+    assert path.suffix == ".safetensors"
+    assert list(tensors) == ["0.bias", "0.weight", "2.bias", "2.weight"]
+    assert all(tensor.dtype == torch.float32 and tensor.is_contiguous() for tensor in tensors.values())
+    tensors["0.bias"] += 1  # a student may write into what they got, and harms nobody
+    assert not torch.equal(assets.load_tensors("net")["0.bias"], tensors["0.bias"])
+
+
+@pytest.mark.parametrize(("name", "artifact"), [("raw", SDIST), ("raw_wheel", WHEEL)])
+def test_a_member_of_sdist_and_wheel_comes_out_as_it_was(world: World, name: str, artifact: str) -> None:
+    assert assets.fetch(name, progress=False).read_bytes() == world.members["picture.bin"]
+    assert world.downloads(artifact) == 1
+
+
+def test_a_picture_comes_by_its_web_address(world: World) -> None:
+    path = assets.fetch("face", progress=False)
+    assert path.read_bytes() == world.host.files["/pictures/face.png"]
+    assert path.suffix == ".png"
+
+
+def test_one_artifact_is_downloaded_once_for_all_it_holds(world: World) -> None:
+    assets.fetch("net", progress=False)
+    assets.fetch("raw", progress=False)
+    assert world.downloads() == 1
+
+
+def test_nothing_but_what_was_asked_for_stays(world: World) -> None:
+    assets.fetch("net", progress=False)
+    assert [name.partition("-")[0] for name in world.cached()] == ["net.safetensors", "raw"]
+
+
+def test_progress_bar_shows_the_size(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assets.fetch("raw")
+    shown = capsys.readouterr().err
+    assert SDIST in shown
+    assert "100%" in shown
+
+
+def test_licence_is_told_once_and_non_commercial_plainly(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assets.fetch("face", progress=False)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "licence: MIT" in captured.err
+    assert "NON-COMMERCIAL" in captured.err
+    assets.fetch("face", progress=False)
+    assert capsys.readouterr().err == ""
+    assets.fetch("raw", progress=False)
+    assert "NON-COMMERCIAL" not in capsys.readouterr().err
+
+
+def test_the_cache_needs_no_network(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in assets.names():
+        assets.fetch(name, progress=False)
+    no_network(monkeypatch)
+    for name in assets.names():
+        assert assets.fetch(name).exists()
+    assert assets.load_tensors("net")
+    assert all(ok for _, ok, _ in assets.verify())
+    assert all(line.cached for line in assets.status())
+
+
+# --- sources
+
+
+def test_the_mirror_folder_comes_before_the_network(
+    world: World, mirror: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.put_in_mirror(f"packages/{SDIST}", world.artifacts[SDIST])
+    world.put_in_mirror(world.picture_url.removeprefix("http://"), world.host.files["/pictures/face.png"])
+    no_network(monkeypatch)
+    assert assets.load_tensors("net", progress=False)
+    assert assets.fetch("face", progress=False).exists()
+    assert sha256((mirror / "packages" / SDIST).read_bytes()) == sha256(world.artifacts[SDIST])  # untouched
+
+
+@pytest.mark.parametrize("wrong", [b"", b"nonsense", None])
+def test_a_wrong_file_in_the_mirror_gives_way_to_the_index(
+    world: World, mirror: Path, wrong: bytes | None
+) -> None:
+    if wrong is not None:
+        world.put_in_mirror(f"packages/{SDIST}", wrong)
+    assert assets.load_tensors("net", progress=False)
+    assert world.downloads() == 1
+
+
+def test_a_second_source_gives_the_same_tensors(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = convert.tensors_sha256(assets.load_tensors("net", progress=False))
+    second = (
+        f'[[assets.net.sources]]\nurl = "{world.host.address}/net.pth"\nbytes = 1\nconvert = "state_dict"\n'
+    )
+    second += f'sha256 = "{sha256(world.members["net.pth"])}"\n'
+    world.host.files["/net.pth"] = world.members["net.pth"]
+    del world.host.files["/simple/tiny-nets/"]
+    world.write_registry(tensors_sha256=first, extra=second)
+    registry._read.cache_clear()
+    assert convert.tensors_sha256(assets.load_tensors("net", progress=False)) == first
+    assert world.host.requests["/net.pth"] == 1
+
+
+def test_tensors_that_are_not_the_registered_ones_are_refused(world: World) -> None:
+    world.write_registry(tensors_sha256="0" * 64)
+    with pytest.raises(AssetError, match="its tensors have sha256"):
+        assets.load_tensors("net", progress=False)
+    assert not [name for name in world.cached() if name.startswith("net")]
+
+
+def test_if_all_sources_fail_one_sentence_names_each_and_what_to_do(world: World, mirror: Path) -> None:
+    del world.host.files["/simple/tiny-nets/"]
+    with pytest.raises(AssetError) as error:
+        assets.fetch("net", progress=False)
+    message = str(error.value)
+    assert one_sentence(message)
+    for part in (
+        "'net'",
+        "NSTLIB_MIRROR",
+        f"packages/{SDIST}",
+        "PIP_INDEX_URL",
+        "No details about",
+        "check the",
+    ):
+        assert part in message
+
+
+def test_an_index_without_the_file_says_so(world: World) -> None:
+    world.host.files["/simple/tiny-nets/"] = b"<html><body></body></html>"
+    with pytest.raises(AssetError, match=f"has no file {SDIST}"):
+        assets.fetch("net", progress=False)
+
+
+def test_an_index_that_cannot_be_reached_keeps_its_password_to_itself(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "http://user:secret@127.0.0.1:9/simple")
+    with pytest.raises(AssetError) as error:
+        assets.fetch("net", progress=False)
+    assert "no connection to 127.0.0.1" in str(error.value)
+    assert "secret" not in str(error.value)
+
+
+def test_the_index_is_the_one_pip_uses(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = (
+        "global.index-url='https://two/simple'\nglobal.cert='/ca.pem'\n:env:.index-url='https://one/simple'\n"
+    )
+    done = subprocess.CompletedProcess([], 0, stdout=said)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
+    monkeypatch.delenv("PIP_INDEX_URL", raising=False)
+    monkeypatch.delenv("PIP_CERT", raising=False)
+    assert sources.index_settings() == ("https://one/simple", "/ca.pem")
+    done.stdout = "global.index-url='https://two/simple'\n"
+    assert sources.index_settings() == ("https://two/simple", None)
+    done.stdout = ""
+    assert sources.index_settings() == (sources.PYPI_SIMPLE_ENDPOINT, None)
+    monkeypatch.setenv("PIP_INDEX_URL", "https://three/simple")
+    assert sources.index_settings()[0] == "https://three/simple"
+
+
+# --- damage
+
+
+def test_a_tampered_artifact_is_refused(world: World) -> None:
+    world.host.files[f"/files/{SDIST}"] = sdist(world.members | {"net.pth": b"evil"})
+    with pytest.raises(AssetError, match="sha256"):
+        assets.fetch("net", progress=False)
+    assert world.cached() == []
+
+
+def test_a_tampered_member_is_refused(world: World) -> None:
+    honest = dict(world.members)
+    world.artifacts[SDIST] = sdist(honest | {"net.pth": b"evil"})  # the registry knows this artifact ...
+    world.publish()
+    world.write_registry()  # ... but not this member
+    with pytest.raises(AssetError, match=r"member.*damaged or has been changed"):
+        assets.fetch("net", progress=False)
+    assert not [name for name in world.cached() if name.startswith("net")]
+
+
+def test_a_missing_member_is_named(world: World) -> None:
+    world.write_registry(member="gone.pth")
+    with pytest.raises(AssetError, match=r"no member tiny_nets-1.0/gone.pth"):
+        assets.fetch("net", progress=False)
+    assert assets.fetch("raw", progress=False).exists()  # its companion is not harmed
+
+
+@pytest.mark.parametrize("name", ["net", "face"])
+def test_a_broken_off_download_leaves_nothing_and_works_the_next_time(world: World, name: str) -> None:
+    world.host.break_off |= {f"/files/{SDIST}", "/pictures/face.png"}
+    with pytest.raises(AssetError, match="cannot be had"):
+        assets.fetch(name, progress=False)
+    assert world.cached() == []
+    world.host.break_off.clear()
+    assert assets.fetch(name, progress=False).exists()
+
+
+def test_an_interrupt_leaves_nothing_and_frees_the_lock(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Impatient(sources.tqdm):  # type: ignore[type-arg]
+        def update(self, n: float | None = 1) -> bool | None:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sources, "tqdm", Impatient)
+        with pytest.raises(KeyboardInterrupt):
+            assets.fetch("net")
+    assert world.cached() == []
+    assert assets.fetch("net", progress=False).exists()
+
+
+def test_remains_of_a_killed_process_are_swept(world: World) -> None:
+    (world.cache / ".part-dead").mkdir(parents=True)
+    (world.cache / ".part-dead" / "half").write_bytes(b"half")
+    assets.fetch("net", progress=False)
+    assert ".part-dead" not in world.cached()
+
+
+@pytest.mark.parametrize("name", ["net", "face"])
+@pytest.mark.parametrize("harm", ["flip", "truncate", "empty"])
+def test_a_damaged_cache_file_is_fetched_again(
+    world: World, capsys: pytest.CaptureFixture[str], name: str, harm: str
+) -> None:
+    path = assets.fetch(name, progress=False)
+    good = path.read_bytes()
+    bad = {"flip": good[:-1] + bytes([good[-1] ^ 1]), "truncate": good[:-100], "empty": b""}[harm]
+    path.write_bytes(bad)
+    assert [ok for _, ok, _ in assets.verify([name])] == [False]
+    capsys.readouterr()
+    assert assets.fetch(name, progress=False).read_bytes() == good
+    said = capsys.readouterr().err
+    assert f"{path} is damaged" in said
+    assert "fetching it again" in said
+
+
+def test_a_damaged_cache_file_without_a_source_is_named(world: World) -> None:
+    path = assets.fetch("net", progress=False)
+    path.write_bytes(path.read_bytes()[:-8])
+    world.host.files.clear()
+    with pytest.raises(AssetError) as error:
+        assets.load_tensors("net", progress=False)
+    assert f"the file {path} is damaged" in str(error.value)
+    assert "nst assets fetch net" in str(error.value)
+    assert one_sentence(str(error.value))
+
+
+def test_a_cache_file_with_other_tensors_is_damaged_where_the_registry_knows_better(world: World) -> None:
+    known = convert.tensors_sha256(assets.load_tensors("net", progress=False))
+    world.write_registry(tensors_sha256=known)
+    registry._read.cache_clear()
+    path = assets.fetch("net", progress=False)
+    from safetensors.torch import save_file
+
+    other = {"0.weight": torch.zeros(1)}  # a consistent file, its own digest in the header, but not ours
+    save_file(other, path, {"tensors_sha256": convert.tensors_sha256(other)})
+    assert not assets.verify(["net"])[0][1]
+    assert convert.tensors_sha256(assets.load_tensors("net", progress=False)) == known
+
+
+# --- the disk
+
+
+def test_a_full_disk_is_noticed_before_the_download(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(world.registry.parent)
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: usage._replace(free=10))
+    with pytest.raises(AssetError, match=r"needs .* MB|needs .* kB") as error:
+        assets.fetch("net", progress=False)
+    assert "free some space, or set NSTLIB_CACHE" in str(error.value)
+    assert one_sentence(str(error.value))
+    assert world.downloads() == 0
+
+
+def test_a_disk_that_fills_up_midway(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(sources.shutil, "copyfileobj", full)
+    with pytest.raises(AssetError, match="No space left on device: free some space"):
+        assets.fetch("net", progress=False)
+    assert world.cached() == []
+
+
+def test_a_cache_folder_that_cannot_be_made(world: World) -> None:
+    world.cache.write_text("a file where the folder should be")
+    with pytest.raises(AssetError, match=r"cannot be written.*set NSTLIB_CACHE to a folder you may write to"):
+        assets.fetch("net", progress=False)
+
+
+def test_a_cache_folder_without_the_right_to_write(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(cache.tempfile, "mkdtemp", denied)
+    with pytest.raises(AssetError, match=r"cannot be written, Permission denied: set NSTLIB_CACHE"):
+        assets.fetch("net", progress=False)
+
+
+def test_two_processes_download_once(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.host.delay = 2.0
+    code = (
+        "import sys; from pathlib import Path; from nstlib.assets import registry, sources;"
+        "registry.REGISTRY = Path(sys.argv[1]); sources._pip_settings = dict;"
+        "from nstlib import assets; print(len(assets.load_tensors('net', progress=False)))"
+    )
+    command = [sys.executable, "-c", code, str(world.registry)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        patience = time.monotonic() + 120
+        while not world.downloads() and time.monotonic() < patience:
+            time.sleep(0.02)
+        assert (
+            len(assets.load_tensors("net", progress=False)) == 4
+        )  # the other is in the middle of its download
+        assert other.communicate(timeout=60)[0] == "4\n"
+    assert world.downloads() == 1
+    assert "another process is fetching" in capsys.readouterr().err
+
+
+# --- names and tables
+
+
+def test_an_unknown_name_is_answered_with_those_that_look_like_it(world: World) -> None:
+    for call in (assets.fetch, assets.info, assets.load_tensors):
+        with pytest.raises(AssetError, match=r"no asset named 'rwa' \(did you mean 'raw'"):
+            call("rwa")
+    with pytest.raises(AssetError, match="no asset named 'zzz': take one of those"):
+        assets.info("zzz")
+
+
+def test_a_plain_file_has_no_tensors(world: World) -> None:
+    with pytest.raises(AssetError, match=r"assets.fetch\('face'\)"):
+        assets.load_tensors("face")
+
+
+def test_status_and_verify_tell_what_is_there(world: World) -> None:
+    assert [line.cached for line in assets.status()] == [False] * 4
+    assert assets.verify() == []
+    assert not assets.verify(["net"])[0][1]
+    assets.fetch("face", progress=False)
+    name, cached, size, licence, origin = assets.status()[-1]
+    assert (name, cached, size, licence) == ("face", True, 14000, "MIT")
+    assert origin == world.picture_url
+    assert assets.verify() == [("face", True, "whole")]
+
+
+def test_the_cache_folder_is_read_at_each_call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NSTLIB_CACHE", str(tmp_path / "one"))
+    assert assets.cache_dir() == tmp_path / "one"
+    monkeypatch.delenv("NSTLIB_CACHE")
+    assert "nstlib" in str(assets.cache_dir())
+    assert not (tmp_path / "one").exists()  # asking makes no folder
+
+
+def test_data_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    package = tmp_path / "site" / "nstlib"
+    (package / "assets").mkdir(parents=True)
+    monkeypatch.setattr(assets, "__file__", str(package / "assets" / "__init__.py"))
+    (tmp_path / "site" / "data").mkdir()
+    (tmp_path / "site" / "data" / "face.png").write_bytes(b"checkout")
+    assert assets.data_path("face.png").read_bytes() == b"checkout"
+    (package / "_data").mkdir()
+    (package / "_data" / "face.png").write_bytes(b"wheel")
+    assert assets.data_path("face.png").read_bytes() == b"wheel"
+    for wrong in ("gone.png", "../assets"):
+        with pytest.raises(AssetError, match="carries no file"):
+            assets.data_path(wrong)

@@ -1,0 +1,281 @@
+"""The registry the course ships, and the converters: names, digests, and what is refused."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nstlib import assets
+from nstlib.assets import convert, registry, sources
+from nstlib.errors import AssetError
+
+ALL = registry.assets()
+
+
+# --- the registry
+
+
+@pytest.mark.parametrize("asset", ALL.values(), ids=list(ALL))
+def test_every_entry_is_complete(asset: assets.Asset) -> None:
+    assert asset.kind in ("network", "picture")
+    assert asset.title
+    assert asset.purpose
+    assert asset.licence
+    assert asset.bytes > 0
+    assert asset.sources
+    for source in asset.sources:
+        assert bool(source.convert) == asset.converted
+        assert not source.convert or source.convert in convert.CONVERTERS
+        assert source.bytes > 0
+        if source.kind == "package":
+            assert re.fullmatch("[0-9a-f]{64}", source.member_sha256)
+            assert source.member_bytes > 0
+            assert source.project
+        if source.kind != "torchvision":
+            assert re.fullmatch("[0-9a-f]{64}", source.sha256)
+    if asset.converted and asset.name != "vgg19_torchvision":  # its file can be had from torchvision alone
+        assert re.fullmatch("[0-9a-f]{64}", asset.tensors_sha256)
+    assert "non-commercial" not in asset.licence.lower() or asset.non_commercial
+
+
+def test_the_names_of_the_course_are_there() -> None:
+    wanted = """
+    vgg16 alexnet vgg19 adain_decoder vgg19_torchvision lpips_vgg16_heads lpips_alexnet_heads
+    fid_inception bisenet_faceparse19 mobilestylegan_mnet_xml mobilestylegan_snet_bin arcface_mobilefacenet
+    dlib_face_recognition u2net u2netp modnet magenta_arbitrary_predict dualstylegan_cartoon gatys_tuebingen
+    celebamask_3_labels jojogan_art
+    """
+    assert set(wanted.split()) <= set(assets.names())
+
+
+def test_cache_names_do_not_collide() -> None:
+    files = [(asset.file, asset.tensors_sha256 or asset.sha256) for asset in ALL.values()]
+    assert len(set(files)) == len(files)
+
+
+def test_torchvision_knows_the_enums() -> None:
+    from torchvision.models import get_weight
+
+    enums = [
+        source.address for asset in ALL.values() for source in asset.sources if source.kind == "torchvision"
+    ]
+    assert len(enums) == 3
+    for enum in enums:
+        assert re.search(r"-[0-9a-f]{8,}\.pth$", get_weight(enum).url)
+
+
+def test_the_table_has_a_row_for_every_asset() -> None:
+    rows = assets.markdown_table().splitlines()
+    assert len(rows) == len(ALL) + 2
+    assert len({row.count("|") for row in rows}) == 1
+    assert "**yes**" in next(row for row in rows if "`dualstylegan_cartoon`" in row)
+
+
+# --- pickles
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, ...]:
+        return print, ("this must never run",)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        Evil(),
+        {"VGG16_0": {"Conv_0": Evil()}},
+        b"cos\nsystem\n(S'true'\ntR.",
+        b"cbuiltins\neval\n(S'1'\ntR.",
+        b"cnumpy\nload\n(S'x'\ntR.",
+        b"cnumpy.core.multiarray\nscalar\n.",
+    ],
+    ids=["object", "nested", "os.system", "eval", "numpy.load", "scalar"],
+)
+def test_a_malicious_pickle_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: object
+) -> None:
+    path = tmp_path / "evil.ckpt"
+    path.write_bytes(content if isinstance(content, bytes) else pickle.dumps(content))
+    for how in ("flax_vgg16", "flax_alexnet", "lpips_heads"):
+        with pytest.raises(pickle.UnpicklingError, match="was refused"):
+            convert.convert(how, path)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_malicious_state_dict_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"0.weight": Evil()}, tmp_path / "evil.pth")
+    with pytest.raises(pickle.UnpicklingError):
+        convert.convert("state_dict", tmp_path / "evil.pth")
+    assert capsys.readouterr().out == ""
+
+
+def test_a_malicious_torchscript_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with zipfile.ZipFile(tmp_path / "evil.pt", "w") as archive:
+        archive.writestr("net/data.pkl", pickle.dumps(Evil()))
+    with pytest.raises(pickle.UnpicklingError, match="was refused"):
+        convert.convert("torchscript_fid", tmp_path / "evil.pt")
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("module", ["numpy.core.multiarray", "numpy._core.multiarray"])
+def test_arrays_of_numpy_1_and_2_are_read(tmp_path: Path, module: str) -> None:
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    data = pickle.dumps({"a": array}, protocol=3)
+    written = array.__reduce__()[0].__module__.encode()
+    path = tmp_path / "array.ckpt"
+    path.write_bytes(data.replace(b"c" + written + b"\n", b"c" + module.encode() + b"\n"))
+    assert module.encode() in path.read_bytes()
+    np.testing.assert_array_equal(convert.read_numpy_pickle(path)["a"], array)
+
+
+# --- converters
+
+
+def flax_checkpoint(path: Path, network: str, count: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    kernels = {f"Conv_{i}": rng.normal(size=(3, 3, 2, 4)).astype("float32") for i in range(count)}
+    convs = {name: {"kernel": kernel, "bias": np.zeros(4, "float32")} for name, kernel in kernels.items()}
+    heads = {
+        f"NetLinLayer_{i}": {"Conv_0": {"kernel": np.full((1, 1, 8, 1), i, "float32")}} for i in range(5)
+    }
+    path.write_bytes(pickle.dumps({network: convs} | heads, protocol=3))
+    return kernels
+
+
+def test_flax_kernels_are_turned_and_named(tmp_path: Path) -> None:
+    kernels = flax_checkpoint(tmp_path / "vgg16.ckpt", "VGG16_0", 13)
+    tensors = convert.convert("flax_vgg16", tmp_path / "vgg16.ckpt")
+    assert list(tensors)[:3] == ["conv1_1.weight", "conv1_1.bias", "conv1_2.weight"]
+    assert len(tensors) == 26
+    # Conv_10 is the eleventh convolution, not the third: the numbers are sorted as numbers.
+    np.testing.assert_array_equal(tensors["conv5_1.weight"].numpy(), kernels["Conv_10"].transpose(3, 2, 0, 1))
+    heads = convert.convert("lpips_heads", tmp_path / "vgg16.ckpt")
+    assert {key: tuple(head.shape) for key, head in heads.items()} == {
+        f"lin{i}.model.1.weight": (1, 8, 1, 1) for i in range(5)
+    }
+
+
+def test_a_checkpoint_with_a_layer_too_few_is_refused(tmp_path: Path) -> None:
+    flax_checkpoint(tmp_path / "vgg16.ckpt", "VGG16_0", 12)
+    with pytest.raises(ValueError, match="zip"):
+        convert.convert("flax_vgg16", tmp_path / "vgg16.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("how", "prefix", "first", "count"),
+    [
+        ("sequential_vgg19", "", "conv0", 17),
+        ("torchvision_vgg19", "features.", "conv1_1", 16),
+        ("torchvision_vgg16", "features.", "conv1_1", 13),
+        ("torchvision_alexnet", "features.", "conv1", 5),
+    ],
+)
+def test_convolutions_of_a_sequential_are_named_in_order(
+    tmp_path: Path, how: str, prefix: str, first: str, count: int
+) -> None:
+    state = {}
+    for i in range(count):
+        state[f"{prefix}{3 * i}.weight"] = torch.full((2, 2, 3, 3), float(i))
+        state[f"{prefix}{3 * i}.bias"] = torch.full((2,), float(i))
+    if prefix:
+        state["classifier.0.weight"] = torch.zeros(2)  # torchvision's classifier is left out
+    torch.save(state, tmp_path / "net.pth")
+    tensors = convert.convert(how, tmp_path / "net.pth")
+    assert next(iter(tensors)) == f"{first}.weight"
+    assert [tensor[0].flatten()[0].item() for tensor in tensors.values()] == [
+        i // 2 for i in range(2 * count)
+    ]
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_torchscript_is_read_without_running_it(tmp_path: Path) -> None:
+    class Inner(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.randn(3, 4).t())  # a view with strides of its own
+            self.register_buffer("mean", torch.arange(3.0))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ self.weight + self.mean.sum()
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = torch.nn.Module()
+            self.net.layers = torch.nn.Sequential(Inner())
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.net.layers[0](x)
+
+    network = Net()
+    try:
+        torch.jit.trace(network, torch.ones(2, 4)).save(str(tmp_path / "net.pt"))
+    except (AttributeError, RuntimeError):
+        pytest.skip("this torch no longer writes TorchScript")
+    tensors = convert.torchscript(tmp_path / "net.pt", "net.layers.")
+    assert sorted(tensors) == ["0.mean", "0.weight"]
+    for key, tensor in tensors.items():
+        assert torch.equal(tensor, network.state_dict()[f"net.layers.{key}"])
+
+
+def test_tensors_come_out_float32_and_integers_stay(tmp_path: Path) -> None:
+    state = {"w": torch.ones(2, 3, dtype=torch.float64).t(), "n": torch.tensor(7)}
+    torch.save(state, tmp_path / "net.pth")
+    tensors = convert.convert("state_dict", tmp_path / "net.pth")
+    assert tensors["w"].dtype == torch.float32
+    assert tensors["w"].is_contiguous()
+    assert tensors["n"].dtype == torch.int64
+
+
+def test_the_digest_sees_names_types_shapes_and_values_but_not_order() -> None:
+    base = {"a": torch.zeros(2, 3), "b": torch.ones(1)}
+    digest = convert.tensors_sha256(base)
+    assert digest == convert.tensors_sha256(dict(reversed(base.items())))
+    for change in (
+        {"a": torch.zeros(3, 2)},
+        {"a": torch.zeros(2, 3, dtype=torch.int32)},
+        {"a": torch.full((2, 3), -0.0)},
+        {"c": torch.ones(1)},
+    ):
+        assert digest != convert.tensors_sha256(base | change)
+
+
+# --- the real networks
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize(
+    ("name", "count", "weight", "bias"),
+    [("vgg16", 26, -0.5537306, 0.4033880), ("vgg19", 34, 0.0171215, None)],
+)
+def test_the_real_vggs_have_their_known_first_weights(
+    name: str, count: int, weight: float, bias: float | None
+) -> None:
+    tensors = assets.load_tensors(name, progress=False)
+    assert len(tensors) == count
+    assert tensors["conv1_1.weight"].shape == (64, 3, 3, 3)
+    assert tensors["conv1_1.weight"][0, 0, 0, 0].item() == pytest.approx(weight, abs=1e-6)
+    if bias is not None:
+        assert tensors["conv1_1.bias"][0].item() == pytest.approx(bias, abs=1e-6)
+
+
+@pytest.mark.weights
+def test_vgg16_of_the_package_is_torchvisions_own() -> None:
+    source = next(source for source in assets.info("vgg16").sources if source.kind == "torchvision")
+    mirror = sources.mirror_dir()
+    try:
+        path = sources.from_mirror(source, mirror) if mirror else sources.from_torch_hub(source)
+    except AssetError as error:
+        pytest.skip(
+            f"torchvision's VGG-16 (528 MB) is neither in NSTLIB_MIRROR nor in torch hub's cache: {error}"
+        )
+    theirs = convert.convert(source.convert, path)
+    ours = assets.load_tensors("vgg16", progress=False)
+    assert all(torch.equal(ours[key], tensor) for key, tensor in theirs.items())
+    assert convert.tensors_sha256(ours) == convert.tensors_sha256(theirs)
