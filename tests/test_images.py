@@ -1,0 +1,925 @@
+"""Pictures in and out: every kind of bad file has its own clear sentence, and good ones keep their pixels."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms, PngImagePlugin
+
+from nstlib import images
+from nstlib.errors import ImageError, NstError, SettingError
+
+FEW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SIDES = st.one_of(st.sampled_from([1, 2, 3, 7, 8, 64, 65]), st.integers(1, 90))
+
+
+def noise(height: int, width: int, seed: int = 0, channels: int = 3) -> torch.Tensor:
+    """A picture whose values are exact 8-bit levels."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (1, channels, height, width), generator=generator).float() / 255
+
+
+def encoded(kind: str, size: tuple[int, int] = (64, 48)) -> bytes:
+    out = io.BytesIO()
+    images.to_pil(noise(size[1], size[0])).save(out, kind)
+    return out.getvalue()
+
+
+def png_chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def png(width: int, height: int, pixels: bytes = b"") -> bytes:
+    """A PNG file of any claimed size with any pixel data, or none."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(pixels)) + png_chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+def tiff(array: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(array).save(out, "TIFF")
+    return out.getvalue()
+
+
+def zipped() -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("picture.png", encoded("PNG"))
+    return out.getvalue()
+
+
+# ---------------------------------------------------------------------------------- files that are not usable
+
+# name of the file, its bytes, what the message must say (a regular expression)
+BAD_CONTENT: dict[str, tuple[str, bytes, str]] = {
+    "empty": ("a.jpg", b"", "is empty.*get it again"),
+    "zeros": ("a.jpg", bytes(5000), "only zero bytes.*get it again"),
+    "text": (
+        "a.jpg",
+        "Müller's notes, in a file of the wrong name.\n".encode() * 99,
+        "holds text.*right file",
+    ),
+    "web page": ("a.png", b"\n<!DOCTYPE html><html><title>404</title></html>", "web page.*save the picture"),
+    "git lfs": ("a.png", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+    "svg": ("a.svg", b"<?xml version='1.0'?>\n<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG.*export.*PNG"),
+    "pdf": ("a.pdf", b"%PDF-1.7\n%\xe2\xe3", "PDF.*export the page"),
+    "postscript": ("a.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "PostScript.*export"),
+    "photoshop": ("a.psd", b"8BPS\0\1" + bytes(40), "Photoshop.*export"),
+    "heic": ("a.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC.*export it as JPEG"),
+    "video": ("a.mp4", b"\0\0\0\x18ftypisom\0\0\2\0isomiso2", "video.*save one frame"),
+    "jpeg xl": ("a.jxl", b"\xff\x0a\xfa\x1f\x41\x91", "JPEG XL.*export"),
+    "zip": ("a.png", zipped(), "archive.*unpack"),
+    "noise": ("a.png", np.random.default_rng(0).bytes(4000), "no picture format known.*PNG or JPEG"),
+    "cut jpeg": ("a.jpg", encoded("JPEG")[:-900], "damaged or was cut short.*truncated.*get it again"),
+    "cut png": ("a.png", encoded("PNG")[:-900], "damaged or was cut short.*get it again"),
+    "cut webp": ("a.webp", encoded("WEBP")[:-900], "damaged.*get it again"),
+    "cut tiff": ("a.tif", encoded("TIFF")[:-900], "damaged.*get it again"),
+    "cut bmp": ("a.bmp", encoded("BMP")[:-900], "damaged or was cut short.*get it again"),
+    "png without pixels": ("a.png", png(9, 9), "damaged or was cut short.*get it again"),
+    "png with a changed byte": (
+        "a.png",
+        (lambda b: b[:200] + bytes([b[200] ^ 255]) + b[201:])(encoded("PNG")),
+        "damaged.*get it again",
+    ),
+    "only a png signature": ("a.png", b"\x89PNG\r\n\x1a\n", "header is damaged.*get it again"),
+    "only a jpeg start": ("a.jpg", b"\xff\xd8\xff\xe0\0\x10JFIF\0", "header is damaged.*get it again"),
+    "no width": ("a.png", png(0, 5), "header is damaged|no pixels"),
+    "bomb": ("a.png", png(60_000, 60_000), "3,600,000,000 pixels.*make it smaller.*max_pixels"),
+    "float tiff": ("a.tif", tiff(np.full((4, 4), 300, np.float32)), "no known white.*8 or 16 bits"),
+    "nan tiff": ("a.tif", tiff(np.full((4, 4), np.nan, np.float32)), "no known white.*8 or 16 bits"),
+    "32-bit tiff": ("a.tif", tiff(np.full((4, 4), 1_000_000, np.int32)), "no known white.*8 or 16 bits"),
+}
+# These fail in the same way and may say so in the same words.
+ALIKE = [
+    {
+        "cut jpeg",
+        "cut png",
+        "cut webp",
+        "cut tiff",
+        "cut bmp",
+        "png without pixels",
+        "png with a changed byte",
+    },
+    {
+        "only a png signature",
+        "only a jpeg start",
+        "no width",
+        "cut webp",
+        "cut tiff",
+        "png with a changed byte",
+    },
+    {"float tiff", "nan tiff", "32-bit tiff"},
+]
+
+
+def bad_file(tmp_path: Path, kind: str) -> Path:
+    name, content, _ = BAD_CONTENT[kind]
+    path = tmp_path / name
+    path.write_bytes(content)
+    return path
+
+
+def is_one_sentence(message: str, name: str) -> None:
+    assert name in message
+    assert "\n" not in message
+    assert ": " in message, "what is wrong: what to do"
+    assert message.endswith((".", "?"))
+    assert ".)" not in message
+
+
+@pytest.mark.parametrize("kind", BAD_CONTENT)
+def test_bad_content(tmp_path: Path, kind: str) -> None:
+    path = bad_file(tmp_path, kind)
+    with pytest.raises(ImageError, match=BAD_CONTENT[kind][2]) as caught:
+        images.load_image(path)
+    is_one_sentence(str(caught.value), str(path))
+
+
+def test_bad_contents_are_told_apart(tmp_path: Path) -> None:
+    messages = {}
+    for kind in BAD_CONTENT:
+        path = bad_file(tmp_path, kind)
+        with pytest.raises(ImageError) as caught:
+            images.load_image(path)
+        messages[kind] = str(caught.value).replace(str(path), "PATH")
+    for a in messages:
+        for b in messages:
+            if a != b and not any({a, b} <= group for group in ALIKE):
+                assert messages[a] != messages[b], (a, b)
+
+
+def missing_close(folder: Path) -> Path:
+    (folder / "Collins.jpg").write_bytes(b"x")
+    return folder / "colins.jpg"
+
+
+def missing_other_ending(folder: Path) -> Path:
+    (folder / "me.webp").write_bytes(b"x")
+    return folder / "me.jpg"
+
+
+def folder_with_pictures(folder: Path) -> Path:
+    (folder / "b.png").write_bytes(b"x")
+    return folder
+
+
+def empty_folder(folder: Path) -> Path:
+    (folder / "inner").mkdir()
+    return folder / "inner"
+
+
+def file_as_folder(folder: Path) -> Path:
+    (folder / "a.png").write_bytes(encoded("PNG"))
+    return folder / "a.png" / "b.png"
+
+
+def pipe(folder: Path) -> Path:
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no named pipes here")
+    os.mkfifo(folder / "pipe.png")
+    return folder / "pipe.png"
+
+
+BAD_PATH: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "missing, close name": (missing_close, "did you mean 'Collins.jpg'"),
+    "missing, other ending": (missing_other_ending, "did you mean 'me.webp'"),
+    "missing": (lambda folder: folder / "zebra.png", "nor a file of a similar name.*check the path"),
+    "missing folder": (lambda folder: folder / "nowhere" / "a.png", "no folder.*check the path"),
+    "file as folder": (file_as_folder, "there is no folder.*check the path"),
+    "folder": (folder_with_pictures, "is a folder.*such as 'b.png'"),
+    "empty folder": (empty_folder, "is a folder, not a picture: name a file in it"),
+    "pipe": (pipe, "device or a pipe.*copy"),
+    "long name": (lambda folder: folder / ("x" * 400 + ".png"), "cannot be opened.*check its name"),
+    "nul in name": (lambda folder: str(folder / "a\0.png"), "cannot be opened.*check its name"),
+    "web address": (lambda folder: "https://example.org/a.png", "web address: download"),
+    "none": (lambda folder: None, "not a NoneType: pass a string or a Path"),
+    "bytes": (lambda folder: b"a.png", "not a bytes: pass a string or a Path"),
+    "tensor": (lambda folder: torch.zeros(1), "not a Tensor: pass a string or a Path"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_PATH)
+def test_bad_path(tmp_path: Path, kind: str) -> None:
+    make, says = BAD_PATH[kind]
+    path = make(tmp_path)
+    with pytest.raises(ImageError, match=says) as caught:
+        images.load_image(path)
+    is_one_sentence(str(caught.value), str(path) if isinstance(path, str | Path) else "")
+    with pytest.raises(ImageError):
+        images.read_settings(path)
+
+
+def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded("PNG"))
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)  # access rights do not stop an administrator
+    with pytest.raises(ImageError, match=r"no permission to read '.*a\.png': change its access rights"):
+        images.load_image(path)
+
+
+def test_out_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded("PNG"))
+
+    def exhaust(*args: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(images, "decode", exhaust)
+    with pytest.raises(ImageError, match=r"a\.png' \(64 × 48 pixels\) is too large for the memory: make it"):
+        images.load_image(path)
+
+
+class TestLimits:
+    def test_max_pixels_is_checked_before_decoding(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "a.png"
+        path.write_bytes(encoded("PNG", (50, 40)))
+        assert images.load_image(path, max_pixels=2000).shape[-2:] == (40, 50)
+        monkeypatch.setattr(images, "decode", None)  # calling it would be another error
+        with pytest.raises(ImageError, match=r"2,000 pixels, more than the 1,999 allowed.*larger max_pixels"):
+            images.load_image(path, max_pixels=1999)
+
+    @pytest.mark.filterwarnings("error")
+    def test_limit_is_ours_below_pillows(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.png"
+        path.write_bytes(png(10_000, 10_001))  # Pillow would warn, and go on
+        with pytest.raises(ImageError, match="100,010,000 pixels, more than the 100,000,000 allowed"):
+            images.load_image(path)
+
+    def test_pillows_own_limit(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.png"
+        path.write_bytes(png(60_000, 60_000))
+        with pytest.raises(ImageError, match=r"MAX_IMAGE_PIXELS if you trust the file\.$"):
+            images.load_image(path, max_pixels=10**12)
+
+    @pytest.mark.parametrize("value", [0, -1, 1.5, "big", True, None])
+    def test_max_pixels_must_be_positive(self, value: Any) -> None:
+        with pytest.raises(SettingError, match=r"max_pixels is .* at least 1"):
+            images.load_image("a.png", max_pixels=value)
+
+    @pytest.mark.parametrize("value", [0, -1, 1.5, "512", True])
+    def test_size_must_be_positive(self, value: Any) -> None:
+        with pytest.raises(SettingError, match=r"size is .* at least 1"):
+            images.load_image("a.png", size=value)
+
+    @pytest.mark.parametrize(
+        "value", [(1, 1), (255, 255, 255), "white", 1, (0, 0, float("nan")), (0, 0, -0.1)]
+    )
+    def test_background_must_be_a_color(self, value: Any) -> None:
+        with pytest.raises(SettingError, match=r"background is .*\(1, 1, 1\) is white"):
+            images.load_image("a.png", background=value)
+
+
+# --------------------------------------------------------------------------------------------------- decoding
+
+
+def is_currency(image: torch.Tensor, height: int, width: int) -> None:
+    assert image.shape == (1, 3, height, width)
+    assert image.dtype == torch.float32
+    assert image.is_contiguous()
+    assert image.min() >= 0
+    assert image.max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM"])
+@pytest.mark.parametrize("as_text", [True, False])
+def test_formats(tmp_path: Path, kind: str, as_text: bool) -> None:
+    path = tmp_path / "a.picture"  # the content says what it is, not the name
+    picture = Image.linear_gradient("L").convert("RGB").resize((31, 17))
+    picture.save(path, kind)
+    loaded = images.load_image(str(path) if as_text else path)
+    is_currency(loaded, 17, 31)
+    assert (loaded - images.from_pil(picture)).abs().mean() < 0.02
+
+
+def test_plain_text_ppm_is_a_picture(tmp_path: Path) -> None:
+    (tmp_path / "a.ppm").write_text("P3\n2 1\n255\n255 0 0  0 0 255\n")
+    loaded = images.load_image(tmp_path / "a.ppm")
+    assert loaded.flatten().tolist() == [1, 0, 0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_first_frame_of_several(tmp_path: Path, kind: str) -> None:
+    frames = [Image.new("RGB", (8, 6), color) for color in ("red", "lime", "blue")]
+    frames[0].save(tmp_path / "a", kind, save_all=True, append_images=frames[1:])
+    loaded = images.load_image(tmp_path / "a")
+    is_currency(loaded, 6, 8)
+    assert (loaded[0, :, 0, 0] - torch.tensor([1.0, 0, 0])).abs().max() < 0.03
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_exif_orientation(tmp_path: Path, orientation: int, kind: str) -> None:
+    # Four quarters of their own color show where each corner went.
+    upright = np.zeros((48, 32, 3), np.uint8)
+    upright[:24, :16], upright[:24, 16:], upright[24:, :16] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    undo: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.transpose(1, 0, 2),
+        6: lambda a: np.rot90(a, 1),
+        7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+        8: lambda a: np.rot90(a, -1),
+    }
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(np.ascontiguousarray(undo[orientation](upright)))
+    stored.save(tmp_path / "a", kind, exif=exif, quality=95)
+    loaded = images.load_image(tmp_path / "a")
+    is_currency(loaded, 48, 32)
+    corners = loaded[0, :, [4, 4, 43, 43], [4, 27, 4, 27]]
+    expected = torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]])
+    assert (corners - expected).abs().max() < 0.05
+
+
+@pytest.mark.filterwarnings("error")
+def test_broken_exif_is_ignored(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 6), "red").save(
+        tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff" + b"\x99" * 30
+    )
+    is_currency(images.load_image(tmp_path / "a.jpg"), 6, 8)
+    assert images.read_settings(tmp_path / "a.jpg") is None
+
+
+class TestModes:
+    def load(self, tmp_path: Path, im: Image.Image, kind: str = "PNG", **options: Any) -> torch.Tensor:
+        background = options.pop("background", images.WHITE)
+        im.save(tmp_path / "a", kind, **options)
+        return images.load_image(tmp_path / "a", background=background)
+
+    def test_gray(self, tmp_path: Path) -> None:
+        loaded = self.load(tmp_path, Image.new("L", (3, 2), 51))
+        is_currency(loaded, 2, 3)
+        assert torch.equal(loaded, torch.full((1, 3, 2, 3), 51 / 255))
+
+    def test_one_bit(self, tmp_path: Path) -> None:
+        im = Image.new("1", (3, 2))
+        im.putpixel((1, 0), 1)
+        loaded = self.load(tmp_path, im)
+        is_currency(loaded, 2, 3)
+        assert loaded[0, 0].tolist() == [[0, 1, 0], [0, 0, 0]]
+
+    def test_sixteen_bits_are_scaled_not_clipped(self, tmp_path: Path) -> None:
+        ramp = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+        for kind in ("PNG", "TIFF"):
+            loaded = self.load(tmp_path, Image.fromarray(ramp), kind)
+            is_currency(loaded, 16, 16)
+            assert torch.allclose(loaded[0, 1], torch.from_numpy(ramp.astype(np.float32) / 65535), atol=1e-6)
+
+    def test_integer_mode_is_sixteen_bits(self) -> None:
+        loaded = images.from_pil(Image.new("I", (2, 2), 65535))
+        assert torch.equal(loaded, torch.ones(1, 3, 2, 2))
+
+    def test_sixteen_bits_upright(self, tmp_path: Path) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        im = Image.fromarray(np.arange(6, dtype=np.uint16).reshape(2, 3) * 10_000)
+        is_currency(self.load(tmp_path, im, exif=exif), 3, 2)
+
+    def test_float_in_range(self, tmp_path: Path) -> None:
+        loaded = self.load(tmp_path, Image.fromarray(np.full((2, 3), 0.25, np.float32)), "TIFF")
+        assert torch.equal(loaded, torch.full((1, 3, 2, 3), 0.25))
+
+    def test_alpha_over_background(self, tmp_path: Path) -> None:
+        im = Image.new("RGBA", (3, 1))
+        for x, alpha in enumerate((0, 51, 255)):
+            im.putpixel((x, 0), (255, 0, 0, alpha))
+        over_white = self.load(tmp_path, im)
+        is_currency(over_white, 1, 3)
+        assert torch.allclose(
+            over_white[0, :, 0].T, torch.tensor([[1, 1, 1], [1, 0.8, 0.8], [1, 0, 0]]), atol=1e-6
+        )
+        over_blue = self.load(tmp_path, im, background=(0, 0, 1))
+        expected = torch.tensor([[0, 0, 1], [0.2, 0, 0.8], [1, 0, 0]])
+        assert torch.allclose(over_blue[0, :, 0].T, expected, atol=1e-6)
+
+    def test_opaque_alpha_changes_nothing(self, tmp_path: Path) -> None:
+        im = images.to_pil(noise(5, 7))
+        im.putalpha(255)
+        assert torch.equal(self.load(tmp_path, im, background=(0.3, 0.6, 0.9)), noise(5, 7))
+
+    def test_gray_with_alpha(self, tmp_path: Path) -> None:
+        loaded = self.load(tmp_path, Image.new("LA", (2, 2), (0, 51)))
+        assert torch.allclose(loaded, torch.full((1, 3, 2, 2), 0.8), atol=1e-6)
+
+    def test_palette(self, tmp_path: Path) -> None:
+        im = Image.new("P", (2, 1))
+        im.putpalette([255, 0, 0, 0, 255, 0])
+        im.putpixel((1, 0), 1)
+        assert self.load(tmp_path, im)[0, :, 0].T.tolist() == [[1, 0, 0], [0, 1, 0]]
+
+    @pytest.mark.filterwarnings("error")
+    @pytest.mark.parametrize(("kind", "transparency"), [("PNG", 1), ("PNG", b"\xff\x00"), ("GIF", 1)])
+    def test_palette_with_transparency(self, tmp_path: Path, kind: str, transparency: Any) -> None:
+        im = Image.new("P", (2, 1))
+        im.putpalette([255, 0, 0, 0, 255, 0])
+        im.putpixel((1, 0), 1)
+        loaded = self.load(tmp_path, im, kind, transparency=transparency, background=(0, 0, 1))
+        assert loaded[0, :, 0].T.tolist() == [[1, 0, 0], [0, 0, 1]]
+
+    @pytest.mark.parametrize(("mode", "value"), [("RGB", (255, 0, 0)), ("L", 9)])
+    def test_one_transparent_color(self, tmp_path: Path, mode: str, value: Any) -> None:
+        loaded = self.load(tmp_path, Image.new(mode, (2, 1), value), transparency=value)
+        assert torch.equal(loaded, torch.ones(1, 3, 1, 2))
+
+    @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+    def test_cmyk(self, tmp_path: Path, kind: str) -> None:
+        for ink, color in (
+            ((0, 255, 255, 0), (1, 0, 0)),
+            ((255, 255, 0, 0), (0, 0, 1)),
+            ((0, 0, 0, 255), (0, 0, 0)),
+        ):
+            loaded = self.load(tmp_path, Image.new("CMYK", (8, 8), ink), kind)
+            is_currency(loaded, 8, 8)
+            assert (loaded[0, :, 4, 4] - torch.tensor(color)).abs().max() < 0.03
+
+    def test_premultiplied_alpha(self) -> None:
+        im = Image.new("RGBA", (1, 1), (200, 100, 50, 128))
+        assert torch.allclose(images.from_pil(im.convert("RGBa")), images.from_pil(im), atol=0.01)
+
+    def test_mode_that_pillow_cannot_convert(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*args: Any, **kwargs: Any) -> None:
+            raise ValueError("conversion not supported")
+
+        Image.new("LAB", (4, 4)).save(tmp_path / "a.tif")
+        monkeypatch.setattr(Image.Image, "convert", refuse)  # which modes it can depends on its version
+        with pytest.raises(
+            ImageError, match=r"a\.tif' cannot be used: its color mode LAB .*as an RGB picture"
+        ):
+            images.load_image(tmp_path / "a.tif")
+
+    def test_from_pil_wants_pillow(self) -> None:
+        with pytest.raises(ImageError, match="not a str: open a file with load_image"):
+            images.from_pil("a.png")  # type: ignore[arg-type]
+
+    def test_from_pil_names_the_picture_it_cannot_use(self) -> None:
+        with pytest.raises(ImageError, match="This Pillow image cannot be used: its gray values"):
+            images.from_pil(Image.new("F", (2, 2), -1))
+        with pytest.raises(ImageError, match="This Pillow image cannot be used: it has no pixels"):
+            images.from_pil(Image.new("RGB", (0, 4)))
+
+
+def swapped_profile() -> bytes:
+    """The sRGB profile with the red and the green primary exchanged, so that applying it is plain to see."""
+    data = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return data.replace(b"rXYZ", b"tmpX").replace(b"gXYZ", b"rXYZ").replace(b"tmpX", b"gXYZ")
+
+
+class TestColorProfile:
+    @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+    def test_is_applied(self, tmp_path: Path, mode: str) -> None:
+        im = Image.new("RGB", (4, 4), (230, 20, 20)).convert(mode, palette=Image.Palette.ADAPTIVE)
+        im.save(tmp_path / "a.png", icc_profile=swapped_profile())
+        loaded = images.load_image(tmp_path / "a.png")
+        assert (loaded[0, :, 1, 1] - torch.tensor([20, 230, 20]) / 255).abs().max() < 0.03
+
+    def test_srgb_changes_nothing(self, tmp_path: Path) -> None:
+        profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+        images.to_pil(noise(16, 16)).save(tmp_path / "a.png", icc_profile=profile)
+        assert (images.load_image(tmp_path / "a.png") - noise(16, 16)).abs().max() <= 1.01 / 255
+
+    @pytest.mark.parametrize("profile", [b"not a profile", b"\0" * 128, swapped_profile()[:150]])
+    def test_broken_is_ignored(self, tmp_path: Path, profile: bytes) -> None:
+        images.to_pil(noise(4, 4)).save(tmp_path / "a.png", icc_profile=profile)
+        assert torch.equal(images.load_image(tmp_path / "a.png"), noise(4, 4))
+
+    def test_of_another_kind_of_picture_is_ignored(self, tmp_path: Path) -> None:
+        images.to_pil(noise(4, 4, channels=1)).save(tmp_path / "a.png", icc_profile=swapped_profile())
+        assert torch.equal(images.load_image(tmp_path / "a.png"), noise(4, 4, channels=1).expand(1, 3, 4, 4))
+
+
+# --------------------------------------------------------------------------------------------- size and shape
+
+
+class TestResize:
+    @FEW
+    @given(height=SIDES, width=SIDES, size=SIDES, allow=st.booleans())
+    def test_longest_side(self, height: int, width: int, size: int, allow: bool) -> None:
+        image = noise(height, width)
+        result = images.resize(image, size, allow_upscale=allow)
+        h, w = result.shape[-2:]
+        is_currency(result, h, w)
+        if size > max(height, width) and not allow:
+            assert result is image
+        else:
+            assert max(h, w) == size
+            assert abs(min(h, w) - max(1, min(height, width) * size / max(height, width))) <= 0.5
+            assert (h >= w) == (height >= width) or h == w
+
+    @FEW
+    @given(height=SIDES, width=SIDES, h=SIDES, w=SIDES)
+    def test_exact(self, height: int, width: int, h: int, w: int) -> None:
+        is_currency(images.resize(noise(height, width), (h, w)), h, w)
+
+    def test_one_pixel_stays_on_the_short_side(self) -> None:
+        is_currency(images.resize(noise(1, 1000), 10), 1, 10)
+        is_currency(images.resize(noise(1000, 2), 10), 10, 1)
+
+    def test_antialiased(self) -> None:
+        # One-pixel stripes have no detail left at a quarter of the size: a uniform gray, not a beat.
+        stripes = torch.arange(256).remainder(2).float().expand(1, 3, 256, 256)
+        middle = images.resize(stripes, 60)[..., 5:-5]
+        assert (middle - 0.5).abs().max() < 0.02
+
+    def test_overshoot_is_clamped(self) -> None:
+        edge = torch.zeros(1, 3, 32, 32)
+        edge[..., 16:] = 1
+        result = images.resize(edge, 48, allow_upscale=True)
+        assert result.min() == 0
+        assert result.max() == 1
+
+    def test_masks_batches_and_gradients(self) -> None:
+        assert images.resize(noise(9, 9, channels=1), 4).shape == (1, 1, 4, 4)
+        batch = noise(9, 9).repeat(3, 1, 1, 1).requires_grad_()
+        result = images.resize(batch, 4)
+        assert result.shape == (3, 3, 4, 4)
+        result.sum().backward()
+        assert batch.grad is not None
+
+    def test_load_with_size(self, tmp_path: Path) -> None:
+        images.save_image(noise(30, 60), tmp_path / "a.png")
+        assert torch.equal(images.load_image(tmp_path / "a.png", size=20), images.resize(noise(30, 60), 20))
+        assert images.load_image(tmp_path / "a.png", size=500).shape[-2:] == (30, 60)
+
+    @pytest.mark.parametrize("size", [0, -3, 2.5, "9", None, (1,), (1, 2, 3), (0, 5), (5, 1.5), True])
+    def test_bad_size(self, size: Any) -> None:
+        with pytest.raises(SettingError, match=r"size is|in size is"):
+            images.resize(noise(4, 4), size)
+
+
+class TestCrop:
+    @FEW
+    @given(data=st.data(), height=SIDES, width=SIDES)
+    def test_center(self, data: st.DataObject, height: int, width: int) -> None:
+        h, w = data.draw(st.integers(1, height)), data.draw(st.integers(1, width))
+        image = noise(height, width)
+        result = images.crop_center(image, (h, w))
+        is_currency(result, h, w)
+        top, left = (height - h) // 2, (width - w) // 2
+        assert torch.equal(result, image[..., top : top + h, left : left + w])
+        assert 0 <= (height - h - top) - top <= 1
+
+    def test_too_large(self) -> None:
+        with pytest.raises(ImageError, match="crop of 5 × 3 does not fit into a picture of 4 × 4: resize"):
+            images.crop_center(noise(4, 4), (5, 3))
+
+    @pytest.mark.parametrize("size", [4, (4,), (0, 1), "ab", None])
+    def test_bad_size(self, size: Any) -> None:
+        with pytest.raises(SettingError, match="size"):
+            images.crop_center(noise(4, 4), size)
+
+    @FEW
+    @given(height=SIDES, width=SIDES, size=st.one_of(st.none(), SIDES), allow=st.booleans())
+    def test_square(self, height: int, width: int, size: int | None, allow: bool) -> None:
+        side = min(height, width)
+        expected = side if size is None else size if allow else min(size, side)
+        is_currency(images.square(noise(height, width), size, allow_upscale=allow), expected, expected)
+
+
+BAD_TENSORS: dict[str, tuple[Any, str]] = {
+    "no tensor": (np.zeros((1, 3, 4, 4), np.float32), "not a ndarray: load it with load_image"),
+    "no batch": (torch.zeros(3, 4, 4), r"image\[None\]"),
+    "channels last": (torch.zeros(1, 4, 5, 3), r"permute\(0, 3, 1, 2\)"),
+    "two channels": (torch.zeros(1, 2, 4, 4), r"\(1, 2, 4, 4\): bring it into that shape"),
+    "four channels": (torch.zeros(1, 4, 4, 4), r"\(1, 4, 4, 4\): bring it into that shape"),
+    "no pixels": (torch.zeros(1, 3, 0, 4), r"at least 1 × 1 pixels, and this is \(1, 3, 0, 4\)"),
+    "bytes": (torch.zeros(1, 3, 4, 4, dtype=torch.uint8), r"image\.float\(\) / 255"),
+}
+BAD_VALUES: dict[str, tuple[torch.Tensor, str]] = {
+    "nan": (torch.full((1, 3, 4, 4), torch.nan), "not numbers"),
+    "infinity": (torch.full((1, 3, 4, 4), torch.inf), "not numbers"),
+    "above": (torch.full((1, 3, 4, 4), 1.01), r"from 1.01 to 1.01.*\.clamp\(0, 1\)"),
+    "below": (torch.full((1, 3, 4, 4), -0.01), r"from -0.01.*\.clamp\(0, 1\)"),
+    "0 to 255": (torch.linspace(0, 255, 48).view(1, 3, 4, 4), "from 0 to 255.*divide by 255"),
+    "batch": (torch.zeros(2, 3, 4, 4), r"batch of 2: pass image\[i:i\+1\]"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_TENSORS)
+def test_bad_tensor(kind: str, tmp_path: Path) -> None:
+    tensor, says = BAD_TENSORS[kind]
+    for use in (
+        lambda: images.resize(tensor, 2),
+        lambda: images.crop_center(tensor, (1, 1)),
+        lambda: images.square(tensor),
+        lambda: images.to_pil(tensor),
+        lambda: images.contact_sheet([tensor], 1),
+    ):
+        with pytest.raises(ImageError, match=says):
+            use()
+
+
+@pytest.mark.parametrize("kind", [*BAD_TENSORS, *BAD_VALUES])
+def test_bad_tensor_is_not_saved(kind: str, tmp_path: Path) -> None:
+    tensor, says = (BAD_TENSORS | BAD_VALUES)[kind]
+    path = tmp_path / "a.png"
+    with pytest.raises(ImageError, match=says) as caught:
+        images.save_image(tensor, path)
+    is_one_sentence(str(caught.value), str(path))
+    assert not list(tmp_path.iterdir())
+
+
+# ---------------------------------------------------------------------------------------------------- writing
+
+
+class TestRoundTrip:
+    @FEW
+    @given(height=SIDES, width=SIDES, seed=st.integers(0, 9), channels=st.sampled_from([1, 3]))
+    def test_png_is_exact(self, tmp_path: Path, height: int, width: int, seed: int, channels: int) -> None:
+        image = noise(height, width, seed, channels)
+        path = images.save_image(image, tmp_path / "a.png")
+        loaded = images.load_image(path)
+        is_currency(loaded, height, width)
+        assert torch.equal(loaded, image.expand(1, 3, -1, -1))
+
+    def test_every_level_is_exact(self) -> None:
+        levels = torch.arange(256).float().view(1, 1, 16, 16) / 255
+        assert torch.equal(images.from_pil(images.to_pil(levels))[:, :1], levels)
+
+    @FEW
+    @given(value=st.floats(-0.00390625, 1.00390625, width=32))
+    def test_rounded_to_the_nearest_level_and_clamped(self, value: float) -> None:
+        saved = images.from_pil(images.to_pil(torch.full((1, 3, 1, 1), value)))
+        assert abs(saved[0, 0, 0, 0].item() - min(max(value, 0), 1)) <= 0.5 / 255 + 1e-6
+
+    @pytest.mark.parametrize("ending", [".jpg", ".JPEG", ".webp", ".PNG"])
+    def test_lossy_is_near(self, tmp_path: Path, ending: str) -> None:
+        image = images.resize(noise(8, 8), 64, allow_upscale=True)
+        loaded = images.load_image(images.save_image(image, tmp_path / f"a{ending}"))
+        is_currency(loaded, 64, 64)
+        assert (loaded - image).abs().mean() < 0.02
+
+    def test_low_precision_and_gradients(self, tmp_path: Path) -> None:
+        image = noise(4, 4).to(torch.bfloat16).requires_grad_()
+        images.save_image(image, tmp_path / "a.png")
+        assert (images.load_image(tmp_path / "a.png") - noise(4, 4)).abs().max() < 0.01
+
+    def test_quality_matters(self, tmp_path: Path) -> None:
+        for ending in ("jpg", "webp"):
+            sizes = [
+                images.save_image(noise(64, 64), tmp_path / f"{q}.{ending}", quality=q).stat().st_size
+                for q in (10, 95)
+            ]
+            assert sizes[0] * 2 < sizes[1]
+
+    @pytest.mark.parametrize("quality", [0, 101, -1, 9.5, "best", True])
+    def test_bad_quality(self, tmp_path: Path, quality: Any) -> None:
+        with pytest.raises(SettingError, match="quality is"):
+            images.save_image(noise(4, 4), tmp_path / "a.jpg", quality=quality)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+class TestSettings:
+    @FEW
+    @given(value=st.dictionaries(st.text(), JSON, max_size=4), ending=st.sampled_from(["png", "jpg", "webp"]))
+    def test_come_back(self, tmp_path: Path, value: dict[str, Any], ending: str) -> None:
+        path = images.save_image(noise(3, 5), tmp_path / f"a.{ending}", settings=value)
+        assert images.read_settings(path) == value
+
+    @pytest.mark.parametrize("ending", ["png", "jpg", "webp"])
+    def test_none(self, tmp_path: Path, ending: str) -> None:
+        assert images.read_settings(images.save_image(noise(3, 5), tmp_path / f"a.{ending}")) is None
+        assert (
+            images.read_settings(images.save_image(noise(3, 5), tmp_path / f"b.{ending}", settings={})) == {}
+        )
+
+    @pytest.mark.parametrize("kind", ["GIF", "TIFF", "BMP"])
+    def test_other_formats_have_none(self, tmp_path: Path, kind: str) -> None:
+        images.to_pil(noise(3, 5)).save(tmp_path / "a", kind)
+        assert images.read_settings(tmp_path / "a") is None
+
+    def test_foreign_comment_is_not_ours(self, tmp_path: Path) -> None:
+        exif = Image.Exif()
+        exif[0x8769] = {0x9286: b"ASCII\0\0\0a photograph of mine"}
+        images.to_pil(noise(3, 5)).save(tmp_path / "a.jpg", exif=exif)
+        assert images.read_settings(tmp_path / "a.jpg") is None
+
+    @pytest.mark.parametrize("text", ['{"steps": ', "[1, 2]", "7"])
+    def test_damaged(self, tmp_path: Path, text: str) -> None:
+        info = PngImagePlugin.PngInfo()
+        info.add_itxt("nstlib", text)
+        images.to_pil(noise(3, 5)).save(tmp_path / "a.png", pnginfo=info)
+        with pytest.raises(ImageError, match=r"settings kept in '.*a\.png' are damaged: take another copy"):
+            images.read_settings(tmp_path / "a.png")
+
+    @pytest.mark.parametrize(
+        "value", [{"a": Path("x")}, {"a": float("nan")}, {"a": {1, 2}}, [1], "text", {("a", "b"): 1}]
+    )
+    def test_not_json(self, tmp_path: Path, value: Any) -> None:
+        with pytest.raises(SettingError, match=r"cannot be kept in a picture.*what JSON can hold"):
+            images.save_image(noise(3, 5), tmp_path / "a.png", settings=value)
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("ending", ["png", "jpg", "webp"])
+    def test_large(self, tmp_path: Path, ending: str) -> None:
+        path = images.save_image(noise(3, 5), tmp_path / f"a.{ending}", settings={"a": "x" * 59_000})
+        assert images.read_settings(path) == {"a": "x" * 59_000}
+        with pytest.raises(SettingError, match=r"settings take 70,.* bytes and a picture keeps 60,000"):
+            images.save_image(noise(3, 5), path, settings={"a": "x" * 70_000})
+
+    def test_readable_by_others(self, tmp_path: Path) -> None:
+        path = images.save_image(noise(3, 5), tmp_path / "a.png", settings={"steps": 300})
+        with Image.open(path) as im:
+            assert im.info["nstlib"] == '{"steps": 300}'
+
+
+class TestWriting:
+    def test_makes_the_folder_and_returns_the_path(self, tmp_path: Path) -> None:
+        path = tmp_path / "new" / "deep" / "a.png"
+        assert images.save_image(noise(2, 2), str(path)) == path
+        assert [p.name for p in path.parent.iterdir()] == ["a.png"]
+
+    @pytest.mark.parametrize("name", ["a", "a.tif", "a.gif", "a.png.bak"])
+    def test_unknown_ending(self, tmp_path: Path, name: str) -> None:
+        with pytest.raises(
+            SettingError, match=rf"{re.escape(name)}' does not say.*\.png, \.jpg, \.jpeg, \.webp\."
+        ):
+            images.save_image(noise(2, 2), tmp_path / name)
+
+    @pytest.mark.parametrize("failing", ["fsync", "replace"])
+    @pytest.mark.parametrize(
+        ("error", "says"),
+        [
+            (OSError(errno.ENOSPC, "No space left on device"), "disk is full: free some space"),
+            (
+                PermissionError(errno.EACCES, "Permission denied"),
+                "may not write there: choose another folder",
+            ),
+            (OSError(errno.EROFS, "Read-only file system"), "may not write there: choose another folder"),
+            (
+                OSError(errno.EIO, "Input/output error"),
+                r"\(Input/output error\): choose another name or folder",
+            ),
+        ],
+    )
+    def test_failure_leaves_the_old_file(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str, error: OSError, says: str
+    ) -> None:
+        path = images.save_image(noise(6, 6), tmp_path / "a.png")
+        before = path.read_bytes()
+
+        def fail(*args: Any) -> None:
+            raise error
+
+        monkeypatch.setattr(os, failing, fail)
+        with pytest.raises(ImageError, match=rf"a\.png' is not saved.*{says}") as caught:
+            images.save_image(noise(6, 6, seed=1), path)
+        is_one_sentence(str(caught.value), str(path))
+        assert path.read_bytes() == before
+        assert [p.name for p in tmp_path.iterdir()] == ["a.png"], "no half-written file stays behind"
+
+    def test_interrupt_leaves_the_old_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = images.save_image(noise(6, 6), tmp_path / "a.png")
+
+        def stop(*args: Any) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(os, "replace", stop)
+        with pytest.raises(KeyboardInterrupt):
+            images.save_image(noise(6, 6, seed=1), path)
+        assert torch.equal(images.load_image(path), noise(6, 6))
+        assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+    def test_name_of_a_folder(self, tmp_path: Path) -> None:
+        (tmp_path / "a.png").mkdir()
+        with pytest.raises(
+            ImageError, match=r"a\.png' is not saved because it is the name of a folder: choose"
+        ):
+            images.save_image(noise(2, 2), tmp_path / "a.png")
+        assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+    def test_folder_is_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("x")
+        for path in (tmp_path / "file" / "a.png", tmp_path / "file" / "deep" / "a.png"):
+            with pytest.raises(ImageError, match="is no folder: choose another place"):
+                images.save_image(noise(2, 2), path)
+
+    @pytest.mark.parametrize("name", ["x" * 300 + ".png", "a\0.png"])
+    def test_impossible_name(self, tmp_path: Path, name: str) -> None:
+        with pytest.raises(ImageError, match=r"is not saved \(.*\): choose another name"):
+            images.save_image(noise(2, 2), tmp_path / name)
+
+    @pytest.mark.parametrize("ending", ["jpg", "webp"])
+    def test_too_long_for_the_format(self, tmp_path: Path, ending: str) -> None:
+        with pytest.raises(ImageError, match=r"at 70000 × 1 \(.*\): use PNG\."):
+            images.save_image(torch.zeros(1, 3, 1, 70_000), tmp_path / f"a.{ending}")
+        assert not list(tmp_path.iterdir())
+
+    def test_usual_access_rights(self, tmp_path: Path) -> None:
+        (tmp_path / "plain").write_text("x")
+        path = images.save_image(noise(2, 2), tmp_path / "a.png")
+        assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+# --------------------------------------------------------------------------------------------- contact sheets
+
+
+class TestContactSheet:
+    def test_grid(self) -> None:
+        colors = torch.eye(3)
+        pictures = [color.view(1, 3, 1, 1).expand(1, 3, 20, 20) for color in colors]
+        sheet = images.contact_sheet(pictures, 2, cell=40, gap=10, background=(0.2, 0.2, 0.2))
+        is_currency(sheet, 2 * 40 + 3 * 10, 2 * 40 + 3 * 10)
+        assert torch.equal(sheet[0, :, 30, 30], colors[0])
+        assert torch.equal(sheet[0, :, 30, 80], colors[1])
+        assert torch.equal(sheet[0, :, 80, 30], colors[2])
+        assert torch.equal(sheet[0, :, 80, 80], torch.full((3,), 51 / 255))  # the empty cell
+        assert torch.equal(sheet[0, :, 5, 5], torch.full((3,), 51 / 255))  # the margin
+
+    @FEW
+    @given(
+        sizes=st.lists(st.tuples(SIDES, SIDES), min_size=1, max_size=6),
+        columns=st.integers(1, 8),
+        cell=st.integers(1, 70),
+        gap=st.integers(0, 9),
+        labeled=st.booleans(),
+    )
+    def test_any_sizes(
+        self, sizes: list[tuple[int, int]], columns: int, cell: int, gap: int, labeled: bool
+    ) -> None:
+        labels = [f"picture {i} of a series" for i in range(len(sizes))] if labeled else None
+        sheet = images.contact_sheet([noise(h, w) for h, w in sizes], columns, labels, cell=cell, gap=gap)
+        used = min(columns, len(sizes))
+        is_currency(sheet, sheet.shape[-2], used * (cell + gap) + gap)
+
+    @pytest.mark.parametrize(("background", "ink"), [((1, 1, 1), 0.0), ((0, 0, 0), 1.0), ((0, 0, 0.6), 1.0)])
+    def test_labels_are_drawn_and_contrast(self, background: images.Color, ink: float) -> None:
+        picture = torch.tensor(background).float().view(1, 3, 1, 1).expand(1, 3, 64, 64)
+        bare = images.contact_sheet([picture], 1, cell=64, background=background)
+        named = images.contact_sheet([picture], 1, ["Mona Lisa"], cell=64, background=background)
+        assert named.shape[-2] > bare.shape[-2]
+        text = named[..., 8 + 64 :, :]
+        assert (text[0, 0] - ink).abs().min() < 0.2
+        assert torch.equal(named[..., :72, :], bare[..., :72, :]), "the text covers no picture"
+
+    def test_long_labels_stay_in_their_cell(self) -> None:
+        text = "Bal du moulin de la Galette by Pierre-Auguste Renoir, painted in the year 1876 in Paris"
+        for label in (text, "x" * 300):
+            sheet = images.contact_sheet([torch.ones(1, 3, 50, 50)] * 2, 2, [label, ""], cell=120, gap=10)
+            is_currency(sheet, sheet.shape[-2], 270)
+            assert torch.equal(sheet[..., 131:], torch.ones_like(sheet[..., 131:]))
+            assert sheet.min() < 0.5
+
+    def test_letters_that_the_course_needs_can_be_drawn(self) -> None:
+        # A letter the font lacks is drawn as a box, the same for each.
+        drawn = [
+            images.contact_sheet([torch.ones(1, 3, 9, 9)], 1, [c], cell=64) for c in "\uffff" + "éüō×–αβλ…"
+        ]
+        assert not any(torch.equal(drawn[0], other) for other in drawn[1:])
+
+    def test_batch_and_masks(self) -> None:
+        assert images.contact_sheet(noise(8, 8).repeat(4, 1, 1, 1), 2, cell=16, gap=0).shape == (1, 3, 32, 32)
+        assert images.contact_sheet([noise(8, 8, channels=1), noise(9, 5)], 2, cell=16, gap=0).shape[1] == 3
+
+    @pytest.mark.parametrize(
+        ("arguments", "options", "says"),
+        [
+            (([], 2), {}, "no pictures"),
+            (([noise(2, 2)], 0), {}, "columns is 0"),
+            (([noise(2, 2)], 1.5), {}, "columns is 1.5"),
+            (([noise(2, 2)], 1, ["a", "b"]), {}, "2 labels for 1 pictures: pass one for each"),
+            (([noise(2, 2)], 1), {"cell": 0}, "cell is 0"),
+            (([noise(2, 2)], 1), {"gap": -1}, "gap is -1"),
+            (([noise(2, 2)], 1), {"gap": 0.5}, "gap is 0.5"),
+            (([noise(2, 2)], 1), {"background": (2, 2, 2)}, "background is"),
+        ],
+    )
+    def test_bad_parameters(self, arguments: tuple[Any, ...], options: dict[str, Any], says: str) -> None:
+        with pytest.raises(SettingError, match=says):
+            images.contact_sheet(*arguments, **options)
+
+    def test_values_out_of_range(self) -> None:
+        with pytest.raises(NstError, match="not numbers"):
+            images.contact_sheet([torch.full((1, 3, 4, 4), torch.nan)], 1)
