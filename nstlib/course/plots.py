@@ -1,0 +1,199 @@
+"""One house style for every figure: readable in print, on light and dark pages, and with any color vision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from cycler import cycler
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+# Okabe & Ito's palette (2008): distinguishable with every common color vision; yellow is left out on white.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+_RC = {
+    "figure.facecolor": "white",  # opaque: a transparent figure loses its black labels on a dark page
+    "savefig.facecolor": "white",
+    "figure.dpi": 80,  # small enough that an executed notebook stays under 1.5 MB
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.prop_cycle": cycler(color=COLORS),
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.8,
+    "image.cmap": "viridis",
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+}
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Matplotlib's settings for the course, put back afterwards."""
+    with plt.rc_context(_RC):
+        yield
+
+
+def pictures(
+    images: Sequence[Tensor],
+    titles: Sequence[str] = (),
+    *,
+    columns: int = 4,
+    width: float = 2.4,
+    row_labels: Sequence[str] = (),
+) -> Figure:
+    """A grid of pictures.
+
+    Args:
+        images: each (1, 3, H, W) or (3, H, W), RGB in [0, 1]; sizes may differ.
+        titles: one for each picture, or none.
+        columns: pictures in a row.
+        width: of one picture, in inches.
+        row_labels: text at the left of each row.
+    """
+    rows = -(-len(images) // columns)
+    arrays = [_array(image) for image in images]
+    ratio = max(a.shape[0] / a.shape[1] for a in arrays)
+    with house_style():
+        figure, axes = plt.subplots(
+            rows,
+            columns,
+            figsize=(width * columns, (width * ratio + 0.3) * rows),
+            squeeze=False,
+        )
+        for index, axis in enumerate(axes.flat):
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.grid(False)
+            axis.spines[:].set_visible(False)
+            if index < len(arrays):
+                axis.imshow(arrays[index], interpolation="lanczos")
+            if index < len(titles):
+                axis.set_title(titles[index])
+        for row, label in enumerate(row_labels):
+            axes[row, 0].set_ylabel(label)
+    return figure
+
+
+def maps(features: Mapping[str, Tensor], count: int = 6, width: float = 1.7) -> Figure:
+    """The ``count`` most active channels of each layer, one layer a row.
+
+    Args:
+        features: layer name -> (1, C, H, W).
+        count: channels shown for each layer.
+        width: of one map, in inches.
+    """
+    with house_style():
+        figure, axes = plt.subplots(
+            len(features), count, figsize=(width * count, width * len(features)), squeeze=False
+        )
+        for row, (name, activation) in enumerate(features.items()):
+            chosen = activation[0].float().cpu()
+            order = chosen.mean(dim=(1, 2)).argsort(descending=True)[:count]
+            for axis, channel in zip(axes[row], order, strict=False):
+                axis.imshow(chosen[channel].numpy(), cmap="magma")
+                axis.set_title(f"channel {int(channel)}", fontsize=8)
+            for axis in axes[row]:
+                axis.set_xticks([])
+                axis.set_yticks([])
+                axis.grid(False)
+            axes[row, 0].set_ylabel(f"{name}\n{tuple(chosen.shape)}", fontsize=8)
+    return figure
+
+
+def matrices(grams: Mapping[str, Tensor], width: float = 2.6) -> Figure:
+    """Matrices side by side on one color scale, in the fourth root so that small entries are seen too.
+
+    Args:
+        grams: title -> (C, C) or (1, C, C).
+        width: of one matrix, in inches.
+    """
+    values = {title: gram.reshape(gram.shape[-2:]).float().cpu() for title, gram in grams.items()}
+    top = max(v.abs().max().item() for v in values.values()) ** 0.25
+    with house_style():
+        figure, axes = plt.subplots(1, len(values), figsize=(width * len(values), width + 0.3), squeeze=False)
+        for axis, (title, value) in zip(axes[0], values.items(), strict=True):
+            axis.imshow(value.abs().pow(0.25).numpy(), vmin=0, vmax=top, interpolation="nearest")
+            axis.set_title(title)
+            axis.grid(False)
+            axis.set_xlabel("channel j")
+        axes[0, 0].set_ylabel("channel i")
+    return figure
+
+
+def curves(
+    histories: Mapping[str, Sequence[Mapping[str, float]]],
+    *,
+    y: str = "total",
+    x: str = "iteration",
+    log: bool = True,
+    width: float = 6.0,
+) -> Figure:
+    """One loss of several runs over iterations or seconds.
+
+    Args:
+        histories: label -> rows as in ``Result.history``.
+        y: column of the loss.
+        x: "iteration" or "seconds".
+        log: logarithmic loss axis.
+        width: of the figure, in inches.
+    """
+    with house_style():
+        figure, axis = plt.subplots(figsize=(width, width * 0.55))
+        for (label, rows), dash in zip(
+            histories.items(), ["-", "--", "-.", ":"] * len(histories), strict=False
+        ):
+            axis.plot([r[x] for r in rows], [r[y] for r in rows], label=label, linestyle=dash)
+        axis.set_xlabel(x)
+        axis.set_ylabel(f"{y} loss")
+        if log:
+            axis.set_yscale("log")
+        axis.legend()
+    return figure
+
+
+def boxes(image: Tensor, sides: Mapping[str, int], *, center: tuple[float, float] = (0.5, 0.5)) -> Figure:
+    """Squares drawn on a picture around one point: what a pixel of each layer sees.
+
+    Args:
+        image: (1, 3, H, W), RGB in [0, 1].
+        sides: label -> side of the square in pixels.
+        center: (across, down) as fractions of the picture.
+    """
+    array = _array(image)
+    height, width = array.shape[:2]
+    x, y = center[0] * width, center[1] * height
+    with house_style():
+        figure, axis = plt.subplots(figsize=(5.2, 4.2))
+        axis.imshow(array)
+        for (label, side), color in zip(sides.items(), COLORS, strict=False):
+            axis.add_patch(
+                Rectangle(
+                    (x - side / 2, y - side / 2),
+                    side,
+                    side,
+                    fill=False,
+                    linewidth=2,
+                    edgecolor=color,
+                    label=label,
+                )
+            )
+        axis.set_xlim(0, width)
+        axis.set_ylim(height, 0)
+        axis.axis("off")
+        axis.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+    return figure
+
+
+def _array(image: Tensor) -> np.ndarray:
+    """(1, 3, H, W) or (3, H, W) -> (H, W, 3) for imshow."""
+    picture = image[0] if image.ndim == 4 else image
+    return picture.detach().float().clamp(0, 1).permute(1, 2, 0).cpu().to(torch.float32).numpy()

@@ -1,0 +1,1 @@
+"""One paper, one file, and the same two verbs: ``fit(faces, styles)`` and ``stylize(content, style)``."""

@@ -1,0 +1,174 @@
+"""The three networks the papers look through: VGG-16, VGG-19 and AlexNet, with a name for every layer.
+
+Sources: Simonyan & Zisserman 2015 (VGG, configurations D and E); Krizhevsky 2014 (AlexNet, the one-tower
+version that torchvision and LPIPS use). Papers A and C look through VGG-16, B and D through VGG-19, and
+B wants AlexNet compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import SettingError
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One named layer. ``kind`` is "conv", "relu" or "pool"; ``channels`` is what comes out of it."""
+
+    name: str
+    kind: str
+    channels: int
+    kernel: int = 1
+    stride: int = 1
+    padding: int = 0
+
+
+def _vgg(convolutions_per_block: Sequence[int]) -> tuple[Layer, ...]:
+    layers: list[Layer] = []
+    for block, (count, channels) in enumerate(
+        zip(convolutions_per_block, (64, 128, 256, 512, 512), strict=True), start=1
+    ):
+        for index in range(1, count + 1):
+            layers.append(Layer(f"conv{block}_{index}", "conv", channels, 3, 1, 1))
+            layers.append(Layer(f"relu{block}_{index}", "relu", channels))
+        layers.append(Layer(f"pool{block}", "pool", channels, 2, 2))
+    return tuple(layers)
+
+
+def _alexnet() -> tuple[Layer, ...]:
+    convolutions = ((64, 11, 4, 2), (192, 5, 1, 2), (384, 3, 1, 1), (256, 3, 1, 1), (256, 3, 1, 1))
+    layers: list[Layer] = []
+    for index, (channels, kernel, stride, padding) in enumerate(convolutions, start=1):
+        layers.append(Layer(f"conv{index}", "conv", channels, kernel, stride, padding))
+        layers.append(Layer(f"relu{index}", "relu", channels))
+        if index in (1, 2, 5):
+            layers.append(Layer(f"pool{index}", "pool", channels, 3, 2))
+    return tuple(layers)
+
+
+ARCHITECTURES: dict[str, tuple[Layer, ...]] = {
+    "vgg16": _vgg((2, 2, 3, 3, 3)),
+    "vgg19": _vgg((2, 2, 4, 4, 4)),
+    "alexnet": _alexnet(),
+}
+
+
+def architecture(network: str) -> tuple[Layer, ...]:
+    """All layers of ``network``, first to last.
+
+    Args:
+        network: "vgg16", "vgg19", "alexnet"; "vgg19_torchvision" has vgg19's layers.
+
+    Raises:
+        SettingError: no such network.
+    """
+    family = network.split("_")[0]
+    if family not in ARCHITECTURES:
+        raise SettingError(f"There is no network '{network}' here: choose one of {', '.join(ARCHITECTURES)}.")
+    return ARCHITECTURES[family]
+
+
+def layers_up_to(network: str, names: Sequence[str]) -> tuple[Layer, ...]:
+    """The layers of ``network`` up to the deepest one of ``names``: nothing deeper needs to be computed.
+
+    Raises:
+        SettingError: a name that this network does not have, or no name at all.
+    """
+    layers = architecture(network)
+    known = [layer.name for layer in layers]
+    if not names:
+        raise SettingError(f"Name at least one layer of {network}, for example '{known[1]}'.")
+    for name in names:
+        if name not in known:
+            raise SettingError(f"{network} has no layer '{name}': its layers are {', '.join(known)}.")
+    return layers[: max(known.index(name) for name in names) + 1]
+
+
+def output_size(size: int, layer: Layer) -> int:
+    """Pixels that come out of ``layer`` along one side when ``size`` pixels go in (0 or less: none)."""
+    return (size + 2 * layer.padding - layer.kernel) // layer.stride + 1
+
+
+def smallest_side(network: str, name: str) -> int:
+    """The least picture side in pixels for which layer ``name`` still has one pixel."""
+    side = 1
+    for layer in reversed(layers_up_to(network, [name])):
+        # Invert output_size: the least input that gives `side` pixels of output.
+        side = max(1, (side - 1) * layer.stride + layer.kernel - 2 * layer.padding)
+    return side
+
+
+def receptive_field(network: str, name: str) -> tuple[int, int]:
+    """What one pixel of layer ``name`` sees of the picture.
+
+    With kernel sizes ``k_i`` and strides ``s_i``, the field is ``1 + sum_i (k_i - 1) * prod_{j<i} s_j``
+    and the step from one pixel to its neighbor ``prod_i s_i``.
+
+    Returns:
+        (side of the square it sees, step between neighbors), both in pixels of the picture.
+    """
+    field, step = 1, 1
+    for layer in layers_up_to(network, [name]):
+        field += (layer.kernel - 1) * step
+        step *= layer.stride
+    return field, step
+
+
+class LayeredNet(nn.Module):
+    """The convolutional part of a VGG or AlexNet, cut after the deepest layer asked for.
+
+    Args:
+        network: see :func:`architecture`.
+        names: layers whose activations :meth:`forward` gives back.
+        pooling: "max" as trained, or "average" as Gatys et al. 2016 (section 2) recommend for synthesis.
+
+    Shape:
+        input (N, 3, H, W), already normalized for the network; output: name -> (N, C_l, H_l, W_l).
+    """
+
+    def __init__(self, network: str, names: Sequence[str], pooling: str = "max") -> None:
+        super().__init__()
+        if pooling not in ("max", "average"):
+            raise SettingError(f"pooling is 'max' or 'average', not '{pooling}'.")
+        self.names = frozenset(names)
+        self.layers = layers_up_to(network, list(names))
+        self.pooling = pooling
+        channels = 3
+        for layer in self.layers:
+            if layer.kind == "conv":
+                self.add_module(
+                    layer.name, nn.Conv2d(channels, layer.channels, layer.kernel, layer.stride, layer.padding)
+                )
+                channels = layer.channels
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Activations of the named layers."""
+        found: dict[str, Tensor] = {}
+        x = images
+        for layer in self.layers:
+            if layer.kind == "conv":
+                x = self.get_submodule(layer.name)(x)
+            elif layer.kind == "relu":
+                # In place saves a third of the memory, unless the convolution's own output is asked for.
+                x = F.relu(x, inplace=layer.name.replace("relu", "conv") not in self.names)
+            elif self.pooling == "max":
+                x = F.max_pool2d(x, layer.kernel, layer.stride)
+            else:
+                x = F.avg_pool2d(x, layer.kernel, layer.stride)
+            if layer.name in self.names:
+                found[layer.name] = x
+        return found
+
+    def load_layers(self, tensors: Mapping[str, Tensor]) -> LayeredNet:
+        """Take the weights of this net's own convolutions out of ``tensors`` ("conv1_1.weight", ...)."""
+        self.load_state_dict({key: tensors[key] for key in self.state_dict()})
+        return self
+
+    def convolutions(self) -> Iterator[nn.Conv2d]:
+        """The convolutions, first to last."""
+        return (module for module in self.children() if isinstance(module, nn.Conv2d))
