@@ -103,9 +103,10 @@ def stylize(
     \b
     Example:  nst stylize data/portraits/collins.jpg data/paintings/starry_night.jpg -o out.png
     """
-    from . import images
+    from . import hardware, images
     from .methods import gatys
 
+    hardware.keep_freed_memory()
     images.check_writable(output)  # before minutes of work, not after
     content_image = images.load_image(content, size=size)
     style_image = images.load_image(style, size=style_size or size)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from . import assets
 from .errors import SettingError
+from .hardware import resolve_device, resolve_precision
 from .nets.vgg import LayeredNet, smallest_side
 
 NETWORKS = ("vgg16", "vgg19", "alexnet", "vgg19_torchvision")
@@ -20,70 +21,6 @@ NETWORKS = ("vgg16", "vgg19", "alexnet", "vgg19_torchvision")
 # torchvision's networks (and LPIPS', which are the same numbers) were trained on RGB normalized like this.
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-def resolve_device(device: str | torch.device = "auto") -> torch.device:
-    """The device to compute on: "auto" takes CUDA, then Apple's MPS, then the processor.
-
-    Raises:
-        SettingError: the device asked for is not there.
-    """
-    if str(device) == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        resolved = torch.device(device)
-    except RuntimeError as error:
-        raise SettingError(
-            f"'{device}' is no device; use 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'."
-        ) from error
-    if resolved.type == "cuda" and not torch.cuda.is_available():
-        raise SettingError(
-            "No CUDA GPU is usable here; use device='cpu' (or 'auto'), or install NVIDIA's driver."
-        )
-    if resolved.type == "mps" and not torch.backends.mps.is_available():
-        raise SettingError("Apple's MPS is not usable here; use device='cpu' (or 'auto').")
-    return resolved
-
-
-def processor_likes_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 in hardware (AMX or AVX512-BF16).
-
-    Without it bfloat16 is emulated and several times slower than float32.
-    """
-    for probe in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
-        if getattr(torch.cpu, probe, lambda: False)():
-            return True
-    return False
-
-
-def resolve_precision(
-    precision: str | torch.dtype = "auto", device: torch.device | str = "cpu"
-) -> torch.dtype:
-    """The number format of the convolutions.
-
-    "auto" is bfloat16 where the hardware is good at it (a processor with AMX or AVX512-BF16, a CUDA GPU from
-    Ampere on), float32 elsewhere. Gram matrices and losses are float32 in either case.
-
-    Raises:
-        SettingError: not one of "auto", "float32", "bfloat16", "float64".
-    """
-    if isinstance(precision, torch.dtype):
-        return precision
-    formats = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
-    if precision in formats:
-        return formats[precision]
-    if precision != "auto":
-        raise SettingError(
-            f"precision is 'auto', 'float32', 'bfloat16' or 'float64' (for checks), not '{precision}'."
-        )
-    kind = torch.device(device).type
-    if kind == "cpu":
-        return torch.bfloat16 if processor_likes_bfloat16() else torch.float32
-    if kind == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8:
-        return torch.bfloat16
-    return torch.float32
 
 
 class FeatureExtractor(nn.Module):
@@ -94,8 +31,8 @@ class FeatureExtractor(nn.Module):
             activation 1 per filter), "vgg19_torchvision" (needs the internet) or "alexnet".
         layers: names such as "relu4_2" or "conv4_2" (VGG) and "relu3" (AlexNet).
         pooling: "max" or "average".
-        precision: see :func:`resolve_precision`.
-        device: see :func:`resolve_device`.
+        precision: see :func:`nstlib.hardware.resolve_precision`.
+        device: see :func:`nstlib.hardware.resolve_device`.
         tensors: weights to use instead of the asset's, keyed "conv1_1.weight", ... (tests, own networks).
 
     Shape:
@@ -148,7 +85,7 @@ class FeatureExtractor(nn.Module):
         self.requires_grad_(False).eval()
         entry = torch.float64 if self.precision == torch.float64 else torch.float32
         self.to(self.device, entry)
-        self.net.to(dtype=self.precision, memory_format=self.memory_format)
+        self.net.to(self.precision).to(memory_format=self.memory_format)
 
     def normalize(self, images: Tensor) -> Tensor:
         """What the network itself sees: (N, 3, H, W), RGB in [0, 1] -> its own color order and scale."""

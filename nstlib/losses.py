@@ -32,7 +32,7 @@ class _Gram(torch.autograd.Function):
         return columns.transpose(1, 2) @ columns
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (features,) = ctx.saved_tensors
         n, c, h, w = features.shape
         symmetric = (gradient + gradient.transpose(1, 2)).to(features.dtype)

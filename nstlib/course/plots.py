@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor
 # Okabe & Ito's palette (2008): distinguishable with every common color vision; yellow is left out on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
-_RC = {
+_RC: dict[Any, Any] = {
     "figure.facecolor": "white",  # opaque: a transparent figure loses its black labels on a dark page
     "savefig.facecolor": "white",
     "figure.dpi": 80,  # small enough that an executed notebook stays under 1.5 MB

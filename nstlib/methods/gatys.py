@@ -308,8 +308,8 @@ def stylize(
         settings: all that decides the result.
         size: (H, W) of the result if not the content's (textures).
         seed: of the noise, if the start is noise.
-        device: see :func:`nstlib.features.resolve_device`.
-        precision: see :func:`nstlib.features.resolve_precision`.
+        device: see :func:`nstlib.hardware.resolve_device`.
+        precision: see :func:`nstlib.hardware.resolve_precision`.
         extractor: a network already loaded, to save the time.
         callback: see :func:`minimize`.
         progress: show a progress bar.

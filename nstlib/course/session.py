@@ -1,0 +1,242 @@
+"""What a notebook talks to: its settings, its device, and the folder its figures and manifest go to.
+
+A notebook calls :func:`start` after its parameters cell, the ``save_`` methods where it has something to
+keep, and :meth:`Run.finish` in its last cell.
+"""
+
+from __future__ import annotations
+
+import numbers
+import os
+import platform
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import make_dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nstlib.course import manifest
+from nstlib.course.presets import resolve
+from nstlib.errors import CourseError, SettingError
+
+if TYPE_CHECKING:
+    import torch
+
+# Sharp at a notebook's width, and small enough for a stored notebook.
+DPI = 120
+
+
+def start(
+    notebook: str,
+    *,
+    preset: str = "quick",
+    presets: Mapping[str, Mapping[str, Any]],
+    device: str = "auto",
+    **settings: Any,
+) -> Run:
+    """Begin a notebook's run: choose the preset, open the output folder and its manifest.
+
+    Args:
+        notebook: the notebook's name without ``.ipynb``.
+        preset: the preset to take; ``NST_PRESET`` in the environment wins.
+        presets: settings of each preset, all with the same keys.
+        device: ``"auto"``, or a name torch knows (``"cpu"``, ``"cuda"``, ``"mps"``).
+        **settings: values that take the place of the preset's; None leaves the preset's.
+
+    Returns:
+        The run, with ``settings``, ``preset``, ``device`` and ``out``.
+
+    Raises:
+        SettingError: an unknown preset or setting, or a value of another type.
+        CourseError: the output folder cannot be written.
+    """
+    name, chosen = resolve(presets, preset, settings)
+    run = Run(notebook, name, chosen, device)
+    listed = ", ".join(f"{key} {value}" for key, value in chosen.items())
+    print(f"{notebook}: preset {name} ({listed}); figures go to {manifest.shown(run.out)}")
+    return run
+
+
+class Run:
+    """One run of one notebook.
+
+    Attributes:
+        notebook: the notebook's name.
+        preset: name of the preset that is taken.
+        settings: the settings as attributes (``run.settings.size``), read-only.
+        out: folder of everything the run saves; ``NST_OUT`` in the environment, else
+            ``figures/<preset>/<notebook>`` below the course.
+    """
+
+    def __init__(self, notebook: str, preset: str, settings: Mapping[str, Any], device: str = "auto") -> None:
+        self.notebook = notebook
+        self.preset = preset
+        fields = [(key, Any) for key in settings]
+        self.settings: Any = make_dataclass("Settings", fields, frozen=True)(**settings)
+        self._device = device
+        self._values = dict(settings)
+        self._outputs: dict[str, dict[str, Any]] = {}
+        self._began = time.monotonic()
+        self._started = manifest.now()
+        self._ended: dict[str, Any] = {}
+        self._versions = {"python": platform.python_version(), **manifest.versions()}
+        given = os.environ.get("NST_OUT", "").strip()
+        self.out = (
+            Path(given).expanduser().resolve()
+            if given
+            else manifest.course_root() / "figures" / preset / notebook
+        )
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+            torch.cuda.reset_peak_memory_stats()  # the run's peak, not an earlier run's in the same kernel
+        try:
+            self._write()
+        except OSError as error:
+            raise CourseError(
+                f"Nothing can be written to {self.out} ({error.strerror}): set NST_OUT to another folder."
+            ) from error
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where to compute; ``"auto"`` means CUDA, else Apple's MPS, else the CPU."""
+        from nstlib.hardware import keep_freed_memory, resolve_device
+
+        keep_freed_memory()  # whoever asks for the device is about to compute
+        return resolve_device(self._device)
+
+    def save_figure(self, figure: Any, name: str, *, caption: str = "", dpi: int = DPI) -> Path:
+        """Save a matplotlib figure as PNG.
+
+        Args:
+            figure: the figure.
+            name: file name; ``.png`` is added where it is missing.
+            caption: one sentence on what it shows.
+            dpi: dots per inch.
+
+        Returns:
+            The file's path.
+        """
+        path = self._path(name, ".png")
+        temporary = path.with_name(f".{path.name}.tmp")
+        try:
+            # The format must be said: the temporary name has no ending that matplotlib knows.
+            figure.savefig(temporary, format=path.suffix[1:], dpi=dpi, bbox_inches="tight")
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return self._record(path, caption)
+
+    def save_image(self, image: torch.Tensor, name: str, *, caption: str = "", **options: Any) -> Path:
+        """Save a picture (1, 3, H, W) in [0, 1], with the run's settings in its metadata.
+
+        Args:
+            image: the picture.
+            name: file name; ``.png`` is added where it is missing.
+            caption: one sentence on what it shows.
+            **options: handed on to :func:`nstlib.images.save_image`.
+
+        Returns:
+            The file's path.
+        """
+        from nstlib.images import save_image
+
+        path = self._path(name, ".png")
+        settings = {"notebook": self.notebook, "preset": self.preset, **self._values}
+        save_image(image, path, **{"settings": settings, **options})
+        return self._record(path, caption)
+
+    def save_table(self, table: Any, name: str, *, caption: str = "", digits: int = 4) -> Path:
+        """Save a pandas table as CSV, and beside it as Markdown.
+
+        Args:
+            table: the DataFrame; its index is written when it has a name or is not a plain count.
+            name: file name without ending.
+            caption: one sentence on what it shows.
+            digits: significant digits in the Markdown; the CSV keeps them all.
+
+        Returns:
+            Path of the CSV.
+        """
+        path = self._path(name.removesuffix(".csv"), ".csv")
+        if type(table.index).__name__ != "RangeIndex" or table.index.name:
+            table = table.reset_index()
+        manifest.write_atomic(path, table.to_csv(index=False))
+        rows = [[_cell(value, digits) for value in row] for row in table.itertuples(index=False)]
+        heads = [_cell(column, digits) for column in table.columns]
+        lines = [heads, ["---"] * len(heads), *rows]
+        markdown = path.with_suffix(".md")
+        manifest.write_atomic(markdown, "".join(f"| {' | '.join(line)} |\n" for line in lines))
+        self._record(markdown, caption)
+        return self._record(path, caption)
+
+    def finish(self) -> dict[str, Any]:
+        """End the run: enter seconds and peak memory in the manifest, and say them in one line.
+
+        Returns:
+            The manifest.
+        """
+        seconds = time.monotonic() - self._began
+        peak = manifest.peak_mib()
+        self._ended = {
+            "finished": manifest.now(),
+            "seconds": round(seconds, 2),
+            "peak_mib": None if peak is None else round(peak, 1),
+        }
+        content = self._write()
+        gpu = content["machine"].get("peak_gpu_mib")
+        memory = manifest.show_mib(peak) + (f", GPU {manifest.show_mib(gpu)}" if gpu is not None else "")
+        count = f"{len(self._outputs)} file{'' if len(self._outputs) == 1 else 's'}"
+        print(
+            f"{self.notebook}: {manifest.show_seconds(seconds)} at preset {self.preset}, "
+            f"peak memory {memory}, {count} in {manifest.shown(self.out)}"
+        )
+        return content
+
+    def _path(self, name: str, ending: str) -> Path:
+        if not name or Path(name).name != name or name.startswith(".") or name == manifest.MANIFEST:
+            raise SettingError(f"{name!r} is not a plain file name: give one like 'layers' or 'layers.png'.")
+        # A dot alone is no ending: "alpha_0.5" is a name.
+        known = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg", ".csv")
+        return self.out / (name if name.lower().endswith(known) else name + ending)
+
+    def _record(self, path: Path, caption: str) -> Path:
+        self._outputs[path.name] = {
+            "file": path.name,
+            "sha256": manifest.sha256(path),
+            "bytes": path.stat().st_size,
+            "caption": caption,
+        }
+        self._write()
+        return path
+
+    def _write(self) -> dict[str, Any]:
+        machine = manifest.device_report()
+        if "device" in self.__dict__:  # the notebook has asked for it
+            machine["device"] = self.device.type
+        content = {
+            "notebook": self.notebook,
+            "preset": self.preset,
+            "settings": self._values,
+            "run": os.environ.get(
+                "NST_RUN", ""
+            ),  # lets the runner tell this run's manifest from an older one
+            "started": self._started,
+            "finished": None,
+            "seconds": None,
+            "peak_mib": None,
+            **self._ended,
+            "versions": self._versions,
+            "machine": machine,
+            "outputs": list(self._outputs.values()),
+        }
+        manifest.write_json(self.out / manifest.MANIFEST, content)
+        return content
+
+
+def _cell(value: Any, digits: int) -> str:
+    """One cell of a Markdown table; a bar would end the cell, so it is escaped."""
+    if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):  # NumPy's kinds too
+        return f"{value:.{digits}g}"
+    return str(value).replace("|", r"\|").replace("\n", " ")

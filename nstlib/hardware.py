@@ -1,0 +1,94 @@
+"""What this machine computes with: device, number format, and memory that is kept instead of given back."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+import torch
+
+from .errors import SettingError
+
+
+def resolve_device(device: str | torch.device = "auto") -> torch.device:
+    """The device to compute on: "auto" takes CUDA, then Apple's MPS, then the processor.
+
+    Raises:
+        SettingError: the device asked for is not there.
+    """
+    if str(device) == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError as error:
+        raise SettingError(
+            f"'{device}' is no device; use 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'."
+        ) from error
+    if resolved.type == "cuda" and not torch.cuda.is_available():
+        raise SettingError(
+            "No CUDA GPU is usable here; use device='cpu' (or 'auto'), or install NVIDIA's driver."
+        )
+    if resolved.type == "mps" and not torch.backends.mps.is_available():
+        raise SettingError("Apple's MPS is not usable here; use device='cpu' (or 'auto').")
+    return resolved
+
+
+def processor_likes_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 in hardware (AMX or AVX512-BF16).
+
+    Without it bfloat16 is emulated and several times slower than float32.
+    """
+    for probe in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        if getattr(torch.cpu, probe, lambda: False)():
+            return True
+    return False
+
+
+def resolve_precision(
+    precision: str | torch.dtype = "auto", device: torch.device | str = "cpu"
+) -> torch.dtype:
+    """The number format of the convolutions.
+
+    "auto" is bfloat16 where the hardware is good at it (a processor with AMX or AVX512-BF16, a CUDA GPU from
+    Ampere on), float32 elsewhere. Gram matrices and losses are float32 in either case.
+
+    Raises:
+        SettingError: not one of "auto", "float32", "bfloat16", "float64".
+    """
+    if isinstance(precision, torch.dtype):
+        return precision
+    formats = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+    if precision in formats:
+        return formats[precision]
+    if precision != "auto":
+        raise SettingError(
+            f"precision is 'auto', 'float32', 'bfloat16' or 'float64' (for checks), not '{precision}'."
+        )
+    kind = torch.device(device).type
+    if kind == "cpu":
+        return torch.bfloat16 if processor_likes_bfloat16() else torch.float32
+    if kind == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8:
+        return torch.bfloat16
+    return torch.float32
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep the memory it has freed, instead of asking for it anew at each layer.
+
+    A feature map of 512 px has tens of MB. The C library hands blocks of that size back to the kernel at once,
+    and the kernel clears every page before it gives it out again: up to half the time of a style transfer's
+    step. A choice for the whole process, so programs make it (the command, a notebook), not the library.
+    What has been used once is not given back before the process ends.
+
+    Returns:
+        Whether it could be done: on Linux with the GNU C library; elsewhere nothing happens.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    m_trim_threshold, m_mmap_max = -1, -4  # names and numbers of mallopt(3)
+    return bool(mallopt(m_mmap_max, 0)) and bool(mallopt(m_trim_threshold, 2**31 - 1))

@@ -1,0 +1,466 @@
+"""Each guard of the runner, by a notebook that would pass without it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from nstlib.course import manifest, runner
+from nstlib.course.runner import run_course
+from nstlib.errors import CourseError, SettingError
+
+PARAMETERS = """\
+preset: str = "quick"        # smoke, quick or paper
+size: int | None = None      # longest side
+weights: list[float] = [1.0, 2.0]
+verbose: bool = False
+rate: float = 0.1
+"""
+START = """\
+from nstlib.course import session
+presets = {name: {"size": 8} for name in ("smoke", "quick", "paper")}
+run = session.start("01_small", preset=preset, presets=presets, size=size)
+"""
+# Not matplotlib: loading it would cost each of these runs a second.
+SAVE = """\
+class Figure:
+    def savefig(self, path, **options):
+        path.write_bytes(b"a figure")
+
+run.save_figure(Figure(), "figure")
+"""
+FINISH = "manifest = run.finish()"
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """An empty course; the braces in its name are a format string to papermill."""
+    folder = tmp_path / "a {course}"
+    (folder / "notebooks").mkdir(parents=True)
+    (folder / "pyproject.toml").write_text("")
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("NST_PRESET", raising=False)
+    monkeypatch.delenv("NST_OUT", raising=False)
+    return folder
+
+
+def notebook(
+    root: Path,
+    *cells: str,
+    name: str = "01_small",
+    promises: tuple[str, ...] = ("figure.png",),
+    tags: tuple[str, ...] = ("parameters",),
+    ending: tuple[str, ...] = (SAVE, FINISH),
+) -> Path:
+    """Write a notebook: title, parameters, start, the given cells, the ending."""
+    book = new_notebook()
+    # No kernel is registered under this name: the runner must not look for it.
+    book.metadata = {
+        "kernelspec": {"name": "no_such_kernel", "display_name": "?", "language": "python"},
+        "nst": {"promises": list(promises)},
+    }
+    book.cells = [
+        new_markdown_cell("# Small\n<!-- measured -->\n<!-- /measured -->"),
+        new_code_cell(PARAMETERS, metadata={"tags": list(tags)}),
+        *(new_code_cell(source) for source in (START.replace("01_small", name), *cells, *ending)),
+    ]
+    path = root / "notebooks" / f"{name}.ipynb"
+    nbformat.write(book, path)
+    return path
+
+
+def report(results):
+    return [(result.notebook, result.status) for result in results]
+
+
+def outputs(root, name="01_small", preset="quick"):
+    return root / "figures" / preset / name
+
+
+# --- before anything runs
+
+
+@pytest.fixture
+def forbidden(monkeypatch):
+    """Fail the test when a notebook is run after all."""
+    monkeypatch.setattr(runner, "_run", lambda *args, **options: pytest.fail("a notebook was run"))
+
+
+def test_unknown_parameter(root, forbidden):
+    notebook(root)
+    with pytest.raises(SettingError, match=r"01_small has no parameter 'sise'. Did you mean 'size'\?"):
+        run_course(parameters={"sise": 3})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("size", "large"),
+        ("size", "8.5"),
+        ("size", "yes"),
+        ("weights", "3"),
+        ("weights", "[1, a]"),
+        ("rate", "no"),
+    ],
+)
+def test_wrong_type(root, forbidden, name, value):
+    notebook(root)
+    with pytest.raises(SettingError, match=f"'{name}' of 01_small is '.*': give it a value of type"):
+        run_course(parameters={name: value})
+
+
+def test_preset_is_no_parameter(root, forbidden):
+    notebook(root)
+    with pytest.raises(SettingError, match="--preset"):
+        run_course(parameters={"preset": "paper"})
+
+
+def test_unknown_preset(root, forbidden):
+    notebook(root)
+    with pytest.raises(SettingError, match="Did you mean 'quick'"):
+        run_course(preset="quik")
+
+
+def test_missing_tag(root, forbidden):
+    notebook(root, tags=())
+    with pytest.raises(CourseError, match=r"01_small.ipynb has 0 cells tagged 'parameters'"):
+        run_course()
+
+
+def test_parameters_cell_of_code(root, forbidden):
+    path = notebook(root)
+    path.write_text(path.read_text().replace("rate: float = 0.1", "rate: float = max(0, 1)"))
+    with pytest.raises(CourseError, match="may only assign literals"):
+        run_course()
+
+
+def test_leftover_injected_cell(root, forbidden):
+    path = notebook(root)
+    book = nbformat.read(path, as_version=4)
+    book.cells.insert(2, new_code_cell("size = 3", metadata={"tags": ["injected-parameters"]}))
+    nbformat.write(book, path)
+    with pytest.raises(CourseError, match="an earlier run injected"):
+        run_course()
+
+
+def test_selection(root, forbidden):
+    for number in range(1, 5):
+        notebook(root, name=f"{number:02}_n")
+    (root / "notebooks" / "_template.ipynb").write_text("")
+
+    def chosen(*selection):
+        return [path.stem for path in runner._select(root / "notebooks", selection)]
+
+    assert chosen() == ["01_n", "02_n", "03_n", "04_n"]
+    assert chosen("3", "01") == ["01_n", "03_n"]
+    assert chosen("02-3", "03_n") == ["02_n", "03_n"]
+    assert chosen("notebooks/04_n.ipynb") == ["04_n"]
+    for wrong in ("5", "02_m", "7-9", "one"):
+        with pytest.raises(SettingError, match=f"no notebook '{wrong}'"):
+            chosen(wrong)
+
+
+def test_no_notebooks(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CourseError, match="no notebooks"):
+        run_course()
+
+
+# --- a good run, and what makes it run again
+
+
+def test_good_run_and_skips(root, monkeypatch):
+    """One notebook, run again for each reason there is, and for no other."""
+    path = notebook(root, "import os; print(os.getcwd())\nprint(size, weights, verbose, rate)")
+    lines = []
+
+    def status(**options):
+        return report(run_course(echo=lines.append, **options))[0][1]
+
+    given = {"weights": "[1, 2.5e-1, 1e-3]", "verbose": "yes", "size": "96", "rate": "1e-3"}
+    assert status(parameters=given) == "ran"
+    out = outputs(root)
+    executed = (out / "01_small.ipynb").read_text()
+    assert f"{root / 'notebooks'}\\n" in executed  # the notebook's own folder
+    assert "96 [1, 0.25, 0.001] True 0.001" in executed
+    record = json.loads((out / "manifest.json").read_text())
+    assert record["settings"] == {"size": 96}
+    assert record["outputs"][0] == {
+        "file": "figure.png",
+        "sha256": manifest.sha256(out / "figure.png"),
+        "bytes": 8,
+        "caption": "",
+    }
+    assert sorted(file.name for file in out.iterdir()) == ["01_small.ipynb", "figure.png", "manifest.json"]
+    assert any("cell 2/5  from nstlib.course import session" in line for line in lines)
+
+    began = time.monotonic()
+    assert status(parameters=given) == "unchanged"
+    assert time.monotonic() - began < 1
+    assert "unchanged since" in lines[-1]
+
+    assert status() == "ran"  # other parameters
+    assert any("the last time here" in line for line in lines)
+    assert status() == "unchanged"
+    assert status(force=True) == "ran"
+    (out / "figure.png").write_bytes(b"tampered")
+    assert status() == "ran"
+    (out / "figure.png").unlink()
+    assert status() == "ran"
+    # What counts as a change is a matter of the proof; that a change runs is proven above.
+    monkeypatch.setattr(runner, "_run", lambda *args, **options: record)
+    assert status() == "unchanged"
+    with monkeypatch.context() as patch:
+        real = manifest.tree_hash
+        patch.setattr(manifest, "tree_hash", lambda path: "x" if path.name == "nstlib" else real(path))
+        assert status() == "ran"
+    assert status() == "unchanged"
+    (root / "data").mkdir()
+    (root / "data" / "face.png").write_bytes(b"another face")
+    assert status() == "ran"
+    (root / "data" / "face.png").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(manifest, "versions", lambda: {"torch": "0.0"})
+        assert status() == "ran"
+    book = nbformat.read(path, as_version=4)
+    book.cells[-1].outputs = [nbformat.v4.new_output("stream", text="noise")]
+    nbformat.write(book, path)
+    assert status() == "unchanged"
+    book.cells[-1].source += "\n1 + 1"
+    nbformat.write(book, path)
+    assert status() == "ran"
+
+
+def test_unchanged_needs_no_torch(root):
+    code = "import sys, nstlib.course.runner, nstlib.course.session; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_tree_hash(tmp_path):
+    def value():
+        return manifest.tree_hash(tmp_path)
+
+    (tmp_path / "a.py").write_text("1")
+    first = value()
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / "__pycache__" / "a.pyc").write_text("x")
+    assert value() == first
+    (tmp_path / "a.py").write_text("2")
+    second = value()
+    (tmp_path / "b.py").write_text("")
+    assert len({first, second, value()}) == 3
+
+
+def test_nst_preset_and_out_win(root, monkeypatch):
+    notebook(root, "import os; print('preset is', run.preset, 'on', os.environ['MPLBACKEND'])")
+    monkeypatch.setenv("NST_PRESET", "smoke")
+    monkeypatch.setenv("NST_OUT", str(root / "elsewhere"))
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    result = run_course(preset="paper", echo=lambda line: None)[0]
+    assert result.out == root / "elsewhere" / "01_small"
+    # A backend from outside would leave a notebook without its figures.
+    assert "preset is smoke on module://matplotlib_inline" in (result.out / "01_small.ipynb").read_text()
+    assert json.loads((result.out / "manifest.json").read_text())["preset"] == "smoke"
+    assert not (root / "figures").exists()
+
+
+def test_foreign_kernel_is_not_taken(root, tmp_path, monkeypatch):
+    """A kernel of the right name that belongs to another interpreter."""
+    spec = tmp_path / "jupyter" / "kernels" / "python3"
+    spec.mkdir(parents=True)
+    argv = ["no-such-interpreter", "-f", "{connection_file}"]
+    (spec / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "x", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    notebook(root, "import sys; print(sys.executable)")
+    result = run_course(echo=lambda line: None)[0]
+    assert sys.executable in (result.out / "01_small.ipynb").read_text()
+
+
+# --- runs that fail
+
+
+def fails(root, **options):
+    """Run the course; give back the error's sentence, having checked that nothing is taken for a success."""
+    with pytest.raises(CourseError) as caught:
+        run_course(echo=lambda line: None, **options)
+    names = {file.name for file in outputs(root).iterdir()}
+    assert "01_small.failed.ipynb" in names
+    assert "01_small.ipynb" not in names
+    assert not any(name.endswith(".running.ipynb") or name.endswith(".tmp") for name in names)
+    assert "proof" not in manifest.read_json(outputs(root) / "manifest.json")
+    return str(caught.value)
+
+
+def test_failing_cell_then_repaired(root):
+    notebook(root, "# a ratio\n1 / 0")
+    notebook(root, name="02_later")
+    lines = []
+    with pytest.raises(CourseError, match=r"failed in cell 3 .*ZeroDivisionError"):
+        run_course(echo=lines.append)
+    assert lines[-1] == "01_small: failed; kept: none; not run: 02_later"
+    message = fails(root)
+    assert "cell 3 ('# a ratio'): ZeroDivisionError: division by zero; what ran is in" in message
+    assert message.endswith("01_small.failed.ipynb.")
+    notebook(root)
+    run_course(["1"], echo=lambda line: None)
+    assert {file.name for file in outputs(root).iterdir()} == {
+        "01_small.ipynb",
+        "figure.png",
+        "manifest.json",
+    }
+
+
+@pytest.mark.parametrize("death", ["os._exit(0)", "os.kill(os.getpid(), 9)"])
+def test_dead_kernel(root, death):
+    # Its manifest is finished and lists the figure: only the kernel's end tells.
+    notebook(root, ending=(SAVE, FINISH, f"import os; {death}"))
+    began = time.monotonic()
+    message = fails(root)
+    assert "kernel of 01_small died in cell 5 ('import os; " in message
+    assert time.monotonic() - began < 20
+
+
+def test_timeout(root):
+    notebook(root, "import time\ntime.sleep(600)")
+    began = time.monotonic()
+    assert "exceeded 1.5 s in cell 3 ('import time')" in fails(root, timeout=1.5)
+    assert time.monotonic() - began < 20
+
+
+def test_early_exit(root):
+    notebook(root, ending=(SAVE, FINISH, "import sys; sys.exit()", "x = 1"))
+    assert "stopped after cell 5 ('import sys; sys.exit()') and never reached 'x = 1'" in fails(root)
+
+
+def test_missing_promise(root):
+    notebook(root, promises=("figure.png", "other.png"))
+    assert "01_small promised other.png and did not save it:" in fails(root)
+
+
+def test_stale_promise(root):
+    notebook(root, promises=())
+    run_course(echo=lambda line: None)
+    (outputs(root) / "01_small.ipynb").unlink()
+    notebook(root, ending=(FINISH,))
+    assert "(the one in the folder is of an earlier run)" in fails(root)
+
+
+def test_manifest_of_an_earlier_run(root):
+    """The figure and its finished manifest are there, but this run never came to them."""
+    notebook(root)
+    run_course(echo=lambda line: None)
+    (outputs(root) / "01_small.ipynb").unlink()
+    record = manifest.read_json(outputs(root) / "manifest.json")
+    record.pop("proof")
+    manifest.write_json(outputs(root) / "manifest.json", record)
+    path = notebook(root, ending=())
+    path.write_text(path.read_text().replace("run = session.start", "str.format"))
+    assert "ended without a finished manifest" in fails(root)
+
+
+def test_file_written_past_the_manifest(root):
+    notebook(root, ending=(SAVE, "(run.out / 'figure.png').write_bytes(b'other')", FINISH))
+    assert "figure.png of 01_small is not what its manifest says" in fails(root)
+
+
+def test_interrupt(root):
+    notebook(root, "import os, time\n(run.out / 'pid').write_text(str(os.getpid()))\ntime.sleep(600)")
+    lines = []
+
+    def press():
+        deadline = time.monotonic() + 60
+        while not (outputs(root) / "pid").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        run_course(echo=lines.append)
+    thread.join()
+    kernel = int((outputs(root) / "pid").read_text())
+    assert not psutil.pid_exists(kernel) or psutil.Process(kernel).status() == psutil.STATUS_ZOMBIE
+    assert {file.name for file in outputs(root).iterdir()} == {"pid", "manifest.json"}
+    assert lines[-1].startswith("01_small: interrupted")
+
+
+# --- store
+
+NOISE = """\
+import sys
+from IPython.display import display
+print("progress", file=sys.stderr)
+print("10 %", end="\\rke", flush=True)
+print("pt")
+display({"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "Slider()"}, raw=True)
+6 * 7
+"""
+
+
+def test_store(root):
+    path = notebook(root, "", NOISE)
+    before = nbformat.read(path, as_version=4)
+    before.metadata["widgets"] = {"state": {}}
+    nbformat.write(before, path)
+    result = run_course(store=True, echo=lambda line: None)[0]
+    after = nbformat.read(path, as_version=4)
+    nbformat.validate(after)
+    assert [cell.id for cell in after.cells] == [cell.id for cell in before.cells]
+    assert [cell.metadata for cell in after.cells] == [cell.metadata for cell in before.cells]
+    assert set(after.metadata) == {"kernelspec", "nst"}
+    code = [cell for cell in after.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == [1, 2, None, 3, 4, 5]
+    text, answer = code[3].outputs
+    assert (text.name, text.text) == ("stdout", "kept\n")
+    assert (answer.output_type, answer.data["text/plain"], answer.execution_count) == (
+        "execute_result",
+        "42",
+        3,
+    )
+    entry = json.loads((root / "notebooks" / "measured.json").read_text())["01_small"]["quick"]["cpu"]
+    assert entry["seconds"] == result.seconds
+    assert entry["peak_mib"] == result.peak_mib > 10
+    title = after.cells[0].source
+    assert "| `quick` | CPU: " in title
+    assert title.count("measured -->") == 2
+    # What was stored is still the notebook that was run.
+    assert report(run_course(echo=lambda line: None)) == [("01_small", "unchanged")]
+
+    # Another preset adds its line and leaves the outputs alone.
+    lines = []
+    run_course(store=True, preset="smoke", echo=lines.append)
+    again = nbformat.read(path, as_version=4)
+    assert [cell.get("outputs") for cell in again.cells] == [cell.get("outputs") for cell in after.cells]
+    assert again.cells[0].source.index("`smoke`") < again.cells[0].source.index("`quick`")
+    assert again.cells[0].source.count("measured -->") == 2
+    with pytest.raises(SettingError, match="its own parameters"):
+        run_course(store=True, parameters={"size": 3})
+
+
+def test_store_refuses_a_large_notebook(root):
+    path = notebook(root, "print('x' * 1_600_000)")
+    before = path.read_text()
+    with pytest.raises(CourseError, match=r"would be 1.6 MB with its outputs, over 1.5 MB"):
+        run_course(store=True, echo=lambda line: None)
+    assert path.read_text() == before
+    assert not (root / "notebooks" / "measured.json").exists()
+
+
+def test_store_refuses_an_edited_notebook(root, monkeypatch):
+    path = notebook(root)
+    digest = manifest.notebook_hash(json.loads(path.read_text()))
+    notebook(root, "edited = True")
+    with pytest.raises(CourseError, match="edited while it ran"):
+        manifest.store_notebook(path, digest, path, {})
