@@ -64,7 +64,7 @@ def hello() -> None:
     "--style-weight",
     type=click.FloatRange(0),
     default=None,
-    help="How much style: 5 keeps the likeness, 100 lets it dissolve.  [default: 20]",
+    help="How much style: 3 keeps the likeness, 100 lets it dissolve.  [default: 10]",
 )
 @click.option(
     "--iterations", type=click.IntRange(1), default=None, help="Steps of the optimizer.  [default: 200]"

@@ -77,9 +77,9 @@ def resolve_precision(
 def keep_freed_memory() -> bool:
     """Let this process keep the memory it has freed, instead of asking for it anew at each layer.
 
-    A feature map of 512 px has tens of MB. The C library hands blocks of that size back to the kernel at once,
-    and the kernel clears every page before it gives it out again: up to half the time of a style transfer's
-    step. A choice for the whole process, so programs make it (the command, a notebook), not the library.
+    A feature map of 512 px has tens of MB. The C library hands blocks of that size back to the kernel,
+    which clears every page before it gives it out again: up to half the time of a style transfer's step.
+    A choice for the whole process, so programs make it (the command, a notebook), not the library.
     What has been used once is not given back before the process ends.
 
     Returns:

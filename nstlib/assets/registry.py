@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+import tomllib
 from pathlib import Path
 from typing import Any
 
 from nstlib.errors import AssetError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 REGISTRY = Path(__file__).with_name("registry.toml")
 

@@ -141,7 +141,32 @@ def q01_4(gradient: Callable[[Tensor, Tensor], Tensor]) -> bool:
     return _verdict("Exercise 1.4", judge)
 
 
-def q02_1(field: Callable[[Sequence[tuple[int, int]]], tuple[int, int]]) -> bool:
+def q02_1(count: Callable[[Sequence[tuple[int, int, int]]], int]) -> bool:
+    """Parameters of a stack of convolutions given as (kernel, channels in, channels out)."""
+
+    def judge() -> Outcome:
+        for network in ("vgg16", "vgg19", "alexnet"):
+            triples, channels = [], 3
+            for layer in architecture(network):
+                if layer.kind == "conv":
+                    triples.append((layer.kernel, channels, layer.channels))
+                    channels = layer.channels
+            answer = count(triples)
+            if _missing(answer):
+                return _UNANSWERED
+            weights = sum(k * k * i * o for k, i, o in triples)
+            right = weights + sum(o for _, _, o in triples)
+            if answer == right:
+                continue
+            if answer == weights:
+                return f"{network}: you forgot the biases, one for each output channel."
+            return f"{network} has {right:,} parameters in its convolutions, not {answer:,}."
+        return None
+
+    return _verdict("Exercise 2.1", judge)
+
+
+def q02_2(field: Callable[[Sequence[tuple[int, int]]], tuple[int, int]]) -> bool:
     """Receptive field and step from a list of (kernel, stride)."""
 
     def judge() -> Outcome:
@@ -168,10 +193,10 @@ def q02_1(field: Callable[[Sequence[tuple[int, int]]], tuple[int, int]]) -> bool
             )
         return None
 
-    return _verdict("Exercise 2.1", judge)
+    return _verdict("Exercise 2.2", judge)
 
 
-def q02_2(style: Sequence[str], content: Sequence[str]) -> bool:
+def q02_3(style: Sequence[str], content: Sequence[str]) -> bool:
     """Paper A's layers by name: the first five convolutions, and the fifth and sixth."""
 
     def judge() -> Outcome:
@@ -188,31 +213,6 @@ def q02_2(style: Sequence[str], content: Sequence[str]) -> bool:
             return (
                 "the style layers are right; content: the fifth and the sixth convolution in the same count."
             )
-        return None
-
-    return _verdict("Exercise 2.2", judge)
-
-
-def q02_3(count: Callable[[Sequence[tuple[int, int, int]]], int]) -> bool:
-    """Parameters of a stack of convolutions given as (kernel, channels in, channels out)."""
-
-    def judge() -> Outcome:
-        for network in ("vgg16", "vgg19", "alexnet"):
-            triples, channels = [], 3
-            for layer in architecture(network):
-                if layer.kind == "conv":
-                    triples.append((layer.kernel, channels, layer.channels))
-                    channels = layer.channels
-            answer = count(triples)
-            if _missing(answer):
-                return _UNANSWERED
-            weights = sum(k * k * i * o for k, i, o in triples)
-            right = weights + sum(o for _, _, o in triples)
-            if answer == right:
-                continue
-            if answer == weights:
-                return f"{network}: you forgot the biases, one for each output channel."
-            return f"{network} has {right:,} parameters in its convolutions, not {answer:,}."
         return None
 
     return _verdict("Exercise 2.3", judge)

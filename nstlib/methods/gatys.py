@@ -29,6 +29,10 @@ DEFAULT_LAYERS = {
     "alexnet": (("relu3",), ("relu1", "relu2", "relu3", "relu4", "relu5")),
 }
 
+# No paper says how strong its noise is. Noise over all of [0, 1] leaves a fine checkered residue that hundreds
+# of steps do not remove, because deep layers hardly see it; at 0.3 of that it is gone.
+NOISE_AMPLITUDE = 0.3
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -41,9 +45,10 @@ class Settings:
     style_layers: tuple[str, ...] = FIVE_BLOCKS  # B, D; A: the first five convolutions
     layer_weights: tuple[float, ...] | None = None  # w^l of D; None: 1 / number of style layers (Gatys 2016)
     content_weight: float = 1.0  # alpha
-    style_weight: float = 20.0  # beta, in units of the normalization below; chosen by eye on portraits
+    style_weight: float = 10.0  # beta, in units of the normalization below; chosen by eye on portraits
     tv_weight: float = 0.0  # Johnson 2016; the papers of this course have none
     style_normalization: str = "relative"  # ours: see Objective; the published ones are in nstlib.losses
+    content_reduction: str = "mean"  # A: "sum"; B, D: "half_sum"; not used when the terms are relative
     pooling: str = "max"  # as trained; Gatys 2016 prefers "average" for synthesis
     optimizer: str = "lbfgs"  # Gatys 2016; B and D: "adam"
     iterations: int = 200
@@ -71,6 +76,10 @@ class Settings:
             raise SettingError(f"init is 'content', 'noise' or 'style', not '{self.init}'.")
         if self.style_normalization != "relative":
             style_normalization(self.style_normalization)
+        if self.content_reduction not in ("mean", "sum", "half_sum"):
+            raise SettingError(
+                f"content_reduction is 'mean', 'sum' or 'half_sum', not '{self.content_reduction}'."
+            )
         if self.layer_weights is not None and len(self.layer_weights) != len(self.style_layers):
             raise SettingError(
                 f"{len(self.style_layers)} style layers need as many layer_weights, "
@@ -155,9 +164,9 @@ class Objective:
         """Every term: "total" is what is minimized; the others come before their weights alpha, beta."""
         features = self.extractor(image)
         zero = image.new_zeros(())
-        content, style, terms = zero, zero, {}
+        content, style, terms, s = zero, zero, {}, self.settings
         for name, target in self.content_targets.items():
-            term = content_loss(features[name], target)
+            term = content_loss(features[name], target, "mean" if self.relative else s.content_reduction)
             if self.relative:
                 term = term / target.float().square().mean().clamp_min(1e-12)
             content = content + term / len(self.content_targets)
@@ -168,7 +177,6 @@ class Objective:
                 term = term / target.square().mean().clamp_min(1e-12)
             terms[f"style/{name}"] = term
             style = style + self.layer_weights[name] * term
-        s = self.settings
         tv = total_variation(image) if s.tv_weight else zero
         total = s.content_weight * content + s.style_weight * style + s.tv_weight * tv
         return {"total": total, "content": content, "style": style, "tv": tv, **terms}
@@ -184,7 +192,7 @@ def initial_image(
     """The picture an optimization starts from, (1, 3, H, W).
 
     Args:
-        init: "content", "style" (resized to the content) or "noise" (uniform in [0, 1], paper A's start).
+        init: "content", "style" (resized to the content) or "noise" (gray with faint uniform noise, paper A's start).
         content: gives the size, if there is one.
         style: gives the size if there is no content.
         size: (H, W), wins over both.
@@ -198,7 +206,8 @@ def initial_image(
         raise SettingError(f"init='{init}' needs a {init} picture; give one or start from 'noise'.")
     shape = size or next(tuple(p.shape[-2:]) for p in (content, style) if p is not None)
     if init == "noise":
-        return torch.rand((1, 3, *shape), generator=generator)
+        noise = torch.rand((1, 3, *shape), generator=generator)
+        return 0.5 + NOISE_AMPLITUDE * (noise - 0.5)
     assert source is not None
     if tuple(source.shape[-2:]) == tuple(shape):
         return source.clone()

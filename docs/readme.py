@@ -1,0 +1,56 @@
+"""Fill the generated parts of README.md: the map with measured times, and the table of assets.
+
+python docs/readme.py          (after a maintainer's `make store`; a test holds the README to it)
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from nstlib import assets
+from nstlib.course.manifest import show_mib, show_seconds
+
+ROOT = Path(__file__).resolve().parents[1]
+
+NOTEBOOKS = {
+    "01_gram_matrix_theory": ("Gram-matrix theory: what style is, as a matrix", "A (1)–(7), B (1)–(5), D"),
+    "02_vgg16_vs_vgg19_layers": (
+        "VGG-16 against VGG-19 and AlexNet, layer by layer",
+        "A Fig. 7, B Figs 3–4, D Fig. 6",
+    ),
+}
+
+
+def course_map() -> str:
+    """The notebooks with what was measured for each preset."""
+    measured = json.loads((ROOT / "notebooks" / "measured.json").read_text(encoding="utf-8"))
+    rows = ["| notebook | papers | `smoke` | `quick` |", "|---|---|---|---|"]
+    machines = set()
+    for name, (title, papers) in NOTEBOOKS.items():
+        cells = []
+        for preset in ("smoke", "quick"):
+            run = measured[name][preset]["cpu"]
+            machines.add(run["processor"])
+            cells.append(f"{show_seconds(run['seconds'])}, {show_mib(run['peak_mib'])}")
+        rows.append(f"| [{name[:2]}](notebooks/{name}.ipynb) {title} | {papers} | {' | '.join(cells)} |")
+    return "\n".join(rows) + f"\n\nTime and peak memory as measured on {', '.join(sorted(machines))}.\n"
+
+
+def filled(text: str) -> str:
+    """README.md with its generated parts made anew."""
+    for name, block in (("map", course_map()), ("assets", assets.markdown_table())):
+        text, count = re.subn(
+            rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)",
+            lambda found, block=block: f"{found[1]}\n{block}\n{found[2]}",
+            text,
+            flags=re.S,
+        )
+        assert count == 1, name
+    return text
+
+
+if __name__ == "__main__":
+    readme = ROOT / "README.md"
+    readme.write_text(filled(readme.read_text(encoding="utf-8")), encoding="utf-8")

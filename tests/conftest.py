@@ -1,0 +1,78 @@
+"""Random weights for the three networks, and small pictures: what the tests look through and at."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+# Written down a second time, on purpose: the tests hold the library's own table to this one.
+VGG_BLOCKS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
+VGG_CHANNELS = (64, 128, 256, 512, 512)
+ALEXNET = ((64, 11), (192, 5), (384, 3), (256, 3), (256, 3))  # (channels, kernel)
+
+
+def convolution_shapes(network: str) -> dict[str, tuple[int, int, int]]:
+    """Layer name -> (channels out, channels in, kernel), first to last."""
+    if network == "alexnet":
+        named = [(f"conv{i}", channels, kernel) for i, (channels, kernel) in enumerate(ALEXNET, 1)]
+    else:
+        named = [
+            (f"conv{block}_{i}", channels, 3)
+            for block, (count, channels) in enumerate(
+                zip(VGG_BLOCKS[network], VGG_CHANNELS, strict=True), start=1
+            )
+            for i in range(1, count + 1)
+        ]
+    before = [3, *(channels for _, channels, _ in named)]
+    return {name: (out, into, kernel) for (name, out, kernel), into in zip(named, before, strict=False)}
+
+
+def make_weights(network: str, seed: int = 0) -> dict[str, Tensor]:
+    """He-initialized weights keyed as the assets are; activations keep their size through all layers."""
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {}
+    for name, (out, into, kernel) in convolution_shapes(network).items():
+        scale = math.sqrt(2 / (into * kernel**2))
+        tensors[f"{name}.weight"] = torch.randn(out, into, kernel, kernel, generator=generator) * scale
+        tensors[f"{name}.bias"] = torch.randn(out, generator=generator) * 0.1
+    if network == "vgg19":  # RGB in [0, 1] to BGR minus a mean; a scale of 4 keeps random activations near 1
+        tensors["conv0.weight"] = 4 * torch.eye(3).flip(0).reshape(3, 3, 1, 1)
+        tensors["conv0.bias"] = torch.tensor([-1.6, -1.8, -1.9])
+    return tensors
+
+
+@pytest.fixture(scope="session")
+def weights() -> dict[str, dict[str, Tensor]]:
+    """Network -> its random tensors; not to be changed by a test."""
+    return {network: make_weights(network) for network in ("vgg16", "vgg19", "alexnet")}
+
+
+@pytest.fixture
+def random_networks(weights, monkeypatch) -> list[str]:
+    """The assets give random weights instead of fetched ones; the list says which were asked for."""
+    asked: list[str] = []
+
+    def load_tensors(name: str, **_: object) -> dict[str, Tensor]:
+        asked.append(name)
+        return weights[name]
+
+    monkeypatch.setattr("nstlib.assets.load_tensors", load_tensors)
+    return asked
+
+
+@pytest.fixture(scope="session")
+def picture() -> Callable[..., Tensor]:
+    """``picture(h, w, seed)``: a smooth random picture (1, 3, h, w) in [0, 1]."""
+
+    def make(height: int, width: int, seed: int = 0, channels: int = 3) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        coarse = torch.rand(1, channels, 4, 4, generator=generator)
+        smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")
+        noise = torch.rand(1, channels, height, width, generator=generator)
+        return (0.8 * smooth + 0.2 * noise).clamp(0, 1)
+
+    return make

@@ -1,0 +1,373 @@
+"""The exercise checkers: right answers pass, every kind of wrong one does not, and the hint says why."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+
+import pytest
+import torch
+
+from nstlib.course import checks
+
+CHECKERS = {name: check for name, check in vars(checks).items() if name.startswith("q0")}
+
+
+def number(name: str) -> str:
+    """q01_2 -> 1.2, as the notebook counts it."""
+    chapter, exercise = name.removeprefix("q").split("_")
+    return f"{int(chapter)}.{exercise}"
+
+
+def crash(*_):
+    raise ValueError("no idea")
+
+
+# ------------------------------------------------------------------------------------- 1.1 the Gram matrix
+
+
+def gram(features):
+    rows = features.flatten(1)
+    return rows @ rows.T
+
+
+def gram_loop(features):
+    """The long way of the notebook's own cell, with its float32 sum."""
+    c = features.shape[0]
+    rows = features.float().reshape(c, -1)
+    total = torch.zeros(c, c)
+    for position in range(rows.shape[1]):
+        total += torch.outer(rows[:, position], rows[:, position])
+    return total
+
+
+def gram_one_wrong_entry(features):
+    answer = gram(features)
+    answer[-1, 0] += 0.01
+    return answer
+
+
+def gram_right_in_the_first_case(features):
+    return gram(features) if features.shape == (3, 4, 5) else gram(features).abs()
+
+
+def gram_not_a_number(features):
+    return gram(features) * float("nan")
+
+
+GRAM_WRONG = [
+    (
+        lambda f: f.flatten(1).T @ f.flatten(1),
+        "compares positions; the Gram matrix compares channels, (3, 3)",
+    ),
+    (lambda f: gram(f) / f[0].numel(), "you divide by H·W; equation (1) of paper A is a plain sum"),
+    (lambda f: gram(f) / f.numel(), "you divide by C·H·W"),
+    (lambda f: gram(f)[None], "3 channels give a (3, 3) matrix, yours is (1, 3, 3)"),
+    (lambda f: torch.cov(f.flatten(1)) * f[0].numel(), "some entries differ: entry (i, j) sums"),
+    (lambda f: gram(f) + torch.eye(len(f), dtype=f.dtype), "some entries differ"),
+    (lambda f: gram(f).triu(), "some entries differ"),
+    (lambda f: torch.diag(gram(f).diag()), "some entries differ"),
+    (
+        lambda f: torch.einsum("ihw,jwh->ij", f, f) if f.shape[1] == f.shape[2] else gram(f),
+        "for shape (1, 3, 3)",
+    ),
+    (gram_one_wrong_entry, "for shape (3, 4, 5) some entries differ"),
+    (gram_right_in_the_first_case, "for shape (5, 7, 2) some entries differ"),
+    (gram_not_a_number, "some entries differ"),
+    (lambda f: 7.0, "your code stopped"),
+    (lambda f: f.flatten(1) @ f, "your code stopped with RuntimeError"),
+    (crash, "your code stopped with ValueError: no idea"),
+    (lambda: None, "your code stopped with TypeError"),
+    (gram(torch.ones(3, 4, 5)), "your code stopped with TypeError"),  # the matrix instead of the function
+    (..., "your code stopped"),
+]
+
+
+# -------------------------------------------------------------------------------------- 1.2 the shuffle
+
+
+def shuffle(features, generator):
+    order = torch.randperm(features[0].numel(), generator=generator)
+    return features.flatten(1)[:, order].reshape(features.shape)
+
+
+def shuffle_each_channel(features, generator):
+    rows = [row[torch.randperm(row.numel(), generator=generator)] for row in features.flatten(1)]
+    return torch.stack(rows).reshape(features.shape)
+
+
+def swap_two(features, generator):
+    answer = features.clone()
+    answer[:, 0, 0], answer[:, -1, -1] = features[:, -1, -1], features[:, 0, 0]
+    return answer
+
+
+SHUFFLE_WRONG = [
+    (lambda f, g: f, "nothing has moved"),
+    (lambda f, g: f.clone(), "nothing has moved"),
+    (lambda f, g: f.flatten(1), "the shape must stay (3, 6, 5), yours is (3, 30)"),
+    (lambda f, g: f.transpose(1, 2), "the shape must stay (3, 6, 5), yours is (3, 5, 6)"),
+    (shuffle_each_channel, "every channel must be shuffled by the SAME permutation"),
+    (lambda f, g: f.flatten(1).sort()[0].reshape(f.shape), "by the SAME permutation"),
+    (lambda f, g: f[torch.randperm(len(f), generator=g)].flip(1), "each channel must keep its own values"),
+    (lambda f, g: torch.randn_like(f), "each channel must keep its own values"),
+    (lambda f, g: -f, "each channel must keep its own values"),
+    (swap_two, "only a few positions have moved"),
+    (lambda f, g: shuffle(f, g) if len(f) == 3 else f, "nothing has moved"),
+    (lambda f: f, "your code stopped with TypeError"),
+    (crash, "your code stopped with ValueError"),
+    (lambda f, g: "shuffled", "your code stopped"),
+]
+
+
+# ------------------------------------------------------------------------------------ 1.3 counting entries
+
+CHANNELS = (64, 128, 256, 512, 512)
+COUNTS = {f"relu{block}_1": c * (c + 1) // 2 for block, c in enumerate(CHANNELS, 1)}
+COUNTS_WRONG = [
+    ({f"relu{b}_1": c**2 for b, c in enumerate(CHANNELS, 1)}, "C² counts every pair twice"),
+    ({f"relu{b}_1": c * (c - 1) // 2 for b, c in enumerate(CHANNELS, 1)}, "you left out the diagonal"),
+    ({**COUNTS, "relu5_1": 512**2}, "C² counts every pair twice"),
+    ({**COUNTS, "relu2_1": 8257}, "wrong for relu2_1: how many entries"),
+    (dict.fromkeys(COUNTS, 2080), "wrong for relu2_1, relu3_1, relu4_1, relu5_1"),
+    ({**COUNTS, "relu3_1": ...}, "not answered yet; give a number for each of relu1_1"),
+    ({name: value for name, value in COUNTS.items() if name != "relu4_1"}, "not answered yet"),
+    ({**COUNTS, "relu1_1": "2080"}, "wrong for relu1_1"),
+    ({}, "not answered yet"),
+    (..., "not answered yet"),
+    (None, "not answered yet"),
+    (list(COUNTS.values()), "your code stopped with AttributeError"),
+    (305888, "your code stopped"),
+]
+
+
+# -------------------------------------------------------------------------------------- 1.4 the gradient
+
+
+def gradient(features, target):
+    return 4 * (features @ features.T - target) @ features
+
+
+GRADIENT_WRONG = [
+    (lambda f, a: gradient(f, a) / 2, "autograd has 2 times yours; F is twice in G = F Fᵀ"),
+    (lambda f, a: gradient(f, a) / 4, "autograd has 4 times yours"),
+    (lambda f, a: -gradient(f, a), "autograd has -1 times yours"),
+    (lambda f, a: gradient(f, a) * 2, "autograd has 0.5 times yours"),
+    (lambda f, a: 4 * (f @ f.T - a), "the gradient has the shape of F, (3, 7); yours is (3, 3)"),
+    (lambda f, a: gradient(f, a).T, "the gradient has the shape of F, (3, 7); yours is (7, 3)"),
+    (lambda f, a: 4 * (f @ f.T) @ f, "autograd disagrees for C=3, M=7"),
+    (lambda f, a: gradient(f, a) if len(f) == 3 else gradient(f, a).abs(), "autograd disagrees for C=6, M=4"),
+    (lambda f, a: (f @ f.T - a).square().sum(), "the gradient has the shape of F"),
+    (crash, "your code stopped with ValueError: no idea"),
+    (lambda f, a: f @ a, "your code stopped with RuntimeError"),
+    (lambda f, a: [[0]], "your code stopped"),
+]
+
+
+# ------------------------------------------------------------------------------------ 2.1 counting weights
+
+
+def count(triples):
+    return sum(k * k * i * o + o for k, i, o in triples)
+
+
+COUNT_WRONG = [
+    (lambda t: sum(k * k * i * o for k, i, o in t), "vgg16: you forgot the biases"),
+    (
+        lambda t: sum(k * i * o + o for k, i, o in t),
+        "vgg16 has 14,714,688 parameters in its convolutions, not",
+    ),
+    (lambda t: sum(k * k * i * o + i for k, i, o in t), "vgg16 has 14,714,688"),
+    (lambda t: 14_714_688, "vgg19 has 20,024,384 parameters in its convolutions, not 14,714,688"),
+    (lambda t: sum(9 * i * o + o for k, i, o in t), "alexnet has 2,469,696"),
+    (lambda t: count(t[:-1]), "vgg16 has"),
+    (lambda t: "many", "your code stopped"),
+    (crash, "your code stopped with ValueError: no idea"),
+    (14_714_688, "your code stopped with TypeError"),
+]
+
+
+# ----------------------------------------------------------------------------------- 2.2 receptive field
+
+
+def field(layers):
+    side, step = 1, 1
+    for kernel, stride in layers:
+        side += (kernel - 1) * step
+        step *= stride
+    return side, step
+
+
+def field_step_too_early(layers):
+    side, step = 1, 1
+    for kernel, stride in layers:
+        step *= stride
+        side += (kernel - 1) * step
+    return side, step
+
+
+FIELD_WRONG = [
+    (field_step_too_early, "vgg16 conv3_1: the field has 24 pixels, yours"),
+    (lambda p: (24, 4), "vgg19 conv5_4: the step is the product of all strides, 16; yours is 4"),
+    (lambda p: (field(p)[0], sum(s for _, s in p)), "the step is the product of all strides, 4; yours is"),
+    (lambda p: (1 + sum(k - 1 for k, _ in p), field(p)[1]), "the field has 24 pixels, yours"),
+    (lambda p: field(p)[::-1], "the step is the product of all strides"),
+    (
+        lambda p: field(p) if len(p) < 20 else (field(p)[0] + 1, field(p)[1]),
+        "vgg19 conv5_4: the field has 252",
+    ),
+    (lambda p: list(field(p)), "give back a pair: (side of the field, step)"),
+    (lambda p: field(p)[0], "give back a pair"),
+    (lambda p: (*field(p), 0), "give back a pair"),
+    (crash, "your code stopped with ValueError: no idea"),
+    ((24, 4), "your code stopped with TypeError"),
+]
+
+
+# -------------------------------------------------------------------------------------- 2.3 paper A's layers
+
+STYLE = ["conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1"]
+CONTENT = ["conv3_1", "conv3_2"]
+BLOCKS = [f"conv{block}_1" for block in range(1, 6)]
+LAYERS_WRONG = [
+    ((BLOCKS, CONTENT), "these are the five BLOCKS of papers B and D"),
+    ((STYLE[:4], CONTENT), "style: count the convolutions from the input"),
+    (([*STYLE, "conv3_2"], CONTENT), "style: count the convolutions"),
+    (([*STYLE[:4], "conv1_1"], CONTENT), "style: count the convolutions"),
+    ((STYLE, ["conv4_2"]), "the style layers are right; content: the fifth and the sixth convolution"),
+    ((STYLE, ["conv3_1"]), "the style layers are right; content"),
+    ((STYLE, STYLE), "the style layers are right; content"),
+    ((CONTENT, STYLE), "style: count the convolutions"),
+    (([name.replace("conv", "relu") for name in STYLE], CONTENT), "the names are conv1_1, conv1_2"),
+    ((STYLE, ["conv3_1", "conv3_4"]), "the names are conv1_1"),
+    (([1, 2, 3, 4, 5], [5, 6]), "the names are conv1_1"),
+    (("conv1_1", "conv3_1"), "the names are conv1_1"),
+    ((STYLE, 5), "your code stopped with TypeError"),
+    (([], []), "not answered yet; give two lists of names"),
+    ((STYLE, []), "not answered yet"),
+    ((..., CONTENT), "not answered yet"),
+    ((None, None), "not answered yet"),
+]
+
+
+# -------------------------------------------------------------------------------------- 2.4 tutorial names
+
+NAMES = {f"conv_{index}": name for index, name in enumerate(STYLE, 1)}
+NAMES_WRONG = [
+    ({f"conv_{i}": f"conv{i}_1" for i in range(1, 6)}, "one would expect that, but the tutorial counts"),
+    ({**NAMES, "conv_5": "conv5_1"}, "one would expect that"),
+    ({**NAMES, "conv_5": "conv2_2"}, "wrong for conv_5: count the convolutions of VGG-19"),
+    ({**NAMES, "conv_1": "relu1_1", "conv_2": "conv2_1"}, "wrong for conv_1, conv_2"),
+    (dict.fromkeys(NAMES, "conv1_1"), "wrong for conv_2, conv_3, conv_4, conv_5"),
+    ({**NAMES, "conv_3": 3}, "wrong for conv_3"),
+    ({**NAMES, "conv_4": ...}, "not answered yet; give a name for each of conv_1, conv_2"),
+    ({key: name for key, name in NAMES.items() if key != "conv_2"}, "not answered yet"),
+    ({name: key for key, name in NAMES.items()}, "not answered yet"),
+    (..., "not answered yet"),
+    (None, "not answered yet"),
+    (STYLE, "your code stopped with AttributeError"),
+]
+
+
+# Checker -> (right answers, wrong answers with a part of the hint); an answer is the tuple of arguments.
+CASES = {
+    "q01_1": ([gram, lambda f: torch.einsum("ihw,jhw->ij", f, f)], GRAM_WRONG),
+    "q01_2": (
+        [shuffle, lambda f, g: f.flip(2), lambda f, g: f[:, torch.arange(f.shape[1]) - 1]],
+        SHUFFLE_WRONG,
+    ),
+    "q01_3": ([COUNTS, {**COUNTS, "relu4_2": 131328}], COUNTS_WRONG),
+    "q01_4": ([gradient, lambda f, a: 4 * f @ f.T @ f - 4 * a @ f], GRADIENT_WRONG),
+    "q02_1": ([count], COUNT_WRONG),
+    "q02_2": ([field], FIELD_WRONG),
+    "q02_3": ([(STYLE, CONTENT), (tuple(STYLE), set(CONTENT)), (STYLE[::-1], CONTENT[::-1])], LAYERS_WRONG),
+    "q02_4": ([NAMES], NAMES_WRONG),
+}
+TWO_ARGUMENTS = {"q02_3"}
+
+
+def ask(name, answer):
+    return CHECKERS[name](*(answer if name in TWO_ARGUMENTS else (answer,)))
+
+
+def test_every_checker_is_tested_here_with_at_least_four_wrong_answers():
+    assert set(CASES) == set(CHECKERS)
+    assert all(len(right) >= 1 and len(wrong) >= 4 for right, wrong in CASES.values())
+
+
+RIGHT = [(name, index) for name, (right, _) in CASES.items() for index in range(len(right))]
+WRONG = [(name, index) for name, (_, wrong) in CASES.items() for index in range(len(wrong))]
+
+
+@pytest.mark.parametrize(("name", "index"), RIGHT)
+def test_a_right_answer(capsys, name, index):
+    assert ask(name, CASES[name][0][index]) is True
+    assert capsys.readouterr().out == f"✓ Exercise {number(name)}: right.\n"
+
+
+@pytest.mark.parametrize(("name", "index"), WRONG)
+def test_a_wrong_answer_gets_its_hint(capsys, name, index):
+    answer, hint = CASES[name][1][index]
+    assert ask(name, answer) is False
+    out, err = capsys.readouterr()
+    assert out.startswith(f"✗ Exercise {number(name)}: ")
+    assert hint in out
+    assert out.count("✗") == 1
+    assert err == ""
+
+
+@pytest.mark.parametrize("name", ["q01_1", "q01_2", "q01_4", "q02_1", "q02_2"])
+@pytest.mark.parametrize("nothing", [None, ...])
+def test_a_stub_is_not_answered_yet(capsys, name, nothing):
+    assert CHECKERS[name](lambda *_: nothing) is False
+    expected = f"✗ Exercise {number(name)}: not answered yet; replace the dots by your own line.\n"
+    assert capsys.readouterr().out == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("q01_1", gram_loop),
+        ("q01_1", lambda f: gram(f.float())),
+        ("q01_4", lambda f, a: gradient(f.float(), a.float())),
+    ],
+    ids=["loop of the notebook", "gram", "gradient"],
+)
+def test_an_answer_in_float32_is_judged_like_any_other(capsys, name, answer):
+    judged = CHECKERS[name](answer)
+    assert "your code stopped" not in capsys.readouterr().out  # it did not
+    assert judged is True
+
+
+@pytest.mark.parametrize("name", ["q01_1", "q01_4"])
+def test_a_wrong_answer_in_float32_is_still_wrong(name):
+    wrong = {"q01_1": lambda f: gram(f.float()) * 1.001, "q01_4": lambda f, a: gradient(f, a).float() * 1.001}
+    assert CHECKERS[name](wrong[name]) is False
+
+
+def test_an_answer_cannot_change_what_it_is_compared_with(capsys):
+    def overwrite(features):
+        answer = gram(features)
+        features.zero_()
+        return answer
+
+    def cheat(features):
+        return gram(features.zero_())
+
+    assert checks.q01_1(overwrite) is True
+    assert checks.q01_1(cheat) is False
+    assert checks.q01_2(lambda f, g: f.zero_()) is False
+
+
+def test_checkers_ask_the_same_of_everyone():
+    seen = []
+    for _ in range(2):
+        seen.append([])
+        checks.q01_1(lambda f: seen[-1].append(f) or gram(f))
+    assert all(torch.equal(a, b) for a, b in itertools.zip_longest(*seen))
+    assert len({tuple(f.shape) for f in seen[0]}) >= 3  # on several shapes, so none can be right by luck
+
+
+@pytest.mark.parametrize("name", sorted(CHECKERS))
+def test_a_checker_says_what_it_asks(name):
+    assert inspect.getdoc(CHECKERS[name])

@@ -1,0 +1,283 @@
+"""The extractor: its own normalization, any size, any precision, and the two real VGGs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nstlib import assets, features, hardware, images
+from nstlib.errors import SettingError
+from nstlib.features import FeatureExtractor
+from nstlib.nets.vgg import ARCHITECTURES, LayeredNet, layers_up_to, output_size, smallest_side
+
+MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
+STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+
+
+def extractor(weights, network="vgg16", layers=("relu1_1", "relu2_1"), **options) -> FeatureExtractor:
+    options = {"precision": "float32", "device": "cpu", **options}
+    tensors = weights["vgg19" if network.startswith("vgg19") else network]
+    return FeatureExtractor(network, layers, tensors=tensors, **options)
+
+
+# ------------------------------------------------------------------------------------------- normalization
+
+
+@pytest.mark.parametrize("network", ["vgg16", "vgg19_torchvision", "alexnet"])
+def test_torchvisions_networks_see_mean_and_deviation_taken_off(network, weights, picture):
+    layers = ["relu1"] if network == "alexnet" else ["relu1_1"]
+    net, image = extractor(weights, network, layers), picture(16, 18)
+    torch.testing.assert_close(net.normalize(image), (image - MEAN) / STD)
+    assert net.first is None
+    raw = LayeredNet(network, layers).load_layers(weights[network.split("_")[0]])
+    torch.testing.assert_close(net(image)[layers[0]], raw((image - MEAN) / STD)[layers[0]])
+
+
+def test_the_normalized_vgg19_brings_its_own_convolution(weights, picture):
+    net, image = extractor(weights, "vgg19"), picture(9, 7)
+    red, green, blue = image.unbind(1)
+    expected = torch.stack([4 * blue - 1.6, 4 * green - 1.8, 4 * red - 1.9], 1)  # as in conftest
+    torch.testing.assert_close(net.normalize(image), expected)
+    assert not torch.allclose(net(image)["relu1_1"], net(image.flip(1))["relu1_1"])
+
+
+# ------------------------------------------------------------------------------------------- size and shape
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    named=st.sampled_from(
+        [("vgg16", "relu3_1"), ("vgg19", "relu2_2"), ("vgg19", "pool3"), ("alexnet", "relu2"),
+         ("alexnet", "pool1")]
+    ),
+    more=st.integers(0, 17),
+    wider=st.integers(0, 17),
+    batch=st.integers(1, 2),
+)  # fmt: skip
+@torch.no_grad()
+def test_any_height_and_width(weights, picture, named, more, wider, batch):
+    network, name = named
+    least = smallest_side(network, name)
+    height, width = least + more, least + wider
+    image = picture(height, width).expand(batch, -1, -1, -1)
+    found = extractor(weights, network, [name])(image)[name]
+    layers = layers_up_to(network, [name])
+    for layer in layers:
+        height, width = output_size(height, layer), output_size(width, layer)
+    assert found.shape == (batch, layers[-1].channels, height, width)
+    assert torch.isfinite(found).all()
+
+
+@settings(deadline=None, max_examples=30)
+@given(named=st.sampled_from([(n, x.name) for n in ("vgg16", "alexnet") for x in ARCHITECTURES[n]]))
+def test_the_extractor_works_at_the_smallest_side_and_refuses_one_less(weights, picture, named):
+    network, name = named
+    least = smallest_side(network, name)
+    net = extractor(weights, network, [name])
+    with torch.no_grad():
+        assert min(net(picture(least, least))[name].shape[-2:]) == 1
+    for height, width in ((least - 1, least + 3), (least + 3, least - 1)):
+        if least > 1:
+            with pytest.raises(SettingError) as caught:
+                net(torch.zeros(1, 3, height, width))
+            assert f"{width}×{height} pixels is too small for {name} of {network}" in str(caught.value)
+            assert f"it needs {least} pixels a side" in str(caught.value)
+
+
+def test_too_small_names_the_layer_that_needs_more(weights):
+    net = extractor(weights, "vgg16", ["relu1_1", "relu3_1", "relu2_1"])
+    with pytest.raises(
+        SettingError, match=r"picture of 9×3 pixels is too small for relu3_1 of vgg16: it needs 4"
+    ):
+        net(torch.zeros(1, 3, 3, 9))
+
+
+@pytest.mark.parametrize(
+    "shape", [(3, 8, 8), (1, 1, 8, 8), (1, 4, 8, 8), (8, 8), (1, 8, 8, 3), (1, 1, 3, 8, 8)]
+)
+def test_what_is_no_batch_of_pictures_is_one_sentence(weights, shape):
+    with pytest.raises(SettingError, match=r"has the shape \(N, 3, H, W\), not") as caught:
+        extractor(weights)(torch.zeros(shape))
+    assert str(tuple(shape)) in str(caught.value)
+
+
+def test_a_batch_is_its_pictures(weights, picture):
+    net = extractor(weights)
+    together = net(torch.cat([picture(11, 9, seed) for seed in range(3)]))
+    for seed in range(3):
+        alone = net(picture(11, 9, seed))
+        for name in net.layer_names:
+            torch.testing.assert_close(together[name][seed : seed + 1], alone[name])
+
+
+def test_names_come_back_in_the_order_asked_for_and_once(weights, picture):
+    net = extractor(weights, layers=["relu2_1", "conv1_1", "relu2_1", "pool1"])
+    assert net.layer_names == ("relu2_1", "conv1_1", "pool1")
+    assert list(net(picture(8, 8))) == ["relu2_1", "conv1_1", "pool1"]
+    assert [name for name, _ in net.net.named_children()] == ["conv1_1", "conv1_2", "conv2_1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "sentence"),
+    [
+        (("vgg13",), {}, r"no network 'vgg13' here: choose one of vgg16, vgg19, alexnet, vgg19_torchvision"),
+        (("vgg16_features",), {}, r"no network 'vgg16_features' here"),
+        (("vgg16", ["conv3_4"]), {}, r"vgg16 has no layer 'conv3_4'"),
+        (("alexnet", ["relu4_2"]), {}, r"alexnet has no layer 'relu4_2': its layers are conv1, relu1, pool1"),
+        (("vgg19", []), {}, r"Name at least one layer of vgg19"),
+        (("vgg19",), {"pooling": "sum"}, r"pooling is 'max' or 'average', not 'sum'"),
+        (("vgg19",), {"precision": "int8"}, r"not 'int8'"),
+        (("vgg19",), {"device": "tpu9"}, r"'tpu9' is no device"),
+    ],
+)
+def test_a_wrong_argument_is_one_sentence(random_networks, arguments, options, sentence):
+    with pytest.raises(SettingError, match=sentence):
+        FeatureExtractor(*arguments, **options)
+    assert random_networks == []  # and it is told before anything is downloaded
+
+
+def test_the_asset_of_the_network_is_loaded_and_nothing_else(random_networks, picture):
+    net = FeatureExtractor("alexnet", ["relu1"], device="cpu")
+    assert random_networks == ["alexnet"]
+    assert net.network == "alexnet"
+
+
+# -------------------------------------------------------------------------------- precision, device, gradient
+
+
+@pytest.mark.parametrize(
+    ("network", "layer"), [("vgg16", "relu3_3"), ("vgg19", "relu3_1"), ("alexnet", "relu3")]
+)
+@torch.no_grad()
+def test_bfloat16_is_close_to_float32(weights, picture, network, layer):
+    image = picture(40, 44)
+    exact = extractor(weights, network, [layer], precision="float64")(image)[layer]
+    single = extractor(weights, network, [layer])(image)[layer]
+    short = extractor(weights, network, [layer], precision="bfloat16")(image)[layer]
+    assert (exact.dtype, single.dtype, short.dtype) == (torch.float64, torch.float32, torch.bfloat16)
+
+    def apart(found):
+        return ((found.double() - exact).norm() / exact.norm()).item()
+
+    assert apart(single) < 1e-5
+    assert 1e-4 < apart(short) < 2e-2  # so it really was computed in bfloat16
+
+
+def test_the_first_convolution_stays_in_float32(weights):
+    net = extractor(weights, "vgg19", precision="bfloat16")
+    assert net.first.weight.dtype == net.mean.dtype == torch.float32
+    assert {parameter.dtype for parameter in net.net.parameters()} == {torch.bfloat16}
+    net = extractor(weights, "vgg19", precision=torch.float64)
+    assert {parameter.dtype for parameter in net.parameters()} == {torch.float64}
+
+
+@pytest.mark.parametrize(("likes", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_auto_precision_follows_the_processor(monkeypatch, weights, picture, likes, expected):
+    monkeypatch.setattr(hardware, "processor_likes_bfloat16", lambda: likes)
+    net = extractor(weights, precision="auto")
+    assert net.precision == expected
+    assert net(picture(6, 6))["relu2_1"].dtype == expected
+
+
+def test_auto_device_follows_the_machine(monkeypatch, weights):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    net = extractor(weights, device="auto")
+    assert net.device == torch.device("cpu")
+    assert net.memory_format == torch.channels_last
+    with pytest.raises(SettingError, match="No CUDA GPU is usable here"):
+        extractor(weights, device="cuda")
+
+
+def test_mps_keeps_contiguous_tensors(monkeypatch, weights):
+    # Without Apple's hardware: only the decision is looked at, the tensors stay on the processor.
+    monkeypatch.setattr(features, "resolve_device", lambda device: torch.device("mps"))
+    monkeypatch.setattr(FeatureExtractor, "to", lambda self, *arguments, **options: self)
+    assert extractor(weights).memory_format == torch.contiguous_format
+
+
+def test_the_layout_of_the_picture_changes_nothing(weights, picture):
+    net, image = extractor(weights), picture(10, 13)
+    first, second = net(image), net(image.contiguous(memory_format=torch.channels_last))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_gradient_reaches_the_picture_and_no_parameter(weights, picture, precision):
+    net = extractor(weights, "vgg19", precision=precision)
+    image = picture(12, 12).requires_grad_(True)
+    net(image)["relu2_1"].float().square().mean().backward()
+    assert image.grad.dtype == torch.float32
+    assert image.grad.abs().sum() > 0
+    assert all(not parameter.requires_grad and parameter.grad is None for parameter in net.parameters())
+    assert not net.training
+
+
+def test_the_gradient_is_the_slope(weights, picture):
+    net = extractor(weights, "vgg19", ["conv2_1", "relu2_1"], precision="float64", pooling="average")
+    image, direction = picture(8, 9).double(), torch.randn(1, 3, 8, 9, dtype=torch.float64)
+
+    def loss(x):
+        return net(x)["conv2_1"].square().sum()
+
+    x = image.clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(loss(x), x)
+    step = 1e-5
+    slope = (loss(image + step * direction) - loss(image - step * direction)) / (2 * step)
+    # Central differences of a function with kinks (ReLU): a few parts in a million.
+    torch.testing.assert_close((gradient * direction).sum(), slope, rtol=1e-4, atol=0)
+
+
+def test_the_weights_given_are_copied(weights, picture):
+    net, image = extractor(weights), picture(6, 6)
+    before = weights["vgg16"]["conv1_1.weight"].clone()
+    with torch.no_grad():
+        net.net.get_submodule("conv1_1").weight.zero_()
+    assert torch.equal(weights["vgg16"]["conv1_1.weight"], before)
+    assert net(image)["relu1_1"].std(dim=(2, 3)).max() < 1e-6  # and the net did change
+
+
+# --------------------------------------------------------------------------------------------- real networks
+
+
+@pytest.mark.weights
+@torch.no_grad()
+def test_the_real_vgg19_is_normalized_to_a_mean_activation_near_one():
+    names = ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu4_2", "relu5_1"]
+    net = FeatureExtractor("vgg19", names, precision="float32", device="cpu")
+    means = {name: [] for name in names}
+    for relative in ("portraits/collins.jpg", "portraits/curie.jpg", "paintings/harvesters.jpg",
+                     "paintings/starry_night.jpg"):  # fmt: skip
+        found = net(images.load_image(assets.data_path(relative), size=128))
+        for name in names:
+            means[name].append(found[name].mean((0, 2, 3)))
+    for name in names:
+        filters = torch.stack(means[name]).mean(0)
+        # Measured over all 26 pictures at 160 px: 1.14 to 1.27 on average, 90 % of the filters in 0.7 to 2.0.
+        assert 0.8 < filters.mean() < 1.6, name
+        assert ((filters > 0.25) & (filters < 4)).float().mean() > 0.95, name
+
+
+@pytest.mark.weights
+def test_the_real_vgg16_is_torchvisions():
+    net = FeatureExtractor("vgg16", ["conv1_1"], precision="float32", device="cpu")
+    first = net.net.get_submodule("conv1_1")
+    assert first.weight[0, 0, 0, 0].item() == pytest.approx(-0.5537, abs=5e-5)
+    assert first.bias[0].item() == pytest.approx(0.4034, abs=5e-5)
+
+
+@pytest.mark.weights
+@torch.no_grad()
+def test_the_real_first_convolution_turns_rgb_into_bgr_minus_the_mean():
+    net = FeatureExtractor("vgg19", ["conv1_1"], precision="float32", device="cpu")
+    for channel, name in enumerate(("red", "green", "blue")):
+        pure = torch.zeros(1, 3, 1, 1)
+        pure[0, channel] = 1
+        change = (net.normalize(pure) - net.normalize(torch.zeros(1, 3, 1, 1))).flatten()
+        expected = torch.zeros(3)
+        expected[2 - channel] = 255
+        torch.testing.assert_close(change, expected, rtol=1e-4, atol=1e-3, msg=name)
+    black = net.normalize(torch.zeros(1, 3, 1, 1)).flatten()
+    torch.testing.assert_close(-black, torch.tensor([103.939, 116.779, 123.68]), rtol=1e-4, atol=1e-2)

@@ -1,0 +1,164 @@
+"""Device and number format, whatever the machine that runs the tests has."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from nstlib import hardware
+from nstlib.errors import SettingError
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """``machine(cuda=..., mps=..., capability=..., bf16=...)``: pretend to be that machine."""
+
+    def pretend(*, cuda=False, mps=False, capability=(8, 0), amx=False, avx=False):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx, raising=False)
+
+    return pretend
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "expected"),
+    [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+)
+def test_auto_device_prefers_cuda_then_mps(machine, cuda, mps, expected):
+    machine(cuda=cuda, mps=mps)
+    assert hardware.resolve_device() == torch.device(expected)
+    assert hardware.resolve_device("auto").type == expected
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:0", "mps"])
+def test_a_device_that_is_there_is_taken_as_named(machine, device):
+    machine(cuda=True, mps=True)
+    assert hardware.resolve_device(device) == torch.device(device)
+    assert hardware.resolve_device(torch.device(device)) == torch.device(device)
+
+
+@pytest.mark.parametrize(
+    ("device", "sentence"),
+    [
+        ("cuda", r"No CUDA GPU is usable here; use device='cpu'"),
+        ("cuda:1", r"No CUDA GPU is usable here"),
+        (torch.device("cuda"), r"No CUDA GPU is usable here"),
+        ("mps", r"Apple's MPS is not usable here; use device='cpu'"),
+        ("gpu", r"'gpu' is no device; use 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'"),
+        ("CPU ", r"'CPU ' is no device"),
+        ("", r"'' is no device"),
+    ],
+)
+def test_a_device_that_is_not_there_is_one_sentence(machine, device, sentence):
+    machine()
+    with pytest.raises(SettingError, match=sentence):
+        hardware.resolve_device(device)
+
+
+@pytest.mark.parametrize(("amx", "avx"), [(True, False), (False, True), (True, True), (False, False)])
+def test_a_processor_takes_bfloat16_only_with_hardware_for_it(machine, amx, avx):
+    machine(amx=amx, avx=avx)
+    assert hardware.processor_likes_bfloat16() == (amx or avx)
+    expected = torch.bfloat16 if amx or avx else torch.float32
+    assert hardware.resolve_precision("auto", "cpu") == expected
+    assert hardware.resolve_precision() == expected
+
+
+def test_an_older_torch_without_the_probes_means_float32(monkeypatch):
+    for probe in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        monkeypatch.delattr(torch.cpu, probe, raising=False)
+    assert hardware.processor_likes_bfloat16() is False
+    assert hardware.resolve_precision("auto", "cpu") == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [
+        ((7, 5), torch.float32),  # Turing, Colab's T4: bfloat16 only in emulation
+        ((8, 0), torch.bfloat16),
+        ((9, 0), torch.bfloat16),
+    ],
+)
+def test_cuda_takes_bfloat16_from_ampere_on(machine, capability, expected):
+    machine(cuda=True, capability=capability)
+    assert hardware.resolve_precision("auto", torch.device("cuda")) == expected
+    assert hardware.resolve_precision("auto", "cuda:0") == expected
+
+
+def test_the_processors_abilities_say_nothing_about_mps(machine):
+    machine(mps=True, amx=True, avx=True)
+    assert hardware.resolve_precision("auto", "mps") == torch.float32
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16", "float64"])
+def test_a_named_precision_wins_over_the_hardware(machine, name):
+    machine(amx=name == "float32", avx=name == "float32")
+    assert hardware.resolve_precision(name, "cpu") == getattr(torch, name)
+    assert hardware.resolve_precision(getattr(torch, name), "cpu") == getattr(torch, name)
+
+
+@pytest.mark.parametrize("precision", ["half", "float16", "", "Float32", None])
+def test_an_unknown_precision_is_one_sentence(precision):
+    with pytest.raises(SettingError, match=rf"'auto', 'float32', 'bfloat16' or 'float64'.*not '{precision}'"):
+        hardware.resolve_precision(precision)
+
+
+def test_memory_is_left_alone_off_linux(monkeypatch):
+    monkeypatch.setattr(hardware.sys, "platform", "darwin")
+    monkeypatch.setattr(hardware.ctypes, "CDLL", lambda name: pytest.fail("the C library was touched"))
+    assert hardware.keep_freed_memory() is False
+
+
+def test_memory_is_left_alone_without_the_gnu_c_library(monkeypatch):
+    monkeypatch.setattr(hardware.sys, "platform", "linux")
+    monkeypatch.setattr(hardware.ctypes, "CDLL", lambda name: object())
+    assert hardware.keep_freed_memory() is False
+
+
+@pytest.mark.parametrize("refused", [None, -4, -1])
+def test_both_settings_of_malloc_must_be_taken(monkeypatch, refused):
+    asked = []
+
+    class Library:
+        @staticmethod
+        def mallopt(name, value):
+            asked.append((name, value))
+            return int(name != refused)
+
+    monkeypatch.setattr(hardware.sys, "platform", "linux")
+    monkeypatch.setattr(hardware.ctypes, "CDLL", lambda name: Library)
+    assert hardware.keep_freed_memory() is (refused is None)
+    if refused is None:
+        assert sorted(asked) == [(-4, 0), (-1, 2**31 - 1)]  # M_MMAP_MAX, M_TRIM_THRESHOLD of malloc.h
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux") or not hasattr(ctypes.CDLL(None), "mallopt"),
+    reason="needs the GNU C library",
+)
+def test_freed_memory_really_stays_with_the_process():
+    # In a process of its own, because the choice cannot be taken back.
+    code = (
+        "import psutil, torch\n"
+        "from nstlib.hardware import keep_freed_memory\n"
+        "here = psutil.Process().memory_info\n"
+        "before = here().rss\n"
+        "x = torch.ones(16 * 2**20)\n"
+        "del x\n"
+        "given_back = here().rss - before\n"
+        "assert keep_freed_memory() is True\n"
+        "x = torch.ones(16 * 2**20)\n"
+        "del x\n"
+        "print(given_back // 2**20, (here().rss - before) // 2**20)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    without, kept = map(int, done.stdout.split())
+    assert without < 32  # of the tensor's 64 MiB
+    assert kept > 48

@@ -1,0 +1,328 @@
+"""The three networks: names, sizes, what a pixel sees, and torchvision's own modules as the measure."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+import torchvision
+from conftest import convolution_shapes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nstlib.errors import SettingError
+from nstlib.features import FeatureExtractor
+from nstlib.nets.vgg import (
+    ARCHITECTURES,
+    LayeredNet,
+    architecture,
+    layers_up_to,
+    output_size,
+    receptive_field,
+    smallest_side,
+)
+
+NETWORKS = ("vgg16", "vgg19", "alexnet")
+NAMED_LAYERS = [(network, layer.name) for network in NETWORKS for layer in ARCHITECTURES[network]]
+
+
+def thin_net(network: str, names, pooling: str = "average") -> LayeredNet:
+    """The same network one channel wide, all weights 1: geometry without arithmetic."""
+    net = LayeredNet(network, names, pooling)
+    for name, module in list(net.named_children()):
+        into = 3 if name in ("conv1_1", "conv1") else 1
+        thin = torch.nn.Conv2d(into, 1, module.kernel_size, module.stride, module.padding)
+        torch.nn.init.constant_(thin.weight, 1 / thin.weight.numel())
+        torch.nn.init.zeros_(thin.bias)
+        net.set_submodule(name, thin)
+    return net.double()
+
+
+# --------------------------------------------------------------------------------------------- the tables
+
+
+@pytest.mark.parametrize(
+    ("network", "convolutions", "pools"), [("vgg16", 13, 5), ("vgg19", 16, 5), ("alexnet", 5, 3)]
+)
+def test_counts(network, convolutions, pools):
+    kinds = [layer.kind for layer in architecture(network)]
+    assert kinds.count("conv") == kinds.count("relu") == convolutions
+    assert kinds.count("pool") == pools
+    assert len(kinds) == 2 * convolutions + pools
+    assert all(after == "relu" for kind, after in itertools.pairwise(kinds) if kind == "conv")
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_names_channels_and_kernels(network):
+    expected = convolution_shapes(network)
+    layers = architecture(network)
+    assert len({layer.name for layer in layers}) == len(layers)
+    convolutions = [layer for layer in layers if layer.kind == "conv"]
+    assert [(c.name, c.channels, c.kernel) for c in convolutions] == [
+        (name, out, kernel) for name, (out, _, kernel) in expected.items()
+    ]
+    relus = [layer for layer in layers if layer.kind == "relu"]
+    assert [r.name for r in relus] == [name.replace("conv", "relu") for name in expected]
+    assert [r.channels for r in relus] == [c.channels for c in convolutions]
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_pools_stand_where_torchvision_has_them(network):
+    short = {torch.nn.Conv2d: "conv", torch.nn.ReLU: "relu", torch.nn.MaxPool2d: "pool"}
+    assert [layer.kind for layer in architecture(network)] == [
+        short[type(module)] for module in torchvision_features(network)
+    ]
+
+
+def test_torchvisions_vgg19_has_vgg19s_layers():
+    assert architecture("vgg19_torchvision") == architecture("vgg19")
+    assert architecture("vgg16") != architecture("vgg19")
+
+
+@pytest.mark.parametrize("network", ["vgg", "vgg11", "resnet50", "VGG16", ""])
+def test_an_unknown_network_is_one_sentence(network):
+    with pytest.raises(
+        SettingError, match=rf"no network '{network}' here: choose one of vgg16, vgg19, alexnet"
+    ):
+        architecture(network)
+
+
+@pytest.mark.parametrize(
+    ("network", "name"),
+    [("vgg16", "conv3_4"), ("vgg16", "relu4_4"), ("vgg19", "conv1"), ("alexnet", "relu1_1"),
+     ("vgg19", "relu6_1")],
+)  # fmt: skip
+def test_an_unknown_layer_is_one_sentence_with_the_known_ones(network, name):
+    with pytest.raises(
+        SettingError, match=rf"{network} has no layer '{name}': its layers are conv1"
+    ) as caught:
+        layers_up_to(network, [name])
+    assert all(layer.name in str(caught.value) for layer in architecture(network))
+    with pytest.raises(SettingError, match=f"no layer '{name}'"):
+        LayeredNet(network, ["pool1", name])
+
+
+def test_no_layer_at_all_is_one_sentence():
+    with pytest.raises(SettingError, match=r"Name at least one layer of vgg19, for example 'relu1_1'"):
+        LayeredNet("vgg19", [])
+
+
+@pytest.mark.parametrize("pooling", ["avg", "Max", "", "mean"])
+def test_an_unknown_pooling_is_one_sentence(pooling):
+    with pytest.raises(SettingError, match=rf"pooling is 'max' or 'average', not '{pooling}'"):
+        LayeredNet("vgg16", ["relu1_1"], pooling)
+
+
+def test_only_what_is_needed_is_built(weights):
+    net = LayeredNet("vgg16", ["relu1_1", "relu3_1", "conv2_1"])
+    assert [layer.name for layer in net.layers][-1] == "relu3_1"
+    assert [name for name, _ in net.named_children()] == [
+        "conv1_1",
+        "conv1_2",
+        "conv2_1",
+        "conv2_2",
+        "conv3_1",
+    ]
+    assert [c.out_channels for c in net.convolutions()] == [64, 64, 128, 128, 256]
+    assert len(list(net.convolutions())) == 5
+    # Weights of deeper layers are not asked for, so a cut set of tensors is enough.
+    some = {key: value for key, value in weights["vgg16"].items() if key[4] in "12" or "conv3_1" in key}
+    loaded = net.load_layers(some)
+    assert loaded is net
+    assert torch.equal(net.get_submodule("conv3_1").weight, weights["vgg16"]["conv3_1.weight"])
+
+
+# ------------------------------------------------------------------------------------------------- sizes
+
+
+@settings(deadline=None, max_examples=60)
+@given(named=st.sampled_from(NAMED_LAYERS))
+def test_smallest_side_is_really_the_least(named):
+    network, name = named
+    least = smallest_side(network, name)
+    net = thin_net(network, [name])
+    assert min(net(torch.ones(1, 3, least, least, dtype=torch.float64))[name].shape[-2:]) == 1
+    if least > 1:
+        # torch itself refuses one pixel less on either side.
+        for shape in ((least - 1, least), (least, least - 1)):
+            with pytest.raises(RuntimeError):
+                net(torch.ones(1, 3, *shape, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("network", "name", "least"),
+    [("vgg16", "relu1_2", 1), ("vgg16", "pool1", 2), ("vgg19", "relu5_1", 16), ("vgg19", "pool5", 32),
+     ("alexnet", "conv1", 7), ("alexnet", "relu2", 15), ("alexnet", "pool5", 63)],
+)  # fmt: skip
+def test_smallest_side_known(network, name, least):
+    assert smallest_side(network, name) == least
+
+
+@settings(deadline=None, max_examples=60)
+@given(named=st.sampled_from(NAMED_LAYERS), more=st.integers(0, 40), wider=st.integers(0, 40))
+def test_output_sizes_follow_the_formula(named, more, wider):
+    network, name = named
+    height = smallest_side(network, name) + more
+    width = smallest_side(network, name) + wider
+    expected = [height, width]
+    for layer in layers_up_to(network, [name]):
+        expected = [output_size(side, layer) for side in expected]
+    found = thin_net(network, [name])(torch.ones(1, 3, height, width, dtype=torch.float64))[name]
+    assert list(found.shape[-2:]) == expected
+
+
+# ---------------------------------------------------------------------------------------- receptive field
+
+
+FIELDS = [
+    ("vgg16", "conv1_1"), ("vgg16", "pool1"), ("vgg16", "relu3_1"), ("vgg16", "conv4_3"),
+    ("vgg19", "relu2_2"), ("vgg19", "relu3_4"), ("vgg19", "relu4_2"),
+    ("alexnet", "relu1"), ("alexnet", "pool1"), ("alexnet", "conv2"), ("alexnet", "relu4"),
+    ("alexnet", "pool5"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("network", "name"), FIELDS)
+def test_receptive_field_is_the_gradients_footprint(network, name):
+    field, step = receptive_field(network, name)
+    # Positive weights and average pooling: every pixel that is seen has a gradient, nothing cancels.
+    side = 2 * field + 3 * step
+    image = torch.ones(1, 3, side, side, dtype=torch.float64, requires_grad=True)
+    activation = thin_net(network, [name])(image)[name][0, 0]
+    middle = activation.shape[0] // 2
+
+    def footprint(row: int, column: int) -> tuple[int, int, int, int]:
+        (gradient,) = torch.autograd.grad(activation[row, column], image, retain_graph=True)
+        rows, columns = (gradient[0].sum(0) > 0).nonzero(as_tuple=True)
+        return rows.min().item(), rows.max().item(), columns.min().item(), columns.max().item()
+
+    top, bottom, left, right = footprint(middle, middle)
+    assert (bottom - top + 1, right - left + 1) == (field, field)
+    down = footprint(middle + 1, middle)
+    assert (down[0] - top, down[2] - left) == (step, 0)
+    across = footprint(middle, middle + 1)
+    assert (across[0] - top, across[2] - left) == (0, step)
+
+
+@pytest.mark.parametrize(
+    ("network", "name", "expected"),
+    [("vgg16", "conv1_1", (3, 1)), ("vgg16", "conv1_2", (5, 1)), ("vgg16", "pool5", (212, 32)),
+     ("vgg19", "conv5_4", (252, 16)), ("alexnet", "conv1", (11, 4)), ("alexnet", "pool5", (195, 32))],
+)  # fmt: skip
+def test_receptive_fields_known_from_the_literature(network, name, expected):
+    assert receptive_field(network, name) == expected
+
+
+# --------------------------------------------------------------------------------------------- activations
+
+
+def test_conv_and_relu_asked_together_are_two_tensors(weights, picture):
+    image = picture(12, 14)
+    both = LayeredNet("vgg16", ["conv1_1", "relu1_1", "conv1_2"]).load_layers(weights["vgg16"])(image)
+    assert (both["conv1_1"] < 0).any()  # not overwritten by a ReLU in place
+    assert torch.equal(both["relu1_1"], both["conv1_1"].clamp_min(0))
+    alone = LayeredNet("vgg16", ["conv1_1"]).load_layers(weights["vgg16"])(image)
+    assert torch.equal(alone["conv1_1"], both["conv1_1"])
+    relu = LayeredNet("vgg16", ["relu1_1"]).load_layers(weights["vgg16"])(image)
+    assert torch.equal(relu["relu1_1"], both["relu1_1"])
+    # The relu that feeds the next convolution is asked for: it must not change afterwards either.
+    deeper = LayeredNet("vgg16", ["relu1_1", "relu1_2", "pool1"]).load_layers(weights["vgg16"])(image)
+    assert torch.equal(deeper["relu1_1"], both["relu1_1"])
+    assert torch.equal(deeper["relu1_2"], both["conv1_2"].clamp_min(0))
+    assert set(deeper) == {"relu1_1", "relu1_2", "pool1"}
+
+
+def test_the_picture_itself_is_left_alone(weights, picture):
+    image = picture(8, 8) - 0.5
+    before = image.clone()
+    LayeredNet("vgg16", ["relu1_2"]).load_layers(weights["vgg16"])(image)
+    assert torch.equal(image, before)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_pooling_takes_the_greatest_or_the_average(network, weights, picture):
+    relu, pool, kernel = ("relu1", "pool1", 3) if network == "alexnet" else ("relu1_2", "pool1", 2)
+    image = picture(43, 47)
+    greatest = LayeredNet(network, [relu, pool], "max").load_layers(weights[network])(image)
+    average = LayeredNet(network, [relu, pool], "average").load_layers(weights[network])(image)
+    assert torch.equal(greatest[relu], average[relu])
+    windows = greatest[relu].unfold(2, kernel, 2).unfold(3, kernel, 2)
+    assert torch.equal(greatest[pool], windows.amax((-1, -2)))
+    torch.testing.assert_close(average[pool], windows.mean((-1, -2)))
+    assert not torch.allclose(greatest[pool], average[pool])
+
+
+# ------------------------------------------------------------------------------------- torchvision's modules
+
+
+def torchvision_features(network: str) -> torch.nn.Sequential:
+    """torchvision's own convolutional part, without memory for its classifier and without values."""
+    with torch.device("meta"):
+        return getattr(torchvision.models, network)(weights=None).features
+
+
+@pytest.fixture(scope="module")
+def theirs(weights):
+    """Network -> torchvision's module with our random weights, copied in order."""
+    modules = {}
+    for network in NETWORKS:
+        module = torchvision_features(network).to_empty(device="cpu")
+        names = [key.removesuffix(".weight") for key in weights[network] if key.endswith(".weight")]
+        convolutions = [m for m in module if isinstance(m, torch.nn.Conv2d)]
+        for name, convolution in zip([n for n in names if n != "conv0"], convolutions, strict=True):
+            convolution.load_state_dict(
+                {part: weights[network][f"{name}.{part}"] for part in ("weight", "bias")}
+            )
+        modules[network] = module.eval()
+    return modules
+
+
+def their_activations(module: torch.nn.Sequential, x: torch.Tensor) -> list[torch.Tensor]:
+    found = []
+    for part in module:
+        x = part(x)
+        found.append(x)
+        x = x.clone()  # their ReLU works in place
+    return found
+
+
+LAYERS = {
+    "vgg16": ["conv1_1", "relu1_2", "pool2", "conv3_3", "relu4_2", "conv5_3", "pool5"],
+    "vgg19": ["relu1_1", "conv2_2", "relu3_4", "pool3", "relu4_2", "conv5_1", "relu5_4", "pool5"],
+    "alexnet": ["conv1", "relu1", "pool1", "relu2", "conv3", "relu5", "pool5"],
+}
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@torch.no_grad()
+def test_activations_are_torchvisions(network, theirs, weights, picture):
+    image = picture(67, 71)
+    called = "vgg19_torchvision" if network == "vgg19" else network
+    ours = FeatureExtractor(
+        called, LAYERS[network], precision="float32", device="cpu", tensors=weights[network]
+    )(image)
+    normalized = torchvision.transforms.functional.normalize(
+        image, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    )
+    right = their_activations(theirs[network], normalized)
+    order = [layer.name for layer in architecture(network)]
+    assert list(ours) == LAYERS[network]
+    for name in LAYERS[network]:
+        expected = right[order.index(name)]
+        assert ours[name].shape == expected.shape
+        assert ours[name].dtype == torch.float32
+        # Relative to the layer's own size: 16 convolutions in another order of summation.
+        assert (ours[name] - expected).abs().max() <= 1e-5 * expected.abs().max(), name
+        assert expected.std() > 0.05  # a dead layer would agree with anything
+
+
+@torch.no_grad()
+def test_the_normalized_vgg19_is_the_same_module_behind_its_first_convolution(theirs, weights, picture):
+    image = picture(35, 33)
+    tensors = weights["vgg19"]
+    ours = FeatureExtractor("vgg19", ["relu4_1"], precision="float32", device="cpu", tensors=tensors)(image)
+    seen = torch.nn.functional.conv2d(image, tensors["conv0.weight"], tensors["conv0.bias"])
+    index = [layer.name for layer in architecture("vgg19")].index("relu4_1")
+    expected = their_activations(theirs["vgg19"], seen)[index]
+    assert (ours["relu4_1"] - expected).abs().max() <= 1e-5 * expected.abs().max()
