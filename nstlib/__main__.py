@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import click
 
 from . import __version__
-from .errors import ImageError, NstError, SettingError
+from .errors import ImageError, NstError, OptimizationError, SettingError
 
 # Heavy imports (torch, papermill) stay inside the commands, so that `nst --help` answers at once.
 
@@ -67,7 +68,7 @@ def hello() -> None:
     help="How much style: 3 keeps the likeness, 100 lets it dissolve.  [default: 10]",
 )
 @click.option(
-    "--iterations", type=click.IntRange(1), default=None, help="Steps of the optimizer.  [default: 200]"
+    "--iterations", type=click.IntRange(1), default=None, help="Steps of the optimizer.  [default: 150]"
 )
 @click.option(
     "--network",
@@ -108,26 +109,31 @@ def stylize(
 
     hardware.keep_freed_memory()
     images.check_writable(output)  # before minutes of work, not after
+    if output.exists() and any(output.samefile(path) for path in (content, style) if path.exists()):
+        raise SettingError(f"'{output}' would overwrite a picture you give: choose another --output.")
     content_image = images.load_image(content, size=size)
     style_image = images.load_image(style, size=style_size or size)
     chosen = {name: value for name, value in changes.items() if value is not None}
     settings = gatys.Settings(**chosen)
-    result = gatys.stylize(
-        content_image,
-        style_image,
-        settings,
-        seed=seed,
-        device=device,
-        precision=precision,
-        progress=not quiet,
-    )
-    saved = {"content": content.name, "style": style.name, "seed": seed, **result.describe()}
+    failed = None
+    try:
+        result = gatys.stylize(
+            content_image, style_image, settings, seed=seed, device=device, precision=precision,
+            progress=not quiet,
+        )  # fmt: skip
+    except OptimizationError as error:
+        if error.result is None:
+            raise
+        failed, result = error, error.result
+    saved = {"content_file": content.name, "style_file": style.name, "seed": seed, **result.describe()}
     try:
         images.save_image(result.image, output, settings=saved)
     except NstError as error:  # a disk that filled up meanwhile must not cost minutes of work
         rescue = Path(tempfile.gettempdir()) / f"rescued-{output.stem}.png"
         images.save_image(result.image, rescue, settings=saved)
         raise ImageError(f"{error} The picture is kept in '{rescue}'.") from error
+    if failed is not None:
+        raise OptimizationError(f"{failed} It is saved in '{output}'.") from failed
     height, width = result.image.shape[-2:]
     state = f"stopped after {len(result.history)} iterations" if result.interrupted else "done"
     click.echo(f"{state}: {output} ({width}×{height}), {result.seconds:.0f} s")
@@ -233,14 +239,23 @@ def assets_verify(names: tuple[str, ...]) -> None:
 
 def main() -> None:
     """Run the command; an error this library foresees is one sentence on standard error, exit status 1."""
+    # Threads that wait shall sleep: by default they spin, and once another program wants one of the cores,
+    # every layer waits for a thread that is not running (six times slower on two cores, measured). Read when
+    # torch is loaded, which the commands do; the kernels of `nst course` inherit it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
-        cli(standalone_mode=True)
+        # Not click's own standalone mode: it would turn Ctrl-C into "Aborted!" and exit status 1.
+        status = cli(standalone_mode=False)
     except NstError as error:
         click.echo(f"nst: {error}", err=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
+        status = 1
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
         click.echo("nst: stopped.", err=True)
-        sys.exit(130)
+        status = 130
+    sys.exit(status if isinstance(status, int) else 0)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class NstError(Exception):
     """Base of every error this library raises on purpose; ``str(error)`` is meant for the reader's eyes."""
@@ -20,7 +22,11 @@ class SettingError(NstError):
 
 
 class OptimizationError(NstError):
-    """An optimization cannot go on (a loss that is not a number, for example)."""
+    """An optimization cannot go on (a loss that is not a number, for example); ``result`` is what it had."""
+
+    def __init__(self, message: str, result: Any = None) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class CourseError(NstError):

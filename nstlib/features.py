@@ -65,6 +65,8 @@ class FeatureExtractor(nn.Module):
         super().__init__()
         if network not in NETWORKS:
             raise SettingError(f"There is no network '{network}' here: choose one of {', '.join(NETWORKS)}.")
+        if isinstance(layers, str):
+            raise SettingError(f"layers is a list of names: write ['{layers}'].")
         self.network = network
         self.layer_names = tuple(dict.fromkeys(layers))
         self.device = resolve_device(device)
@@ -73,7 +75,10 @@ class FeatureExtractor(nn.Module):
         self.memory_format = torch.contiguous_format if self.device.type == "mps" else torch.channels_last
         net = LayeredNet(network, self.layer_names, pooling)
         weights = assets.load_tensors(network) if tensors is None else tensors
-        self.net = net.load_layers(weights)
+        try:
+            self.net = net.load_layers(weights)
+        except KeyError as error:
+            raise SettingError(f"The weights given for {network} lack {error}: give them all.") from error
         self.first: nn.Conv2d | None = None
         if network == "vgg19":
             # The published normalized VGG-19 carries its own normalization: a 1x1 convolution that turns

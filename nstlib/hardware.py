@@ -20,12 +20,13 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    wrong = f"'{device}' is no device to compute on here: use 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'."
     try:
         resolved = torch.device(device)
-    except RuntimeError as error:
-        raise SettingError(
-            f"'{device}' is no device; use 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'."
-        ) from error
+    except (RuntimeError, TypeError) as error:
+        raise SettingError(wrong) from error
+    if resolved.type not in ("cpu", "cuda", "mps"):
+        raise SettingError(wrong)
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise SettingError(
             "No CUDA GPU is usable here; use device='cpu' (or 'auto'), or install NVIDIA's driver."
@@ -57,8 +58,7 @@ def resolve_precision(
     Raises:
         SettingError: not one of "auto", "float32", "bfloat16", "float64".
     """
-    if isinstance(precision, torch.dtype):
-        return precision
+    precision = str(precision).removeprefix("torch.")
     formats = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
     if precision in formats:
         return formats[precision]

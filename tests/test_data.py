@@ -6,7 +6,7 @@ Run as a program, this file writes the README's table anew from the toml.
 from __future__ import annotations
 
 import hashlib
-import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,6 @@ import pytest
 from PIL import Image
 
 from nstlib import images
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 FOLDERS = ("portraits", "paintings")

@@ -203,7 +203,9 @@ def test_initial_images(picture):
     assert torch.equal(initial_image("style", None, style), style)
     noise = initial_image("noise", content, style, generator=torch.Generator().manual_seed(3))
     assert noise.shape == content.shape
-    assert torch.equal(noise, torch.rand(1, 3, 12, 10, generator=torch.Generator().manual_seed(3)))
+    uniform = torch.rand(1, 3, 12, 10, generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(noise, 0.5 + gatys.NOISE_AMPLITUDE * (uniform - 0.5))
+    assert 0 <= noise.min() < 0.4 < 0.6 < noise.max() <= 1  # faint around gray, but noise
     assert initial_image("noise", None, style).shape == style.shape
     assert initial_image("noise", content, style, (5, 6)).shape == (1, 3, 5, 6)
     assert initial_image("content", content, style, (24, 30)).shape == (1, 3, 24, 30)
@@ -316,7 +318,7 @@ def test_history_has_a_row_for_each_iteration(paint):
     assert result.seconds == seconds[-1]
     assert not result.interrupted
     for row in result.history:
-        parts = row["content"] + 20 * row["style"] + 0.1 * row["tv"]
+        parts = row["content"] + result.settings.style_weight * row["style"] + 0.1 * row["tv"]
         assert row["total"] == pytest.approx(parts, rel=1e-5)
         layers = (row["style/relu1_1"] + row["style/relu2_1"]) / 2
         assert row["style"] == pytest.approx(layers, rel=1e-5)
@@ -510,7 +512,7 @@ def test_relative_terms_are_one_for_an_empty_feature_map(picture):
     assert terms["content"].item() == pytest.approx(1)
     assert terms["style"].item() == pytest.approx(1)
     assert terms["style/relu1_1"].item() == pytest.approx(1)
-    assert terms["total"].item() == pytest.approx(21)
+    assert terms["total"].item() == pytest.approx(1 + Settings().style_weight)
 
 
 def test_relative_terms_do_not_know_the_networks_scale(picture):
@@ -552,6 +554,21 @@ def test_content_layers_share_the_content_weight(net, picture):
     assert together == pytest.approx(sum(apart) / 2, rel=1e-5)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum", "half_sum"])
+def test_the_content_can_be_reduced_as_the_papers_print_it(net, picture, reduction):
+    content, image = picture(12, 14, 1), picture(12, 14, 3)
+    settings = replace(SHALLOW, style_normalization="as_printed", content_reduction=reduction)
+    with torch.no_grad():
+        term = Objective(net, content, None, settings)(image)["content"]
+        expected = content_loss(net(image)["relu1_2"], net(content)["relu1_2"], reduction)
+        torch.testing.assert_close(term, expected)
+        relative = [
+            Objective(net, content, None, replace(SHALLOW, content_reduction=r))(image)["content"]
+            for r in (reduction, "mean")
+        ]
+    assert torch.equal(*relative)  # relative terms have no such choice
+
+
 def test_black_targets_do_not_divide_by_zero(picture):
     black = torch.zeros(1, 3, 4, 4)
     terms = pixel_objective(black, black)(picture(4, 4))
@@ -576,6 +593,7 @@ BAD = [
     ({"optimizer": "LBFGS"}, r"The optimizer is 'lbfgs' or 'adam', not 'LBFGS'"),
     ({"init": "random"}, r"init is 'content', 'noise' or 'style', not 'random'"),
     ({"style_normalization": "gram"}, r"There is no style normalization 'gram': choose one of as_printed"),
+    ({"content_reduction": "max"}, r"content_reduction is 'mean', 'sum' or 'half_sum', not 'max'"),
     ({"layer_weights": (1.0, 2.0)}, r"5 style layers need as many layer_weights, not 2"),
     ({"layer_weights": ()}, r"5 style layers need as many layer_weights, not 0"),
     ({"layer_weights": (1.0, 1.0, math.nan, 1.0, 1.0)}, r"layer_weights .*nan"),
@@ -693,8 +711,8 @@ def test_describe_can_be_saved_with_the_picture(paint, tmp_path):
     text = json.dumps(description, allow_nan=False)
     assert json.loads(text)["style_layers"] == ["relu1_1", "relu2_1"]
     assert description["method"] == "gatys"
-    assert description["iteration"] == 2
-    assert description["total"] == result.history[-1]["total"]
+    assert description["final"] == result.history[-1]
+    assert description["final"]["iteration"] == 2
     assert set(asdict(result.settings)) < set(description)
     images.save_image(result.image, tmp_path / "out.png", settings=description)
     assert images.read_settings(tmp_path / "out.png") == json.loads(text)

@@ -51,7 +51,7 @@ def test_a_device_that_is_there_is_taken_as_named(machine, device):
         ("cuda:1", r"No CUDA GPU is usable here"),
         (torch.device("cuda"), r"No CUDA GPU is usable here"),
         ("mps", r"Apple's MPS is not usable here; use device='cpu'"),
-        ("gpu", r"'gpu' is no device; use 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'"),
+        ("gpu", r"'gpu' is no device to compute on here: use 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'"),
         ("CPU ", r"'CPU ' is no device"),
         ("", r"'' is no device"),
     ],

@@ -71,9 +71,21 @@ def linear(colors):
 # Machado, Oliveira & Fernandes 2009, severity 1, for linear RGB.
 COLOR_VISION = {
     "all cones": np.eye(3),
-    "no red cones": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-    "no green cones": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
-    "no blue cones": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+    "no red cones": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "no green cones": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "no blue cones": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
 }  # fmt: skip
 
 
@@ -83,8 +95,8 @@ def test_colors_are_told_apart_with_any_color_vision(vision):
     srgb = np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
     lab = rgb2lab(srgb[None])[0]
     nearest = min(deltaE_ciede2000(a, b) for a, b in itertools.combinations(lab, 2))
-    # Measured: 22.2 with all cones, 12.2, 12.5 and 10.9 without one kind. About 2 is just visible side by side,
-    # 10 at a glance; red and green of matplotlib's own cycle come to 4.6 without green cones.
+    # Measured: 22.2 with all cones, 12.2, 12.5 and 10.9 without one kind. About 2 is just visible side by
+    # side; red and green of matplotlib's own cycle come to 4.6 without green cones.
     assert nearest > (20 if vision == "all cones" else 10)
 
 
@@ -140,7 +152,7 @@ def test_any_tensor_that_is_a_picture(drawn, shape, dtype):
 def test_maps_show_the_most_active_channels(drawn):
     activation = torch.zeros(1, 5, 6, 7)
     activation[0, :, 2, 3] = torch.tensor([1.0, 5.0, 3.0, 4.0, 2.0])
-    figure = plots.maps({"relu1_1": activation, "relu2_1": activation[..., :3, :3]}, count=3)
+    figure = plots.maps({"relu1_1": activation, "relu2_1": activation[..., 1:4, 1:4]}, count=3)
     drawn(figure)
     titles = [axis.get_title() for axis in figure.axes]
     assert titles == ["channel 1", "channel 3", "channel 2"] * 2

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-import tomllib
 from pathlib import Path
 from typing import Any
 

@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
@@ -39,7 +39,7 @@ def course_root(start: Path | None = None) -> Path:
 
 def now() -> str:
     """This moment in UTC, ISO 8601, to the second."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:

@@ -97,7 +97,7 @@ def maps(features: Mapping[str, Tensor], count: int = 6, width: float = 1.7) -> 
             len(features), count, figsize=(width * count, width * len(features)), squeeze=False
         )
         for row, (name, activation) in enumerate(features.items()):
-            chosen = activation[0].float().cpu()
+            chosen = activation[0].detach().float().cpu()
             order = chosen.mean(dim=(1, 2)).argsort(descending=True)[:count]
             for axis, channel in zip(axes[row], order, strict=False):
                 axis.imshow(chosen[channel].numpy(), cmap="magma")
@@ -117,7 +117,7 @@ def matrices(grams: Mapping[str, Tensor], width: float = 2.6) -> Figure:
         grams: title -> (C, C) or (1, C, C).
         width: of one matrix, in inches.
     """
-    values = {title: gram.reshape(gram.shape[-2:]).float().cpu() for title, gram in grams.items()}
+    values = {title: gram.detach().reshape(gram.shape[-2:]).float().cpu() for title, gram in grams.items()}
     top = max(v.abs().max().item() for v in values.values()) ** 0.25
     with house_style():
         figure, axes = plt.subplots(1, len(values), figsize=(width * len(values), width + 0.3), squeeze=False)

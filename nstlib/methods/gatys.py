@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..errors import OptimizationError, SettingError
+from ..errors import ImageError, OptimizationError, SettingError
 from ..features import FeatureExtractor
 from ..losses import content_loss, gram_distance, gram_matrix, style_normalization, total_variation
 
@@ -29,8 +29,8 @@ DEFAULT_LAYERS = {
     "alexnet": (("relu3",), ("relu1", "relu2", "relu3", "relu4", "relu5")),
 }
 
-# No paper says how strong its noise is. Noise over all of [0, 1] leaves a fine checkered residue that hundreds
-# of steps do not remove, because deep layers hardly see it; at 0.3 of that it is gone.
+# No paper says how strong its noise is. Noise over all of [0, 1] leaves a finely checkered rest that hundreds
+# of steps do not remove, as deep layers hardly see it; at 0.3 of that far less of it is left.
 NOISE_AMPLITUDE = 0.3
 
 
@@ -39,10 +39,8 @@ class Settings:
     """Everything that decides the result, each default with its origin."""
 
     network: str = "vgg19"  # papers B and D; A and C: "vgg16"
-    content_layers: tuple[str, ...] = (
-        "relu4_2",
-    )  # B: conv4_2; D: conv5_2; A: the fifth and sixth convolution
-    style_layers: tuple[str, ...] = FIVE_BLOCKS  # B, D; A: the first five convolutions
+    content_layers: tuple[str, ...] = ()  # (): relu4_2 (B); D: relu5_2; A: the fifth and sixth convolution
+    style_layers: tuple[str, ...] = ()  # (): the five blocks (B, D); A: the first five convolutions
     layer_weights: tuple[float, ...] | None = None  # w^l of D; None: 1 / number of style layers (Gatys 2016)
     content_weight: float = 1.0  # alpha
     style_weight: float = 10.0  # beta, in units of the normalization below; chosen by eye on portraits
@@ -51,25 +49,30 @@ class Settings:
     content_reduction: str = "mean"  # A: "sum"; B, D: "half_sum"; not used when the terms are relative
     pooling: str = "max"  # as trained; Gatys 2016 prefers "average" for synthesis
     optimizer: str = "lbfgs"  # Gatys 2016; B and D: "adam"
-    iterations: int = 200
-    learning_rate: float | None = (
-        None  # None: 1 for L-BFGS, 0.02 for Adam (D's order of size, pixels in [0, 1])
-    )
+    iterations: int = 150  # the picture changes little after that; B: 1500 and 2200 of Adam, D: 1000
+    learning_rate: float | None = None  # None: 1 for L-BFGS, 0.02 for Adam; no paper prints one
     history_size: int = 20  # of L-BFGS: 20 vectors do as well as Gatys' 100 and take a fifth of the memory
     init: str = "content"  # D; "noise": A; "style" starts from the painting
 
     def __post_init__(self) -> None:
         content, style = DEFAULT_LAYERS["alexnet" if self.network == "alexnet" else "vgg"]
-        # A frozen dataclass fills its own defaults this way only; afterwards the settings say what was used.
-        object.__setattr__(self, "content_layers", tuple(self.content_layers) or content)
-        object.__setattr__(self, "style_layers", tuple(self.style_layers) or style)
-        positive = {"iterations": self.iterations, "history_size": self.history_size}
-        for name, value in positive.items():
-            if value < 1:
-                raise SettingError(f"{name} must be at least 1, not {value}.")
-        for name in ("content_weight", "style_weight", "tv_weight"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise SettingError(f"{name} must be 0 or a positive number, not {getattr(self, name)}.")
+        for name, default in (("content_layers", content), ("style_layers", style)):
+            layers = getattr(self, name)
+            if isinstance(layers, str):
+                raise SettingError(f"{name} is a list of layers: write {name}=('{layers}',).")
+            if len(set(layers)) < len(layers):
+                raise SettingError(f"{name} names a layer twice: name each once and give it a larger weight.")
+            # A frozen dataclass fills its own defaults this way only; now the settings say what was used.
+            object.__setattr__(self, name, tuple(layers) or default)
+        for name in ("iterations", "history_size"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise SettingError(f"{name} must be at least 1, not {value!r}: give a whole number.")
+        weights = {name: getattr(self, name) for name in ("content_weight", "style_weight", "tv_weight")}
+        weights |= {f"layer_weights [{i}]": weight for i, weight in enumerate(self.layer_weights or ())}
+        for name, value in weights.items():
+            if not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise SettingError(f"{name} must be 0 or a positive number, not {value!r}.")
         if self.optimizer not in ("lbfgs", "adam"):
             raise SettingError(f"The optimizer is 'lbfgs' or 'adam', not '{self.optimizer}'.")
         if self.init not in ("content", "noise", "style"):
@@ -85,8 +88,9 @@ class Settings:
                 f"{len(self.style_layers)} style layers need as many layer_weights, "
                 f"not {len(self.layer_weights)}."
             )
-        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
-            raise SettingError(f"The learning rate must be a positive number, not {self.learning_rate}.")
+        rate = self.learning_rate
+        if rate is not None and not (isinstance(rate, int | float) and 0 < rate < math.inf):
+            raise SettingError(f"The learning rate must be a positive number, not {rate!r}.")
 
 
 @dataclass(frozen=True)
@@ -115,9 +119,9 @@ class Result:
         return self.history[-1]["seconds"] if self.history else 0.0
 
     def describe(self) -> dict[str, Any]:
-        """Settings and outcome, to be saved with the picture."""
-        final = self.history[-1] if self.history else {}
-        return {"method": "gatys", **asdict(self.settings), "interrupted": self.interrupted, **final}
+        """Settings and outcome, to be saved with the picture; "final" holds the last row of the history."""
+        final = dict(self.history[-1]) if self.history else {}
+        return {"method": "gatys", **asdict(self.settings), "interrupted": self.interrupted, "final": final}
 
 
 class Objective:
@@ -192,7 +196,7 @@ def initial_image(
     """The picture an optimization starts from, (1, 3, H, W).
 
     Args:
-        init: "content", "style" (resized to the content) or "noise" (gray with faint uniform noise, paper A's start).
+        init: "content", "style" (resized to the content) or "noise" (gray with faint noise, paper A's start).
         content: gives the size, if there is one.
         style: gives the size if there is no content.
         size: (H, W), wins over both.
@@ -238,7 +242,7 @@ def minimize(
         The result; after Ctrl-C the picture reached so far, with ``interrupted=True``.
 
     Raises:
-        OptimizationError: the loss is no longer a number; ``error.result`` holds the last good picture.
+        OptimizationError: the loss is no longer a number; its ``result`` holds the last good picture.
     """
     s = objective.settings
     x = image.detach().to(objective.extractor.device).clone().requires_grad_(True)
@@ -252,12 +256,19 @@ def minimize(
     losses: dict[str, float] = {}
     good = x.detach().clone()
 
+    scale = 0.0
+
     def closure() -> Tensor:
+        nonlocal scale
         optimizer.zero_grad()
         terms = objective(x)
-        terms["total"].backward()
         losses.update({name: value.item() for name, value in terms.items()})
-        return terms["total"].detach()
+        if not scale:
+            # torch's L-BFGS has absolute thresholds and stands still on a loss far below 1.
+            scale = max(1.0, 1 / max(losses["total"], 1e-30)) if math.isfinite(losses["total"]) else 1.0
+        scaled = scale * terms["total"]
+        scaled.backward()
+        return scaled.detach()
 
     start = time.perf_counter()
     bar = tqdm(range(1, s.iterations + 1), desc=f"{s.network} {s.optimizer}", unit="it", disable=not progress)
@@ -267,12 +278,11 @@ def minimize(
             optimizer.step(closure)
             if not math.isfinite(losses["total"]):
                 result.image = _shown(good)
-                error = OptimizationError(
-                    f"The loss is not a number at iteration {iteration}: lower the learning rate "
-                    "or the weights, or use precision='float32'; the last good picture is in error.result."
+                raise OptimizationError(
+                    f"The loss is not a number at iteration {iteration}: lower the learning rate or the "
+                    "weights, or take precision float32; the last good picture is kept.",
+                    result,
                 )
-                error.result = result  # type: ignore[attr-defined]
-                raise error
             good = evaluated
             seconds = time.perf_counter() - start
             result.history.append({"iteration": iteration, "seconds": seconds, **losses})
@@ -329,12 +339,16 @@ def stylize(
 
     Raises:
         SettingError: a setting that is unknown or out of range.
+        ImageError: a picture with values that are not numbers.
         AssetError: the network's weights cannot be had.
         OptimizationError: the loss is no longer a number.
 
     Example:
         >>> result = stylize(load_image("me.jpg", size=512), load_image("starry_night.jpg"))  # doctest: +SKIP
     """
+    for name, picture in (("content", content), ("style", style)):
+        if picture is not None and not bool(torch.isfinite(picture).all()):
+            raise ImageError(f"The {name} picture holds values that are not numbers: load it anew.")
     settings = settings or Settings()
     unknown = set(changes) - set(asdict(settings))
     if unknown:
@@ -358,6 +372,12 @@ def stylize(
             pooling=settings.pooling,
             precision=precision,
             device=device,
+        )
+    missing = set(wanted) - set(extractor.layer_names)
+    if missing or extractor.network != settings.network:
+        raise SettingError(
+            f"The extractor gives {', '.join(extractor.layer_names)} of {extractor.network}; the settings "
+            f"need {', '.join(wanted)} of {settings.network}: make one with these, or leave it out."
         )
     objective = Objective(extractor, content, style, settings)
     generator = torch.Generator().manual_seed(seed)
