@@ -239,10 +239,10 @@ def assets_verify(names: tuple[str, ...]) -> None:
 
 def main() -> None:
     """Run the command; an error this library foresees is one sentence on standard error, exit status 1."""
-    # Threads that wait shall sleep: by default they spin, and once another program wants one of the cores,
-    # every layer waits for a thread that is not running (six times slower on two cores, measured). Read when
-    # torch is loaded, which the commands do; the kernels of `nst course` inherit it.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Threads that wait for each other spin; once another program wants one of the cores, they spin for one
+    # that is not running, and a layer takes up to ten times as long. With less patience nothing is lost on an
+    # idle machine. GNU's OpenMP reads it when torch is loaded; the kernels of `nst course` inherit it.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         # Not click's own standalone mode: it would turn Ctrl-C into "Aborted!" and exit status 1.
         status = cli(standalone_mode=False)

@@ -10,7 +10,7 @@ for folder in "$PWD/.venv/bin" "$PWD/.venv/Scripts"; do # without .venv: the env
 done
 # A reader's own settings must not decide whether the tests pass. NSTLIB_CACHE may be set or not.
 unset NST_PRESET NST_OUT NST_RUN MPLBACKEND
-export OMP_WAIT_POLICY=passive # as the command nst does: threads that wait must not take the other programs' cores
+export GOMP_SPINCOUNT=10000 # as the command nst does: threads that wait long must not take other programs' cores
 export PYDEVD_DISABLE_FILE_VALIDATION=1 # kernels warn about it on stderr otherwise
 
 log=$(mktemp) || exit 1

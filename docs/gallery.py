@@ -1,0 +1,39 @@
+"""Make the pictures in figures/gallery/ that README.md and the notebooks' first cells show.
+
+python docs/gallery.py         (after `make store`; about six minutes on two cores)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nstlib import assets, hardware, images
+from nstlib.methods import gatys
+
+ROOT = Path(__file__).resolve().parents[1]
+GALLERY = ROOT / "figures" / "gallery"
+STRIP = ("starry_night", "the_kiss", "great_wave", "moulin_de_la_galette")
+# The last figures of the notebooks, as the preset quick has written them.
+COPIES = {
+    "01_end": "01_gram_matrix_theory/end.png",
+    "02_networks": "02_vgg16_vs_vgg19_layers/three_networks.png",
+}
+
+
+def main() -> None:
+    """Write the strip and copy the notebooks' last figures as JPEG."""
+    hardware.keep_freed_memory()
+    for name, source in COPIES.items():
+        figure = images.load_image(ROOT / "figures" / "quick" / source)
+        images.save_image(figure, GALLERY / f"{name}.jpg", quality=88)
+    portrait = images.load_image(assets.data_path("portraits/collins.jpg"))
+    shown = [portrait]
+    for name in STRIP:
+        painting = images.load_image(assets.data_path(f"paintings/{name}.jpg"), size=512)
+        shown.append(gatys.stylize(portrait, painting).image)
+    strip = images.contact_sheet(shown, columns=len(shown), cell=320, gap=6)
+    images.save_image(strip, GALLERY / "strip.jpg", quality=88)
+
+
+if __name__ == "__main__":
+    main()
