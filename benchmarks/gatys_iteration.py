@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-WARM_UP, TIMED = 3, 8
+WARM_UP, TIMED = 2, 5
 
 # The second pair of rows shows a processor without bfloat16: oneDNN is told to use nothing newer than AVX2.
 WITHOUT_BFLOAT16 = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
@@ -49,6 +49,7 @@ def plain_way(content, style, size):
     from torch import nn
 
     from nstlib import assets
+    from nstlib.methods import gatys
     from nstlib.methods.gatys import FIVE_BLOCKS
     from nstlib.nets.vgg import layers_up_to
 
@@ -80,6 +81,7 @@ def plain_way(content, style, size):
     with torch.no_grad():
         content_target = features(content)["relu4_2"]
         style_targets = {name: gram(f) for name, f in features(style).items() if name in FIVE_BLOCKS}
+    weight = gatys.Settings().style_weight / len(style_targets)
     x = content.clone().requires_grad_(True)
     optimizer = torch.optim.LBFGS([x], max_iter=1, history_size=20)
 
@@ -88,7 +90,7 @@ def plain_way(content, style, size):
         found = features(x)
         loss = (found["relu4_2"] - content_target).square().mean() / content_target.square().mean()
         for name, target in style_targets.items():
-            loss = loss + 4 * (gram(found[name]) - target).square().mean() / target.square().mean()
+            loss = loss + weight * (gram(found[name]) - target).square().mean() / target.square().mean()
         loss.backward()
         return loss
 
@@ -133,7 +135,7 @@ def worker(way: str, size: int) -> None:
 
 
 def work_of_one_step(size: int) -> float:
-    """Multiply-adds times 2, in 10⁹: the network and the Gram matrices, forward and backward."""
+    """The work that must be done, in GFLOP: network and Gram matrices, one product forward, one backward."""
     from nstlib.methods.gatys import FIVE_BLOCKS
     from nstlib.nets.vgg import layers_up_to, output_size
 

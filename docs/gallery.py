@@ -13,7 +13,7 @@ from nstlib.methods import gatys
 ROOT = Path(__file__).resolve().parents[1]
 GALLERY = ROOT / "figures" / "gallery"
 STRIP = ("starry_night", "the_kiss", "great_wave", "moulin_de_la_galette")
-# The last figures of the notebooks, as the preset quick has written them.
+# One figure of each notebook, as the preset quick has written it.
 COPIES = {
     "01_end": "01_gram_matrix_theory/end.png",
     "02_networks": "02_vgg16_vs_vgg19_layers/three_networks.png",
@@ -21,7 +21,7 @@ COPIES = {
 
 
 def main() -> None:
-    """Write the strip and copy the notebooks' last figures as JPEG."""
+    """Write the strip and copy a figure of each notebook as JPEG."""
     hardware.keep_freed_memory()
     for name, source in COPIES.items():
         figure = images.load_image(ROOT / "figures" / "quick" / source)

@@ -146,7 +146,7 @@ def stylize(
     type=click.Choice(["smoke", "quick", "paper"]),
     default="quick",
     show_default=True,
-    help="smoke: tests, under a minute; quick: a laptop, minutes; paper: a GPU, the papers' settings.",
+    help="smoke: tests, under a minute; quick: a laptop, minutes; paper: 512 px and full steps, for a GPU.",
 )
 @click.option(
     "-p",

@@ -75,10 +75,11 @@ class FeatureExtractor(nn.Module):
         self.memory_format = torch.contiguous_format if self.device.type == "mps" else torch.channels_last
         net = LayeredNet(network, self.layer_names, pooling)
         weights = assets.load_tensors(network) if tensors is None else tensors
-        try:
-            self.net = net.load_layers(weights)
-        except KeyError as error:
-            raise SettingError(f"The weights given for {network} lack {error}: give them all.") from error
+        needed = [*net.state_dict(), *(("conv0.weight", "conv0.bias") if network == "vgg19" else ())]
+        missing = [key for key in needed if key not in weights]
+        if missing:
+            raise SettingError(f"The weights given for {network} lack {missing[0]}: give them all.")
+        self.net = net.load_layers(weights)
         self.first: nn.Conv2d | None = None
         if network == "vgg19":
             # The published normalized VGG-19 carries its own normalization: a 1x1 convolution that turns

@@ -53,7 +53,7 @@ def resolve_precision(
     """The number format of the convolutions.
 
     "auto" is bfloat16 where the hardware is good at it (a processor with AMX or AVX512-BF16, a CUDA GPU from
-    Ampere on), float32 elsewhere. Gram matrices and losses are float32 in either case.
+    Ampere on), float32 elsewhere. Sums and losses are float32 in either case.
 
     Raises:
         SettingError: not one of "auto", "float32", "bfloat16", "float64".

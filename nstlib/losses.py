@@ -1,6 +1,7 @@
 """What the papers call content and style, as differentiable functions of feature maps.
 
-Everything here is computed in float32 (float64 if the features are), whatever the network's precision.
+Sums and losses are float32 (float64 if the features are), whatever the network's precision; only the Gram
+matrix's backward product is in the features' own.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class StyleNormalization:
 # positions, 1/(4 N² M²) * sum (dG)² of Gatys et al. 2016 is a quarter of the mean of (dG / M)²: so every
 # entry can be written as a divisor of the Gram matrix and a reduction.
 STYLE_NORMALIZATIONS: dict[str, StyleNormalization] = {
-    "as_printed": StyleNormalization("none", "sum", "papers A (2), B (4)-(5), D: the plain sum of squares"),
+    "as_printed": StyleNormalization("none", "sum", "paper A (2), B's text; D divides it by a constant"),
     "gatys_paper": StyleNormalization("hw", "quarter_mean", "Gatys et al. 2016: 1/(4 N² M²) sum"),
     "gatys_notebook": StyleNormalization("hw", "mean", "Gatys' own notebook: G/(h·w), mean"),
     "neural_style_pt": StyleNormalization("chw", "mean", "neural-style-pt; PyTorch tutorial at batch 1"),

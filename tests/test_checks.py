@@ -151,7 +151,7 @@ def gradient(features, target):
 GRADIENT_WRONG = [
     (lambda f, a: gradient(f, a) / 2, "autograd has 2 times yours; F is twice in G = F Fᵀ"),
     (lambda f, a: gradient(f, a) / 4, "autograd has 4 times yours"),
-    (lambda f, a: -gradient(f, a), "autograd has -1 times yours"),
+    (lambda f, a: -gradient(f, a), "the sign is wrong"),
     (lambda f, a: gradient(f, a) * 2, "autograd has 0.5 times yours"),
     (lambda f, a: 4 * (f @ f.T - a), "the gradient has the shape of F, (3, 7); yours is (3, 3)"),
     (lambda f, a: gradient(f, a).T, "the gradient has the shape of F, (3, 7); yours is (7, 3)"),

@@ -166,7 +166,7 @@ def test_save_image():
 
 
 def test_unknown_device():
-    with pytest.raises(SettingError, match="'warp' cannot be used here"):
+    with pytest.raises(SettingError, match="'warp' is no device"):
         _ = begin(device="warp").device
 
 
@@ -201,7 +201,7 @@ def test_unknown_machine(monkeypatch):
     run = session.Run("02_layers", "quick", {"size": 1})
     content = run.finish()
     assert content["peak_mib"] is None
-    assert content["machine"]["processor"] == "unknown"
+    assert content["machine"]["processor"].startswith("unknown")
 
 
 def test_shows():

@@ -135,7 +135,9 @@ def q01_4(gradient: Callable[[Tensor, Tensor], Tensor]) -> bool:
                 return f"the gradient has the shape of F, ({c}, {m}); yours is {tuple(answer.shape)}."
             if _equal(answer, right):
                 continue
-            for factor in (2.0, 4.0, -1.0, 0.5):
+            if _equal(-answer, right):
+                return "the sign is wrong: this is the way downhill, not the gradient."
+            for factor in (2.0, 4.0, 0.5):
                 if _equal(answer * factor, right):
                     return (
                         f"right up to a factor: autograd has {factor:g} times yours; F is twice in G = F Fᵀ."

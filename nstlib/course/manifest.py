@@ -112,20 +112,25 @@ def versions() -> dict[str, str]:
 
 @cache
 def processor() -> str:
-    """The processor's name as its maker prints it, or the best that this system says."""
+    """The processor as its maker prints it, its cores, and whether it multiplies bfloat16."""
+    name, units = "", ""
     try:
         if sys.platform == "linux":
-            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-                if line.lower().startswith(("model name", "hardware")):
-                    return " ".join(line.split(":", 1)[1].split())
-        if sys.platform == "darwin":
+            text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+            found = re.search(r"^(?:model name|Hardware)\s*:\s*(.+)$", text, re.M)
+            name = " ".join(found[1].split()) if found else ""
+            units = next(
+                (u for flag, u in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX512-BF16")) if flag in text), ""
+            )
+        elif sys.platform == "darwin":
             command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-            return subprocess.run(
+            name = subprocess.run(
                 command, capture_output=True, text=True, timeout=5, check=True
             ).stdout.strip()
-    except (OSError, IndexError, subprocess.SubprocessError):
+    except (OSError, subprocess.SubprocessError):
         pass
-    return platform.processor() or platform.machine() or "unknown"
+    name = name or platform.processor() or platform.machine() or "unknown"
+    return ", ".join(part for part in (name, f"{os.cpu_count()} cores", units) if part)
 
 
 def peak_mib() -> float | None:

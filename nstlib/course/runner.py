@@ -139,9 +139,13 @@ def run_course(
             current = book.name
             folder = base / book.name
             proof = {**state, "notebook": book.digest, "parameters": injected[book.name]}
-            known = None if force or store else manifest.unchanged(folder, proof)
+            known = None if force else manifest.unchanged(folder, proof)
             if known is not None and (folder / f"{book.name}.ipynb").is_file():
-                echo(f"{book.name}: unchanged since {known['finished']}; nothing to do ({folder})")
+                done = "nothing to do"
+                if store:
+                    manifest.store_notebook(book.path, book.digest, folder / f"{book.name}.ipynb", known)
+                    done = "stored what it gave"
+                echo(f"{book.name}: unchanged since {known['finished']}; {done} ({folder})")
                 results.append(_result(book, "unchanged", known, folder))
                 continue
             echo(f"{book.name}: preset {preset}, {_last_time(book, preset, folder)}")

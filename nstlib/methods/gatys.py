@@ -99,9 +99,11 @@ class Progress:
 
     iteration: int  # 1, 2, ...
     iterations: int
-    losses: Mapping[str, float]  # "total", "content", "style", "tv" and one "style/relu1_1" for each layer
+    losses: Mapping[
+        str, float
+    ]  # of the picture before this step: "total", "content", "style", "tv", "style/relu1_1", ...
     seconds: float  # since the start
-    image: Tensor  # (1, 3, H, W), clamped to [0, 1], on the CPU
+    image: Tensor  # after this step: (1, 3, H, W), clamped to [0, 1], on the CPU
 
 
 @dataclass
@@ -173,7 +175,9 @@ class Objective:
             term = content_loss(features[name], target, "mean" if self.relative else s.content_reduction)
             if self.relative:
                 term = term / target.float().square().mean().clamp_min(1e-12)
-            content = content + term / len(self.content_targets)
+            # A (3), B (3) and D sum over their layers; a mean over positions goes with a mean over layers.
+            summed = not self.relative and s.content_reduction != "mean"
+            content = content + (term if summed else term / len(self.content_targets))
         for name, target in self.style_targets.items():
             gram = gram_matrix(features[name], self.how.divisor)
             term = gram_distance(gram, target, self.how.reduction)
