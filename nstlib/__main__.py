@@ -245,7 +245,7 @@ def main() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         # Not click's own standalone mode: it would turn Ctrl-C into "Aborted!" and exit status 1.
-        status = cli(standalone_mode=False)
+        status = cli(prog_name="nst", standalone_mode=False)
     except NstError as error:
         click.echo(f"nst: {error}", err=True)
         status = 1

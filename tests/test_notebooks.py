@@ -67,7 +67,7 @@ def test_valid_and_complete(path: Path) -> None:
     markdown = "\n".join(cell.source for cell in book.cells if cell.cell_type == "markdown")
     assert markdown.count("<!-- measured -->") == markdown.count("<!-- /measured -->") == 1
     assert re.search(r"^## Set-up", markdown, re.MULTILINE)
-    assert code_cells(book)[-1].source.startswith("run.finish()")
+    assert code_cells(book)[-1].source.startswith("manifest = run.finish()")
 
 
 @every_notebook

@@ -72,9 +72,9 @@ def code_of(solution: str) -> str:
 def call_of(exercise: Exercise) -> str:
     """The expression that calls the checker, without the rest of the cell."""
     calls = [
-        ast.unparse(statement)
+        ast.unparse(statement.value)
         for statement in ast.parse(exercise.stub).body
-        if CALL.search(ast.unparse(statement)) and isinstance(statement, ast.Expr)
+        if CALL.search(ast.unparse(statement)) and isinstance(statement, ast.Expr | ast.Assign)
     ]
     assert len(calls) == 1
     return calls[0]
