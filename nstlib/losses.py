@@ -46,22 +46,29 @@ def _columns(features: Tensor) -> Tensor:
     return features.permute(0, 2, 3, 1).reshape(n, h * w, c)
 
 
-def gram_matrix(features: Tensor, divisor: str = "hw") -> Tensor:
+def gram_matrix(features: Tensor, divisor: str = "hw", mask: Tensor | None = None) -> Tensor:
     """The Gram matrix of a feature map: which channels are active together, wherever that is.
 
     ``G_ij = (1/d) sum_k F_ik F_jk`` with F the feature map as C rows of H*W positions.
-    Papers: A (1), B (4)-(5) and D's unnumbered equation have d = 1; E (9) and (10) divide by C*H*W.
+    Papers: A (1), B (4)-(5) and D's unnumbered equation have d = 1, as has E (10); E (9) divides the squared
+    distance of two of them by C*H*W (and sums over i, j, k, though a Gram matrix has only i and j).
+
+    With a mask, F is multiplied by it first (E (10); Gatys et al. 2017, "guided" Gram matrices), and
+    H*W becomes the sum of the mask's squares, which is what each position now weighs. So a mask of ones
+    changes nothing, and an eye and a whole face give matrices of one scale, where E (9) as printed lets a
+    region count less, the smaller it is.
 
     Args:
         features: (N, C, H, W), any floating type.
         divisor: "none" (d = 1), "hw" (d = H*W: the second moment, equal for pictures of different sizes)
             or "chw" (d = C*H*W).
+        mask: (1 or N, 1, H, W) in [0, 1], at the feature map's size; None counts every position.
 
     Returns:
         (N, C, C) in float32 (float64 for float64 features).
 
     Raises:
-        SettingError: unknown divisor or wrong shape.
+        SettingError: unknown divisor, wrong shape, or an empty mask.
 
     Example:
         >>> gram_matrix(torch.ones(1, 2, 3, 4), "none")[0]
@@ -70,13 +77,36 @@ def gram_matrix(features: Tensor, divisor: str = "hw") -> Tensor:
     """
     if features.ndim != 4:
         raise SettingError(f"A feature map has the shape (N, C, H, W), not {tuple(features.shape)}.")
-    _, c, h, w = features.shape
-    divisors = {"none": 1, "hw": h * w, "chw": c * h * w}
-    if divisor not in divisors:
+    if divisor not in GRAM_DIVISORS:
         raise SettingError(
             f"The Gram matrix is divided by one of {', '.join(GRAM_DIVISORS)}, not '{divisor}'."
         )
+    _, c, h, w = features.shape
+    positions: Tensor | int = h * w
+    if mask is not None:
+        mask = _fitting(mask, features)
+        features = features * mask.to(features.dtype)
+        positions = mask.square().sum((2, 3)).unsqueeze(2)
+    divisors = {"none": 1, "hw": positions, "chw": c * positions}
     return _Gram.apply(features) / divisors[divisor]
+
+
+def _fitting(mask: Tensor, features: Tensor) -> Tensor:
+    """The mask on the features' device and as they will see it, in float32; or an error that says why not."""
+    n, _, h, w = features.shape
+    if mask.ndim != 4 or mask.shape[0] not in (1, n) or mask.shape[1:] != (1, h, w):
+        raise SettingError(
+            f"A mask for a feature map of {h}×{w} has the shape (1 or {n}, 1, {h}, {w}), not "
+            f"{tuple(mask.shape)}: resize it to the feature map."
+        )
+    # Rounded to bfloat16 first, where the features are: numerator and denominator must use the same weights.
+    mask = mask.to(features).to(torch.promote_types(features.dtype, torch.float32))
+    if not bool((mask.square().sum((1, 2, 3)) > 0).all()):
+        raise SettingError(
+            f"The mask is empty at {h}×{w}, so there is no style to measure: take a larger region, a larger "
+            "picture or a shallower layer."
+        )
+    return mask
 
 
 @dataclass(frozen=True)
@@ -99,13 +129,17 @@ STYLE_NORMALIZATIONS: dict[str, StyleNormalization] = {
     "gordicaleksa": StyleNormalization("chw", "sum", "gordicaleksa: G/(c·h·w), sum"),
 }
 
+# Other names for the same scale. The tutorial divides by b·c·h·w, which is c·h·w for its one picture.
+STYLE_ALIASES = {"pytorch_tutorial": "neural_style_pt", "pytorch_examples": "neural_style_pt"}
+
 
 def style_normalization(name: str) -> StyleNormalization:
-    """Look a normalization up by name.
+    """Look a normalization up by name, or by one of :data:`STYLE_ALIASES`.
 
     Raises:
         SettingError: unknown name.
     """
+    name = STYLE_ALIASES.get(name, name)
     if name not in STYLE_NORMALIZATIONS:
         raise SettingError(
             f"There is no style normalization '{name}': choose one of {', '.join(STYLE_NORMALIZATIONS)}."
@@ -125,19 +159,123 @@ def gram_distance(gram: Tensor, target: Tensor, reduction: str = "mean") -> Tens
     raise SettingError(f"The reduction is 'sum', 'mean' or 'quarter_mean', not '{reduction}'.")
 
 
-def style_loss(features: Tensor, target_gram: Tensor, normalization: str = "gatys_notebook") -> Tensor:
+def style_loss(
+    features: Tensor, target_gram: Tensor, normalization: str = "gatys_notebook", mask: Tensor | None = None
+) -> Tensor:
     """Style loss of one layer: paper A (2), one term of D's L_style.
 
     Args:
         features: (N, C, H, W) of the generated picture.
         target_gram: (1 or N, C, C) of the style picture, made with the same normalization's divisor.
         normalization: a name of :data:`STYLE_NORMALIZATIONS`.
+        mask: (1 or N, 1, H, W): where the generated picture is to have this style, see :func:`gram_matrix`.
 
     Returns:
         A scalar in the units of that normalization.
     """
     how = style_normalization(normalization)
-    return gram_distance(gram_matrix(features, how.divisor), target_gram, how.reduction)
+    return gram_distance(gram_matrix(features, how.divisor, mask), target_gram, how.reduction)
+
+
+def feature_moments(features: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Mean and covariance of a feature map's positions, as if each were a draw from one distribution.
+
+    ``mu = sum_k w_k F_k`` and ``Sigma = sum_k w_k F_k F_k^T - mu mu^T``, with equal weights w that sum to 1,
+    or, with a mask m, weights proportional to m²: those of :func:`gram_matrix`, whose divisor "hw" gives
+    exactly ``Sigma + mu mu^T``. A Gram matrix mixes the two; a distribution's distance needs them apart.
+
+    Args:
+        features: (N, C, H, W), any floating type.
+        mask: (1 or N, 1, H, W) in [0, 1], at the feature map's size.
+
+    Returns:
+        The mean (N, C) and the covariance (N, C, C) in float32 (float64 for float64 features).
+
+    Raises:
+        SettingError: wrong shape or an empty mask.
+    """
+    second = gram_matrix(features, "hw", mask)
+    if mask is None:
+        mean = _columns(features).mean(1, dtype=second.dtype)
+    else:
+        weights = _fitting(mask, features).square()
+        mean = (features * weights).sum((2, 3)) / weights.sum((2, 3))
+    return mean, second - mean.unsqueeze(2) * mean.unsqueeze(1)
+
+
+@dataclass(frozen=True)
+class GaussianStyle:
+    """A style as a normal distribution of features, ready to be compared: see :func:`gaussian_style`."""
+
+    mean: Tensor  # (N, C)
+    covariance: Tensor  # (N, C, C), float64, with the ridge on its diagonal
+    root: Tensor  # (N, C, C), float64: its symmetric square root
+    ridge: Tensor  # (N, 1, 1), float64: what the picture's covariance gets on its diagonal, too
+
+
+def gaussian_style(moments: tuple[Tensor, Tensor], ridge: float = 1e-5) -> GaussianStyle:
+    """The target of :func:`wasserstein2`: its square root is computed once, not in every step.
+
+    Args:
+        moments: of the style picture, from :func:`feature_moments`.
+        ridge: variance added to every channel of both pictures, as a part of the style's mean variance. It
+            keeps the square root's slope finite where a covariance has no width (fewer positions than
+            channels, channels that are never active), and cancels where both are equal.
+    """
+    mean, covariance = (moment.detach() for moment in moments)
+    covariance = _widened(covariance)
+    # The absolute part is for a flat style picture, which has no variance to take a part of.
+    added = ridge * covariance.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-12).view(-1, 1, 1)
+    covariance = covariance + added * torch.eye(covariance.shape[1]).to(covariance)
+    values, vectors = torch.linalg.eigh(covariance)
+    root = (vectors * values.unsqueeze(1).clamp_min(added).sqrt()) @ vectors.mT
+    return GaussianStyle(mean, covariance, root, added)
+
+
+def wasserstein2(moments: tuple[Tensor, Tensor], target: GaussianStyle) -> Tensor:
+    """Squared Wasserstein-2 distance between the normal distributions of two pictures' features.
+
+    ``|mu - mu_s|² + tr(Sigma + Sigma_s - 2 (Sigma_s^(1/2) Sigma Sigma_s^(1/2))^(1/2))``: the least work of
+    carrying one cloud of features into the other. Its square root is measured in the features' own units,
+    where a distance of Gram matrices goes with their fourth power.
+
+    The trace of the root is the sum of the roots of eigenvalues, so no matrix root is computed and the
+    gradient is exact. In float64 (on the CPU for MPS, which has none): the product squares the covariances'
+    range, more than float32 holds.
+
+    Args:
+        moments: of the generated picture, from :func:`feature_moments`.
+        target: of the style picture, from :func:`gaussian_style`.
+
+    Returns:
+        A scalar, averaged over N: 0 (up to rounding) if and only if the moments agree.
+
+    Raises:
+        SettingError: the two are of different layers.
+
+    Source: Dowson & Landau 1982 for the distance; as a style loss crowsonkb's style-transfer-pytorch, which
+    divides it by C and has an absolute ridge of 1e-4.
+    """
+    mean, covariance = moments
+    if mean.shape[1] != target.mean.shape[1]:
+        raise SettingError(
+            f"A style of {target.mean.shape[1]} channels cannot be compared to features of {mean.shape[1]}: "
+            "take both from the same layer."
+        )
+    wide = _widened(covariance)
+    wide = wide + target.ridge * torch.eye(wide.shape[1]).to(wide)
+    product = target.root @ wide @ target.root
+    if not bool(torch.isfinite(product).all()):  # who asked looks for NaN; eigvalsh would raise its own error
+        return mean.sum() * torch.nan
+    # Both covariances are at least the ridge, so the product's eigenvalues are at least its square.
+    roots = torch.linalg.eigvalsh(product).clamp_min(target.ridge.squeeze(2) ** 2).sqrt()
+    traces = (wide + target.covariance).diagonal(dim1=1, dim2=2).sum(1)
+    spread = (traces - 2 * roots.sum(1)).to(mean)
+    return ((mean - target.mean).square().sum(1) + spread).mean()
+
+
+def _widened(matrix: Tensor) -> Tensor:
+    return (matrix.cpu() if matrix.device.type == "mps" else matrix).double()
 
 
 def content_loss(features: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:

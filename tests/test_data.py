@@ -16,7 +16,7 @@ from PIL import Image
 from nstlib import images
 
 DATA = Path(__file__).resolve().parent.parent / "data"
-FOLDERS = ("portraits", "paintings")
+FOLDERS = ("portraits", "landscapes", "paintings")
 BEGIN, END = "<!-- table -->\n", "<!-- end of table -->"
 REQUIRED = {"file", "title", "artist", "year", "source", "licence", "sha256", "width", "height"}
 OPTIONAL = {"movement", "note"}

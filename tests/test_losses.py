@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import warnings
 
+import numpy as np
 import pytest
+import scipy.linalg
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,14 +15,18 @@ from hypothesis import strategies as st
 from nstlib.errors import SettingError
 from nstlib.losses import (
     GRAM_DIVISORS,
+    STYLE_ALIASES,
     STYLE_NORMALIZATIONS,
     _Gram,
     content_loss,
+    feature_moments,
+    gaussian_style,
     gram_distance,
     gram_matrix,
     style_loss,
     style_normalization,
     total_variation,
+    wasserstein2,
 )
 
 SHAPES = [(1, 3, 4, 5), (2, 5, 7, 2), (3, 1, 6, 6), (1, 8, 1, 1), (2, 16, 3, 1)]
@@ -242,6 +249,18 @@ def test_a_converted_weight_gives_the_same_gradient(pair, c, h, w):
     assert (same_gradient - gradient).norm() <= 1e-5 * gradient.norm()
 
 
+def test_other_names_are_other_names_of_a_scale():
+    for alias, name in STYLE_ALIASES.items():
+        assert alias not in STYLE_NORMALIZATIONS
+        assert style_normalization(alias) is STYLE_NORMALIZATIONS[name]
+    features, style = random((1, 5, 6, 4), 1), random((1, 5, 3, 9), 2)
+    b, c, h, w = features.shape  # the tutorial's formula, as released
+    gram = features.view(b * c, h * w) @ features.view(b * c, h * w).T / (b * c * h * w)
+    aim = style.view(b * c, 27) @ style.view(b * c, 27).T / (b * c * 27)
+    ours, _ = loss_and_gradient("pytorch_tutorial", features, style)
+    torch.testing.assert_close(ours, torch.nn.functional.mse_loss(gram, aim))
+
+
 def test_gatys_two_scales_differ_by_four():
     features, style = random((2, 4, 5, 5), 1), random((2, 4, 5, 5), 2)
     notebook, _ = loss_and_gradient("gatys_notebook", features, style)
@@ -280,6 +299,272 @@ def test_one_style_for_a_batch():
 def test_an_unknown_reduction_is_one_sentence():
     with pytest.raises(SettingError, match=r"'sum', 'mean' or 'quarter_mean', not 'max'"):
         gram_distance(torch.zeros(1, 2, 2), torch.zeros(1, 2, 2), "max")
+
+
+# --------------------------------------------------------------------------------------------- masked regions
+
+
+def soft_mask(n, h, w, seed=5):
+    return torch.rand(n, 1, h, w, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("divisor", GRAM_DIVISORS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_a_mask_of_ones_changes_nothing(shape, divisor, dtype):
+    features, ones = random(shape, dtype=dtype), torch.ones(shape[0], 1, *shape[2:])
+    assert torch.equal(gram_matrix(features, divisor, ones), gram_matrix(features, divisor))
+    assert torch.equal(gram_matrix(features, divisor, ones[:1]), gram_matrix(features, divisor))
+
+
+@pytest.mark.parametrize("divisor", GRAM_DIVISORS)
+def test_a_masked_gram_matrix_is_its_definition(divisor):
+    features, mask = random((2, 5, 4, 6)), soft_mask(2, 4, 6)
+    weight = mask.square().sum((1, 2, 3)).view(2, 1, 1)
+    by = {"none": 1, "hw": weight, "chw": 5 * weight}[divisor]
+    torch.testing.assert_close(gram_matrix(features, divisor, mask), plain_gram(features * mask) / by)
+    one_for_all = gram_matrix(features, divisor, mask[:1])
+    torch.testing.assert_close(one_for_all, gram_matrix(features, divisor, mask[:1].expand(2, 1, 4, 6)))
+
+
+def test_a_region_is_measured_as_if_it_were_the_picture():
+    features, mask = random((1, 5, 6, 8)), torch.zeros(1, 1, 6, 8)
+    mask[..., 1:4, 2:7] = 1
+    for divisor in GRAM_DIVISORS:
+        torch.testing.assert_close(
+            gram_matrix(features, divisor, mask), gram_matrix(features[..., 1:4, 2:7], divisor)
+        )
+    for ours, alone in zip(
+        feature_moments(features, mask), feature_moments(features[..., 1:4, 2:7]), strict=True
+    ):
+        torch.testing.assert_close(ours, alone)
+
+
+@pytest.mark.parametrize("divisor", ["hw", "chw"])
+def test_how_strong_the_mask_is_does_not_matter(divisor):
+    features, mask = random((1, 5, 6, 8)), soft_mask(1, 6, 8)
+    torch.testing.assert_close(gram_matrix(features, divisor, mask / 3), gram_matrix(features, divisor, mask))
+    for weak, strong in zip(
+        feature_moments(features, mask / 3), feature_moments(features, mask), strict=True
+    ):
+        torch.testing.assert_close(weak, strong)
+
+
+def test_outside_the_mask_there_is_no_gradient():
+    features, mask = random((1, 4, 5, 5)).requires_grad_(True), torch.zeros(1, 1, 5, 5)
+    mask[..., :2, :] = 1
+    style_loss(features, gram_matrix(random((1, 4, 3, 3), 1)), mask=mask).backward()
+    assert features.grad[..., 2:, :].abs().max() == 0
+    assert features.grad[..., :2, :].abs().min() > 0
+
+
+def test_a_masked_style_loss_is_the_distance_of_masked_matrices():
+    features, style = random((1, 4, 5, 5)), random((1, 4, 6, 3), 1)
+    mask, style_mask = soft_mask(1, 5, 5), soft_mask(1, 6, 3, 6)
+    for name, how in STYLE_NORMALIZATIONS.items():
+        target = gram_matrix(style, how.divisor, style_mask)
+        expected = gram_distance(gram_matrix(features, how.divisor, mask), target, how.reduction)
+        torch.testing.assert_close(style_loss(features, target, name, mask), expected)
+
+
+def test_masked_derivatives_numerically():
+    features, mask = random((2, 3, 2, 4)).requires_grad_(True), soft_mask(1, 2, 4)
+    assert torch.autograd.gradcheck(lambda f: gram_matrix(f, "hw", mask), features)
+    assert torch.autograd.gradgradcheck(lambda f: gram_matrix(f, "chw", mask), features)
+    for use in (None, mask):
+        assert torch.autograd.gradcheck(lambda f, m=use: feature_moments(f, m), features)
+        assert torch.autograd.gradgradcheck(lambda f, m=use: feature_moments(f, m), features)
+
+
+def test_a_soft_mask_is_weighed_as_bfloat16_features_see_it():
+    # 1/3 in bfloat16 is 0.2% off: a matrix of equal entries stays what it is only if both sums use that.
+    ones = torch.ones(1, 2, 8, 8, dtype=torch.bfloat16)
+    mask = torch.full((1, 1, 8, 8), 1 / 3)
+    assert torch.equal(gram_matrix(ones, "hw", mask), gram_matrix(ones, "hw"))
+    mean, covariance = feature_moments(ones, mask)
+    torch.testing.assert_close(mean, torch.ones(1, 2))
+    torch.testing.assert_close(covariance, torch.zeros(1, 2, 2))
+
+
+@pytest.mark.parametrize("measure", [lambda f, m: gram_matrix(f, "none", m), feature_moments])
+def test_an_unfit_mask_is_one_sentence(measure):
+    features = random((2, 3, 4, 5))
+    for empty in (torch.zeros(1, 1, 4, 5), torch.stack([torch.ones(1, 4, 5), torch.zeros(1, 4, 5)])):
+        with pytest.raises(
+            SettingError, match=r"^The mask is empty at 4×5, .*: take a larger region, .*layer\.$"
+        ):
+            measure(features, empty)
+    for shape in ((4, 5), (1, 4, 5), (1, 3, 4, 5), (3, 1, 4, 5), (1, 1, 5, 4), (1, 1, 1, 1)):
+        with pytest.raises(SettingError, match=r"\(1 or 2, 1, 4, 5\), not \(.*: resize it") as caught:
+            measure(features, torch.ones(shape))
+        assert str(shape) in str(caught.value)
+
+
+# ---------------------------------------------------------------------------------------------- Wasserstein-2
+
+
+def numpy_moments(features):
+    rows = features[0].flatten(1).double().numpy()
+    return rows.mean(1), np.atleast_2d(np.cov(rows, bias=True))
+
+
+def scipy_wasserstein2(features, style, ridge=0.0):
+    """The formula as it stands, with scipy's matrix root."""
+    (m1, c1), (m2, c2) = numpy_moments(features), numpy_moments(style)
+    c1, c2 = (c + ridge * np.eye(len(c)) for c in (c1, c2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", scipy.linalg.LinAlgWarning)  # singular, and right all the same
+        root = scipy.linalg.sqrtm(c2)
+        cross = scipy.linalg.sqrtm(root @ c1 @ root)
+    return float(((m1 - m2) ** 2).sum() + np.trace(c1 + c2 - 2 * cross).real)
+
+
+def w2(features, style, ridge=1e-5):
+    return wasserstein2(feature_moments(features), gaussian_style(feature_moments(style), ridge))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_moments_are_numpys(shape, dtype):
+    features = random(shape, dtype=dtype)
+    mean, covariance = feature_moments(features)
+    assert mean.dtype == covariance.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    for i in range(shape[0]):
+        expected_mean, expected = numpy_moments(features[i : i + 1])
+        np.testing.assert_allclose(mean[i], expected_mean, atol=1e-5)
+        np.testing.assert_allclose(covariance[i], expected, atol=1e-5)
+
+
+def test_masked_moments_are_numpys():
+    features, mask = random((1, 4, 5, 6)), soft_mask(1, 5, 6)
+    weights = mask[0, 0].flatten().square().numpy()
+    mean, covariance = feature_moments(features, mask)
+    rows = features[0].flatten(1).numpy()
+    np.testing.assert_allclose(mean[0], np.average(rows, axis=1, weights=weights))
+    np.testing.assert_allclose(covariance[0], np.cov(rows, aweights=weights, ddof=0))
+    second = gram_matrix(features, "hw", mask)
+    torch.testing.assert_close(covariance + mean.unsqueeze(2) * mean.unsqueeze(1), second)
+
+
+@settings(deadline=None, max_examples=40)
+@given(c=st.integers(1, 12), h=st.integers(1, 6), w=st.integers(1, 6), seed=st.integers(0, 2**31))
+def test_wasserstein2_is_scipys(c, h, w, seed):
+    """Full rank or not: with one position there is no covariance at all."""
+    features, style = random((1, c, h, w), seed), 1.5 * random((1, c, 5, 4), seed + 1) + 0.3
+    target = gaussian_style(feature_moments(style))
+    ours = wasserstein2(feature_moments(features), target).item()
+    assert ours == pytest.approx(scipy_wasserstein2(features, style, target.ridge.item()), rel=1e-6)
+    assert ours == pytest.approx(scipy_wasserstein2(features, style), rel=0.01)  # the ridge matters little
+
+
+def test_wasserstein2_by_hand():
+    still = torch.zeros(1, 1, 1, 4, dtype=torch.float64)
+    swinging = torch.tensor([3.0, -3.0, 3.0, -3.0], dtype=torch.float64).view(1, 1, 1, 4)
+    assert w2(still + 5, swinging, ridge=1e-12).item() == pytest.approx(25 + 9, rel=1e-4)  # mean, spread
+    assert w2(swinging / 3, swinging).item() == pytest.approx((3 - 1) ** 2, rel=1e-4)
+    assert w2(swinging + 2, swinging).item() == pytest.approx(4)
+    # Two channels that agree against two that are opposed: a Gram matrix's diagonal sees no difference.
+    agree, opposed = torch.cat([swinging, swinging], 1), torch.cat([swinging, -swinging], 1)
+    assert w2(agree, opposed).item() == pytest.approx(4 * 9, rel=0.02)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 4, 5), (1, 8, 2, 2), (1, 5, 1, 1), (2, 4, 3, 3)])
+def test_the_derivative_of_wasserstein2_numerically(shape):
+    """Also with fewer positions than channels, where the plain square root's slope is infinite."""
+    features = random(shape).requires_grad_(True)
+    style = random((1, *shape[1:]), 1) + 0.2
+    # A ridge that finite differences can see across; the formula is the same.
+    target = gaussian_style(feature_moments(style), ridge=0.01)
+    assert torch.autograd.gradcheck(lambda f: wasserstein2(feature_moments(f), target), features, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(1, 6, 5, 5), (1, 40, 3, 4), (1, 5, 1, 1)])
+def test_at_the_style_itself_distance_and_gradient_vanish(dtype, shape):
+    features = random(shape, dtype=dtype).requires_grad_(True)
+    moments = feature_moments(features)
+    loss = wasserstein2(moments, gaussian_style(moments))
+    loss.backward()
+    scale = moments[1].diagonal(dim1=1, dim2=2).sum().item() or 1.0
+    assert abs(loss.item()) < 1e-5 * scale
+    assert features.grad.abs().max() < (1e-3 if dtype == torch.bfloat16 else 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("features", "style"),
+    [
+        (torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2, 2)),  # dead channels on both sides
+        (torch.rand(1, 3, 4, 4), torch.ones(1, 3, 2, 2)),
+        (torch.ones(1, 3, 2, 2), torch.rand(1, 3, 4, 4)),
+        (torch.rand(1, 64, 1, 1), torch.rand(1, 64, 9, 9)),
+        (torch.rand(1, 64, 9, 9), torch.rand(1, 64, 1, 1)),
+        (1e4 * torch.rand(1, 16, 3, 3), 1e-4 * torch.rand(1, 16, 9, 9)),
+    ],
+)
+def test_where_a_covariance_has_no_width_the_gradient_is_finite(features, style):
+    features = features.clone().requires_grad_(True)
+    loss = w2(features, style)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(features.grad).all()
+    assert loss.item() == pytest.approx(scipy_wasserstein2(features.detach(), style), rel=0.02, abs=1e-5)
+
+
+def test_descent_on_few_positions_reaches_what_they_can_hold():
+    """Sixteen positions hold fifteen directions: of the style's variance the rest is out of reach."""
+    style = random((1, 24, 12, 12), 1, torch.float32).relu()
+    target = gaussian_style(feature_moments(style))
+    features = (0.01 * random((1, 24, 4, 4), 2, torch.float32)).requires_grad_(True)
+    optimizer = torch.optim.LBFGS([features], max_iter=60)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = wasserstein2(feature_moments(features), target)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    out_of_reach = torch.linalg.eigvalsh(feature_moments(style)[1])[0, :-15].sum().item()
+    assert closure().item() == pytest.approx(out_of_reach, rel=0.02)
+
+
+def test_wasserstein2_is_in_the_features_units_and_symmetric():
+    features, style = random((1, 5, 6, 6)), 0.5 * random((1, 5, 4, 7), 1)
+    torch.testing.assert_close(w2(3 * features, 3 * style), 9 * w2(features, style))
+    torch.testing.assert_close(w2(style, features), w2(features, style), rtol=1e-3, atol=0)
+
+
+def test_a_batch_is_averaged_against_one_style_or_one_each():
+    features, styles = random((3, 4, 5, 5)), random((3, 4, 6, 6), 1)
+    one = torch.stack([w2(features[i : i + 1], styles[:1]) for i in range(3)]).mean()
+    torch.testing.assert_close(w2(features, styles[:1]), one)
+    each = torch.stack([w2(features[i : i + 1], styles[i : i + 1]) for i in range(3)]).mean()
+    torch.testing.assert_close(w2(features, styles), each)
+
+
+def test_the_style_is_no_part_of_the_gradient_and_float32_stays_float32():
+    features, style = random((1, 4, 5, 5), 0, torch.float32), random((1, 4, 5, 5), 1, torch.float32)
+    target = gaussian_style(feature_moments(style.requires_grad_(True)))
+    loss = wasserstein2(feature_moments(features.requires_grad_(True)), target)
+    assert loss.dtype == torch.float32
+    loss.backward()
+    assert style.grad is None
+    assert features.grad.abs().max() > 0
+
+
+def test_features_that_are_no_numbers_give_a_distance_that_is_none():
+    """No error of the eigenvalue routine: who minimizes looks for NaN and keeps the last good picture."""
+    features = torch.full((1, 4, 3, 3), float("nan"), requires_grad=True)
+    loss = w2(features, random((1, 4, 5, 5)))
+    assert loss.isnan()
+    loss.backward()
+
+
+def test_the_style_of_another_layer_is_one_sentence():
+    with pytest.raises(
+        SettingError, match=r"A style of 6 channels cannot be compared to features of 4: take"
+    ):
+        w2(random((1, 4, 5, 5)), random((1, 6, 5, 5)))
 
 
 # -------------------------------------------------------------------------------------------- content, pixels

@@ -1,0 +1,112 @@
+"""The paintings the course carries, by art movement: in paper B the user chooses a movement, not a file."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import assets
+from .errors import AssetError, SettingError
+
+_LIST = "pictures.toml"
+
+
+@dataclass(frozen=True)
+class Painting:
+    """A painting the course carries; ``path`` is a file that ``load_image`` reads."""
+
+    title: str
+    artist: str
+    year: str  # as the sources say it: "1889", "c. 1831", "undated"
+    movement: str
+    path: Path
+    licence: str
+
+
+def movements() -> dict[str, tuple[Painting, ...]]:
+    """Every art movement of which the course carries a painting, with its paintings, in the list's order.
+
+    Raises:
+        AssetError: the list of pictures, or a picture in it, is missing or damaged.
+
+    Example:
+        >>> list(movements())[:3]
+        ['Post-Impressionism', 'Art Nouveau', 'Abstract art']
+    """
+    found: dict[str, list[Painting]] = {}
+    for entry in _entries():
+        if "movement" in entry:
+            painting = _painting(entry)
+            found.setdefault(painting.movement, []).append(painting)
+    return {name: tuple(of_it) for name, of_it in found.items()}
+
+
+def paintings(movement: str) -> tuple[Painting, ...]:
+    """The paintings of one movement.
+
+    Args:
+        movement: its name, however it is written: case, accents, spaces and hyphens do not matter, an artist
+            stands for the art ("Impressionist"), and a beginning will do where only one name has it
+            ("ukiyo", "abstract").
+
+    Raises:
+        SettingError: there is none of that name; the message lists the names, and the one that was meant.
+        AssetError: the list of pictures, or a picture in it, is missing or damaged.
+
+    Example:
+        >>> [painting.title for painting in paintings("post impressionism")]
+        ['The Starry Night', 'Village Street in Auvers']
+    """
+    known = movements()
+    keys = {_key(name): name for name in known}
+    wanted = _key(movement)
+    if wanted in keys:
+        return known[keys[wanted]]
+    begun = [key for key in keys if key.startswith(wanted)]
+    if len(wanted) >= 3 and len(begun) == 1:
+        return known[keys[begun[0]]]
+    close = difflib.get_close_matches(wanted, keys, n=1, cutoff=0.6)
+    hint = f" (did you mean {keys[close[0]]}?)" if close else ""
+    raise SettingError(
+        f"The course has no paintings of the movement '{movement}'{hint}: choose one of {', '.join(known)}."
+    )
+
+
+def _key(name: str) -> str:
+    """Only the letters and digits of a name, without case and accents, and an -ist turned into an -ism."""
+    letters = "".join(c for c in unicodedata.normalize("NFKD", name).casefold() if c.isalnum())
+    for ending in ("ists", "ist"):
+        if letters.endswith(ending):
+            return letters.removesuffix(ending) + "ism"
+    return letters
+
+
+def _entries() -> list[dict[str, Any]]:
+    path = assets.data_path(_LIST)
+    try:
+        entries = tomllib.loads(path.read_text(encoding="utf-8"))["picture"]
+    except (OSError, ValueError, KeyError) as error:
+        what = f"it has no {error}" if isinstance(error, KeyError) else error
+        raise AssetError(
+            f"The list of pictures '{path}' cannot be read ({what}): take another copy of it, or reinstall "
+            "nstlib."
+        ) from error
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise AssetError(f"'{path}' is no list of pictures: take another copy of it, or reinstall nstlib.")
+    return entries
+
+
+def _painting(entry: dict[str, Any]) -> Painting:
+    names = ("title", "artist", "year", "movement", "file", "licence")
+    missing = [name for name in names if not isinstance(entry.get(name), str)]
+    if missing:
+        which = entry.get("file", entry.get("title", "a painting"))
+        raise AssetError(
+            f"In {_LIST} '{which}' has no {missing[0]} (a text): write it there, or reinstall nstlib."
+        )
+    title, artist, year, movement, file, licence = (entry[name] for name in names)
+    return Painting(title, artist, year, movement, assets.data_path(file), licence)
