@@ -66,7 +66,7 @@ lint: $(VENV)/.dev
 	@bash tests/run.sh lint
 
 bench: $(VENV)/.course
-	@$(BIN)/python benchmarks/gatys_iteration.py
+	@for b in gatys_iteration coarse_to_fine large_picture; do $(BIN)/python benchmarks/$$b.py || exit 1; done
 
 # `smoke` is only measured; the outputs that the notebooks keep come from `quick`.
 store: $(VENV)/.course

@@ -17,6 +17,7 @@ STRIP = ("starry_night", "the_kiss", "great_wave", "moulin_de_la_galette")
 COPIES = {
     "01_end": "01_gram_matrix_theory/end.png",
     "02_networks": "02_vgg16_vs_vgg19_layers/three_networks.png",
+    "03_regions": "03_optimizers_and_weights/two_regions_first.png",
 }
 
 

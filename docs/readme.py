@@ -20,6 +20,10 @@ NOTEBOOKS = {
         "VGG-16 against VGG-19 and AlexNet, layer by layer",
         "A Fig. 7, B Figs 3–4, D Fig. 6",
     ),
+    "03_optimizers_and_weights": (
+        "Optimizers and weights; sizes, colors, regions, films",
+        "A Figs 4–6, B section 3, C, D Figs 8–13, E (9)–(10)",
+    ),
 }
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import click
 
 from . import __version__
-from .errors import ImageError, NstError, OptimizationError, SettingError
+from .errors import NstError, SettingError
+from .stylize_command import stylize
 
 # Heavy imports (torch, papermill) stay inside the commands, so that `nst --help` answers at once.
 
@@ -23,7 +23,7 @@ def cli() -> None:
 
     \b
     nst hello                                  is everything here that the course needs?
-    nst stylize face.jpg painting.jpg          a portrait in a painting's style
+    nst stylize face.jpg painting.jpg          a portrait (or film) in a painting's style
     nst course 01 --preset quick               run a notebook and write its figures
     nst assets list                            networks and pictures from outside
     """
@@ -37,106 +37,7 @@ def hello() -> None:
     sys.exit(0 if check(click.echo) else 1)
 
 
-@cli.command(epilog="Ctrl-C stops and saves the picture reached so far.")
-@click.argument("content", type=click.Path(path_type=Path))
-@click.argument("style", type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    default=Path("stylized.png"),
-    show_default=True,
-    help="Picture to write: .png, .jpg or .webp; the settings are embedded in it.",
-)
-@click.option(
-    "--size",
-    type=click.IntRange(16, 4096),
-    default=512,
-    show_default=True,
-    help="Longest side of the result in pixels (never larger than the content picture).",
-)
-@click.option(
-    "--style-size",
-    type=click.IntRange(16, 4096),
-    default=None,
-    help="Longest side of the style picture; smaller gives finer brush strokes.  [default: --size]",
-)
-@click.option(
-    "--style-weight",
-    type=click.FloatRange(0),
-    default=None,
-    help="How much style: 3 keeps the likeness, 100 lets it dissolve.  [default: 10]",
-)
-@click.option(
-    "--iterations", type=click.IntRange(1), default=None, help="Steps of the optimizer.  [default: 150]"
-)
-@click.option(
-    "--network",
-    type=click.Choice(["vgg19", "vgg16", "alexnet"]),
-    default=None,
-    help="Network to look through.  [default: vgg19]",
-)
-@click.option("--optimizer", type=click.Choice(["lbfgs", "adam"]), default=None, help="[default: lbfgs]")
-@click.option(
-    "--init",
-    type=click.Choice(["content", "noise", "style"]),
-    default=None,
-    help="Picture to start from.  [default: content]",
-)
-@click.option(
-    "--seed", type=int, default=0, show_default=True, help="Of the noise, when starting from noise."
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", "float32", "bfloat16"]),
-    default="auto",
-    show_default=True,
-    help="auto: bfloat16 where the hardware is good at it.",
-)
-@click.option("--quiet", is_flag=True, help="No progress bar.")
-def stylize(
-    content: Path, style: Path, output: Path, size: int, style_size: int | None, seed: int, device: str,
-    precision: str, quiet: bool, **changes: Any,
-) -> None:  # fmt: skip
-    """Paint the picture CONTENT in the manner of the picture STYLE (Gatys et al. 2016).
-
-    \b
-    Example:  nst stylize data/portraits/collins.jpg data/paintings/starry_night.jpg -o out.png
-    """
-    from . import hardware, images
-    from .methods import gatys
-
-    hardware.keep_freed_memory()
-    images.check_writable(output)  # before minutes of work, not after
-    if output.exists() and any(output.samefile(path) for path in (content, style) if path.exists()):
-        raise SettingError(f"'{output}' would overwrite a picture you give: choose another --output.")
-    content_image = images.load_image(content, size=size)
-    style_image = images.load_image(style, size=style_size or size)
-    chosen = {name: value for name, value in changes.items() if value is not None}
-    settings = gatys.Settings(**chosen)
-    failed = None
-    try:
-        result = gatys.stylize(
-            content_image, style_image, settings, seed=seed, device=device, precision=precision,
-            progress=not quiet,
-        )  # fmt: skip
-    except OptimizationError as error:
-        if error.result is None:
-            raise
-        failed, result = error, error.result
-    saved = {"content_file": content.name, "style_file": style.name, "seed": seed, **result.describe()}
-    try:
-        images.save_image(result.image, output, settings=saved)
-    except NstError as error:  # a disk that filled up meanwhile must not cost minutes of work
-        rescue = Path(tempfile.gettempdir()) / f"rescued-{output.stem}.png"
-        images.save_image(result.image, rescue, settings=saved)
-        raise ImageError(f"{error} The picture is kept in '{rescue}'.") from error
-    if failed is not None:
-        raise OptimizationError(f"{failed} It is saved in '{output}'.") from failed
-    height, width = result.image.shape[-2:]
-    state = f"stopped after {len(result.history)} iterations" if result.interrupted else "done"
-    click.echo(f"{state}: {output} ({width}×{height}), {result.seconds:.0f} s")
+cli.add_command(stylize)
 
 
 @cli.command()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import math
 
 import pytest
 import torch
 
 from nstlib.course import checks
+from nstlib.normalizations import style_weight_factor
 
 CHECKERS = {name: check for name, check in vars(checks).items() if name.startswith("q0")}
 
@@ -269,6 +271,123 @@ NAMES_WRONG = [
 ]
 
 
+# -------------------------------------------------------------------------------------------- 3.1 Adam
+
+
+def adam(g, m, v, t, lr=0.02):
+    m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+    return -lr * (m / (1 - 0.9**t)) / ((v / (1 - 0.999**t)).sqrt() + 1e-8), m, v
+
+
+def adam_without_correction(g, m, v, t):
+    m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+    return -0.02 * m / (v.sqrt() + 1e-8), m, v
+
+
+def adam_that_forgets(g, m, v, t):
+    change, _, _ = adam(g, m, v, t)
+    return change, torch.zeros_like(m), torch.zeros_like(v)
+
+
+ADAM_WRONG = [
+    (adam_without_correction, "step 1 is too long: divide m by 1 - 0.9^t"),
+    (lambda g, m, v, t: (-adam(g, m, v, t)[0], *adam(g, m, v, t)[1:]), "the sign is wrong"),
+    (lambda g, m, v, t: adam(g, m, v, t, lr=0.001), "at step 1 torch's Adam changes x by"),
+    (lambda g, m, v, t: (-0.02 * g.sign(), m, v), "at step 2"),
+    (adam_that_forgets, "at step 2"),
+    (lambda g, m, v, t: adam(g, m, v, t) if t < 4 else adam(g, m, v, 1), "at step 4"),
+    (lambda g, m, v, t: (-0.02 * g, m, v), "at step 1"),
+    (lambda g, m, v, t: -0.02 * g, "your code stopped"),
+    (crash, "your code stopped with ValueError"),
+]
+
+
+# ------------------------------------------------------------------------------ 3.2 Hessian times a vector
+
+
+def hvp(f, x, v):
+    x = x.requires_grad_(True)
+    (g,) = torch.autograd.grad(f(x), x, create_graph=True)
+    return torch.autograd.grad(g @ v, x)[0]
+
+
+def gradient_of(f, x):
+    return torch.autograd.functional.jacobian(f, x)
+
+
+HVP_WRONG = [
+    (lambda f, x, v: gradient_of(f, x), "this is the gradient, not its derivative"),
+    (lambda f, x, v: gradient_of(f, x) * v, "this is the gradient, not its derivative"),
+    (lambda f, x, v: hvp(f, x, torch.ones_like(v)), "this is H times ones: where does v come in?"),
+    (
+        lambda f, x, v: torch.autograd.functional.hessian(f, x),
+        "H v has the shape of x, (3,); yours is (3, 3)",
+    ),
+    (lambda f, x, v: 2 * hvp(f, x, v), "wrong for function 1"),
+    (lambda f, x, v: hvp(f, x, v) if len(x) == 3 else v, "wrong for function 2"),
+    (lambda f, x, v: hvp(f, x, v) if len(x) < 5 else v, "wrong for function 3"),
+    (lambda f, x, v: (gradient_of(f, x + 0.5 * v) - gradient_of(f, x)) / 0.5, "wrong for function 1"),
+    (lambda f, x, v: 1.0, "your code stopped"),
+    (crash, "your code stopped with ValueError"),
+]
+
+
+# ------------------------------------------------------------------------------------------ 3.3 Metropolis
+
+
+def metropolis(change, temperature, u):
+    return change <= 0 or u < math.exp(-change / temperature)
+
+
+METROPOLIS_WRONG = [
+    (lambda d, t, u: d <= 0, "a worse picture is taken if u is below"),
+    (lambda d, t, u: True, "so False is right"),
+    (lambda d, t, u: u > math.exp(-d / t), "is always taken"),
+    (lambda d, t, u: d < 0 or u < math.exp(-d * t), "a worse picture is taken if u is below"),
+    (lambda d, t, u: d < 0 or (d > 0 and u < math.exp(-d / t)), "(change 0.0) is always taken"),
+    (lambda d, t, u: d <= 0 or u >= math.exp(-d / t), "a worse picture"),
+    (lambda d, t, u: d <= 0 or d < t, "a worse picture"),
+    (crash, "your code stopped with ValueError"),
+]
+
+
+# ------------------------------------------------------------------------------------- 3.4 a weight converted
+
+CONVERT_WRONG = [
+    (lambda w, c, m: w / c**2, "the wrong way round"),
+    (lambda w, c, m: w * c, "its SQUARED difference"),
+    (lambda w, c, m: w, "w = 1.0, C = 64, M = 4096 gives 4096, not 1"),
+    (lambda w, c, m: w * c**2 * m**2, "gives 4096"),
+    (lambda w, c, m: w * c**4, "gives 4096"),
+    (lambda w, c, m: w * 4096, "w = 5.0, C = 512"),
+    (lambda w, c, m: "much", "your code stopped with TypeError"),
+    (crash, "your code stopped with ValueError"),
+]
+
+
+# ------------------------------------------------------------------------------------- 3.5 the masked Gram
+
+
+def masked_gram(f, m):
+    rows = (f * m).flatten(1)
+    return rows @ rows.T / m.square().sum()
+
+
+MASKED_WRONG = [
+    (lambda f, m: masked_gram(f, m) * m.square().sum(), "not divided yet"),
+    (lambda f, m: masked_gram(f, m) * m.square().sum() / m.numel(), "you divide by H·W"),
+    (lambda f, m: masked_gram(f, m) * m.square().sum() / m.sum(), "you divide by the sum of m;"),
+    (
+        lambda f, m: (f * m.sqrt()).flatten(1) @ (f * m.sqrt()).flatten(1).T / m.sum(),
+        "mask the features BEFORE",
+    ),
+    (lambda f, m: gram(f) / m.numel(), "some entries differ: (F·m)(F·m)ᵀ"),
+    (lambda f, m: masked_gram(f, (m > 0.5).double()), "some entries differ"),
+    (lambda f, m: (f * m).flatten(1).T @ (f * m).flatten(1), "3 channels give a (3, 3) matrix"),
+    (crash, "your code stopped with ValueError"),
+]
+
+
 # Checker -> (right answers, wrong answers with a part of the hint); an answer is the tuple of arguments.
 CASES = {
     "q01_1": ([gram, lambda f: torch.einsum("ihw,jhw->ij", f, f)], GRAM_WRONG),
@@ -282,6 +401,17 @@ CASES = {
     "q02_2": ([field], FIELD_WRONG),
     "q02_3": ([(STYLE, CONTENT), (tuple(STYLE), set(CONTENT)), (STYLE[::-1], CONTENT[::-1])], LAYERS_WRONG),
     "q02_4": ([NAMES], NAMES_WRONG),
+    "q03_1": ([adam], ADAM_WRONG),
+    "q03_2": ([hvp, lambda f, x, v: torch.autograd.functional.hessian(f, x) @ v], HVP_WRONG),
+    "q03_3": ([metropolis, lambda d, t, u: u < math.exp(-max(d, 0) / t)], METROPOLIS_WRONG),
+    "q03_4": (
+        [
+            lambda w, c, m: w * c**2,
+            lambda w, c, m: w * style_weight_factor("gordicaleksa", "neural_style_pt", c, m),
+        ],
+        CONVERT_WRONG,
+    ),
+    "q03_5": ([masked_gram], MASKED_WRONG),
 }
 TWO_ARGUMENTS = {"q02_3"}
 
@@ -316,7 +446,9 @@ def test_a_wrong_answer_gets_its_hint(capsys, name, index):
     assert err == ""
 
 
-@pytest.mark.parametrize("name", ["q01_1", "q01_2", "q01_4", "q02_1", "q02_2"])
+@pytest.mark.parametrize(
+    "name", ["q01_1", "q01_2", "q01_4", "q02_1", "q02_2", *(f"q03_{i}" for i in range(1, 6))]
+)
 @pytest.mark.parametrize("nothing", [None, ...])
 def test_a_stub_is_not_answered_yet(capsys, name, nothing):
     assert CHECKERS[name](lambda *_: nothing) is False

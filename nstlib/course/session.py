@@ -11,7 +11,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import make_dataclass
 from functools import cached_property
 from pathlib import Path
@@ -147,6 +147,33 @@ class Run:
         save_image(image, path, **{"settings": settings, **options})
         return self._record(path, caption)
 
+    def save_film(
+        self,
+        frames: Iterable[torch.Tensor],
+        name: str,
+        *,
+        fps: float = 12,
+        hold: float = 1.5,
+        caption: str = "",
+    ) -> Path:
+        """Save a film of pictures (1, 3, H, W) in [0, 1].
+
+        Args:
+            frames: the pictures, all of one size.
+            name: file name ending in ``.mp4``, ``.gif`` or ``.webp``; ``.mp4`` is added where it is missing.
+            fps: frames a second.
+            hold: seconds for which the last picture stays.
+            caption: one sentence on what it shows.
+
+        Returns:
+            The file's path.
+        """
+        from nstlib.video import save_film
+
+        path = self._path(name, ".mp4")
+        save_film(frames, path, fps=fps, hold=hold)
+        return self._record(path, caption)
+
     def save_table(self, table: Any, name: str, *, caption: str = "", digits: int = 4) -> Path:
         """Save a pandas table as CSV, and beside it as Markdown.
 
@@ -198,7 +225,7 @@ class Run:
         if not name or Path(name).name != name or name.startswith(".") or name == manifest.MANIFEST:
             raise SettingError(f"{name!r} is not a plain file name: give one like 'layers' or 'layers.png'.")
         # A dot alone is no ending: "alpha_0.5" is a name.
-        known = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg", ".csv")
+        known = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg", ".csv", ".mp4", ".gif")
         return self.out / (name if name.lower().endswith(known) else name + ending)
 
     def _record(self, path: Path, caption: str) -> Path:

@@ -1,0 +1,532 @@
+"""The objective of Gatys' method: its terms, its masks and blends, what it counts, and its derivatives."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from nstlib.errors import SettingError
+from nstlib.features import FeatureExtractor
+from nstlib.losses import (
+    STYLE_NORMALIZATIONS,
+    content_loss,
+    feature_moments,
+    gaussian_style,
+    gram_matrix,
+    style_loss,
+    style_normalization,
+    total_variation,
+    wasserstein2,
+)
+from nstlib.methods.gatys import Anchor, Counts, Guide, Objective, Settings, stylize
+
+SHALLOW = Settings(
+    network="vgg16", content_layers=("relu1_2",), style_layers=("relu1_1", "relu2_1"), iterations=4
+)
+PIXEL = Settings(style_layers=("relu1_1",))
+DISTANCES = ("gram", "wasserstein2")
+
+
+class Pixels:
+    """In place of a network: the pixels themselves are the features, one pixel a position."""
+
+    device = torch.device("cpu")
+
+    def __call__(self, image):
+        return {"relu1_1": image, "relu4_2": image}
+
+
+class Louder(Pixels):
+    def __call__(self, image):
+        return {name: 37 * value for name, value in super().__call__(image).items()}
+
+
+@pytest.fixture(scope="module")
+def net(weights):
+    return FeatureExtractor(
+        "vgg16",
+        ["relu1_1", "relu1_2", "relu2_1"],
+        precision="float32",
+        device="cpu",
+        tensors=weights["vgg16"],
+    )
+
+
+@pytest.fixture(scope="module")
+def precise(weights):
+    """The same network in float64, with average pooling: smooth but for the ReLUs."""
+    return FeatureExtractor(
+        "vgg16", ["relu1_1", "relu1_2", "relu2_1"], precision="float64", pooling="average", device="cpu",
+        tensors=weights["vgg16"],
+    )  # fmt: skip
+
+
+def value(objective, image):
+    with torch.no_grad():
+        return {name: term.item() for name, term in objective(image).items()}
+
+
+def left(height, width, columns):
+    """A mask (1, 1, H, W) of the first so many columns."""
+    mask = torch.zeros(1, 1, height, width)
+    mask[..., :columns] = 1
+    return mask
+
+
+# ------------------------------------------------------------------------------------------- scales of terms
+
+
+@pytest.mark.parametrize("name", STYLE_NORMALIZATIONS)
+def test_published_scales_are_the_losses_of_the_library(net, picture, name):
+    content, style, image = picture(12, 14, 1), picture(10, 9, 2), picture(12, 14, 3)
+    settings = replace(
+        SHALLOW, style_normalization=name, layer_weights=(0.3, 2.0), content_weight=5.0, style_weight=7.0
+    )
+    with torch.no_grad():
+        terms = Objective(net, content, style, settings)(image)
+        now, aim, look = net(image), net(content), net(style)
+        divisor = style_normalization(name).divisor
+        layers = {
+            layer: style_loss(now[layer], gram_matrix(look[layer], divisor), name)
+            for layer in settings.style_layers
+        }
+        c = content_loss(now["relu1_2"], aim["relu1_2"])
+        s = 0.3 * layers["relu1_1"] + 2.0 * layers["relu2_1"]
+    torch.testing.assert_close(terms["content"], c)
+    torch.testing.assert_close(terms["style"], s)
+    torch.testing.assert_close(terms["total"], 5 * c + 7 * s)
+    for layer, expected in layers.items():
+        torch.testing.assert_close(terms[f"style/{layer}"], expected)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_relative_terms_are_one_for_an_empty_feature_map(picture, distance):
+    objective = Objective(
+        Pixels(), picture(6, 8, 1), picture(5, 9, 2), replace(PIXEL, style_distance=distance)
+    )
+    terms = objective(torch.zeros(1, 3, 6, 8))
+    assert terms["content"].item() == pytest.approx(1)
+    assert terms["style"].item() == pytest.approx(1, rel=1e-3)  # the ridge of wasserstein2
+    assert terms["style/relu1_1"].item() == pytest.approx(1, rel=1e-3)
+    assert terms["total"].item() == pytest.approx(1 + Settings().style_weight, rel=1e-3)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_relative_terms_do_not_know_the_networks_scale(picture, distance):
+    content, style, image = picture(6, 8, 1), picture(5, 9, 2), picture(6, 8, 3)
+    settings = replace(PIXEL, style_distance=distance)
+    soft = value(Objective(Pixels(), content, style, settings), image)
+    loud = value(Objective(Louder(), content, style, settings), image)
+    assert loud == pytest.approx(soft, rel=1e-4)
+
+
+def test_published_terms_do_know_the_networks_scale(picture):
+    content, style, image = picture(6, 8, 1), picture(5, 9, 2), picture(6, 8, 3)
+    settings = replace(PIXEL, style_normalization="gatys_notebook")
+    soft = value(Objective(Pixels(), content, style, settings), image)
+    loud = value(Objective(Louder(), content, style, settings), image)
+    assert loud["style"] == pytest.approx(37**4 * soft["style"], rel=1e-4)
+    assert loud["content"] == pytest.approx(37**2 * soft["content"], rel=1e-4)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_terms_vanish_at_their_own_picture(net, picture, distance):
+    content, style = picture(12, 12, 1), picture(12, 12, 2)
+    objective = Objective(net, content, style, replace(SHALLOW, style_distance=distance))
+    at_content, at_style = value(objective, content), value(objective, style)
+    assert at_content["content"] == 0
+    assert at_content["style"] > 1e-3
+    assert at_style["style"] == pytest.approx(0, abs=1e-6)
+    assert at_style["content"] > 1e-3
+
+
+def test_content_layers_share_the_content_weight(net, picture):
+    content, style, image = picture(12, 12, 1), picture(12, 12, 2), picture(12, 12, 3)
+    both = replace(SHALLOW, content_layers=("relu1_1", "relu1_2"))
+    alone = [replace(SHALLOW, content_layers=(name,)) for name in both.content_layers]
+    together = value(Objective(net, content, style, both), image)["content"]
+    apart = [value(Objective(net, content, style, s), image)["content"] for s in alone]
+    assert together == pytest.approx(sum(apart) / 2, rel=1e-5)
+
+
+def test_papers_that_sum_over_positions_sum_over_content_layers(net, picture):
+    content, image = picture(12, 12, 1), picture(12, 12, 3)
+    both = replace(
+        SHALLOW,
+        content_layers=("relu1_1", "relu1_2"),
+        style_normalization="as_printed",
+        content_reduction="sum",
+    )
+    together = value(Objective(net, content, None, both), image)["content"]
+    with torch.no_grad():
+        now, aim = net(image), net(content)
+    assert together == pytest.approx(
+        sum((now[name] - aim[name]).square().sum().item() for name in both.content_layers), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "half_sum"])
+def test_the_content_can_be_reduced_as_the_papers_print_it(net, picture, reduction):
+    content, image = picture(12, 14, 1), picture(12, 14, 3)
+    settings = replace(SHALLOW, style_normalization="as_printed", content_reduction=reduction)
+    with torch.no_grad():
+        expected = content_loss(net(image)["relu1_2"], net(content)["relu1_2"], reduction).item()
+    assert value(Objective(net, content, None, settings), image)["content"] == pytest.approx(expected)
+    relative = [
+        value(Objective(net, content, None, replace(SHALLOW, content_reduction=r)), image)["content"]
+        for r in (reduction, "mean")
+    ]
+    assert relative[0] == relative[1]  # relative terms have no such choice
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_black_targets_do_not_divide_by_zero(picture, distance):
+    black = torch.zeros(1, 3, 4, 4)
+    objective = Objective(Pixels(), black, black, replace(PIXEL, style_distance=distance))
+    terms, gradient = objective.gradient(picture(4, 4))
+    assert all(math.isfinite(term) for term in terms.values())
+    assert torch.isfinite(gradient).all()
+
+
+def test_variation_is_of_the_picture(picture):
+    image = picture(9, 8, 3)
+    objective = Objective(Pixels(), picture(9, 8, 1), None, replace(PIXEL, tv_weight=3.0))
+    terms = value(objective, image)
+    assert terms["tv"] == pytest.approx(total_variation(image).item())
+    assert terms["total"] == pytest.approx(terms["content"] + 3 * terms["tv"])
+
+
+# -------------------------------------------------------------------------------------------- wasserstein
+
+
+def test_the_wasserstein_term_is_the_librarys(net, picture):
+    style, image = picture(14, 15, 2), picture(12, 14, 3)
+    settings = replace(SHALLOW, style_distance="wasserstein2")
+    terms = value(Objective(net, None, style, settings), image)
+    with torch.no_grad():
+        now, look = net(image), net(style)
+        for name in settings.style_layers:
+            distance = wasserstein2(feature_moments(now[name]), gaussian_style(feature_moments(look[name])))
+            size = look[name].square().sum(1).mean()  # E|F|²
+            assert terms[f"style/{name}"] == pytest.approx((distance / size).item(), rel=1e-3)
+
+
+def test_a_moved_mean_costs_its_square(picture):
+    # Of two clouds with the same spread the Wasserstein distance is the way between their middles.
+    style = picture(8, 8, 2) * 0.5
+    settings = replace(PIXEL, style_distance="wasserstein2")
+    term = value(Objective(Pixels(), None, style, settings), style + 0.3)["style"]
+    assert term == pytest.approx(3 * 0.3**2 / style.square().sum(1).mean().item(), rel=1e-3)
+
+
+def test_the_wasserstein_gradient_is_finite_where_channels_outnumber_positions(net, picture):
+    # 64 channels and 4 positions: a covariance without width in most directions.
+    settings = replace(SHALLOW, style_distance="wasserstein2")
+    for style in (picture(4, 4, 2), torch.full((1, 3, 4, 4), 0.5)):
+        objective = Objective(net, picture(4, 4, 1), style, settings)
+        _, gradient = objective.gradient(picture(4, 4, 3))
+        assert torch.isfinite(gradient).all()
+        assert gradient.abs().max() > 0
+
+
+# -------------------------------------------------------------------------------------------------- blends
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_a_blend_of_one_picture_with_itself_is_that_picture(net, picture, distance):
+    content, style, image = picture(12, 14, 1), picture(11, 9, 2), picture(12, 14, 3)
+    settings = replace(SHALLOW, style_distance=distance)
+    alone = value(Objective(net, content, style, settings), image)
+    for shares in (None, (1.0, 3.0), (0.0, 2.0)):
+        blend = value(Objective(net, content, [Guide((style, style), shares)], settings), image)
+        assert blend == pytest.approx(alone, rel=1e-4)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_shares_are_of_the_whole_and_none_means_alike(net, picture, distance):
+    content, styles, image = picture(12, 12, 1), (picture(9, 9, 2), picture(13, 7, 4)), picture(12, 12, 3)
+    settings = replace(SHALLOW, style_distance=distance)
+
+    def at(style):
+        return value(Objective(net, content, style, settings), image)
+
+    assert at([Guide(styles, (1.0, 3.0))]) == pytest.approx(at([Guide(styles, (0.25, 0.75))]), rel=1e-5)
+    assert at([Guide(styles)]) == at([Guide(styles, (7.0, 7.0))]) == at(list(styles))
+    assert at([Guide(styles, (1.0, 0.0))]) == pytest.approx(at(styles[0]), rel=1e-5)
+    assert at([Guide(styles, (1.0, 3.0))])["style"] != pytest.approx(at([Guide(styles)])["style"], rel=1e-3)
+
+
+def test_a_blend_aims_at_the_average_gram_matrix(picture):
+    # Pixels as features: the picture half of whose pixels are one's and half the other's is the blend.
+    one, other = picture(6, 5, 2), picture(6, 5, 4)
+    both = torch.cat([one, other], 3)
+    three = torch.cat([one, other, other, other], 3)
+    for distance in DISTANCES:
+        settings = replace(PIXEL, style_distance=distance)
+        assert value(Objective(Pixels(), None, [one, other], settings), both)["style"] < 1e-6
+        shared = Objective(Pixels(), None, [Guide((one, other), (1.0, 3.0))], settings)
+        assert value(shared, three)["style"] < 1e-6
+        assert value(shared, both)["style"] > 1e-5
+
+
+def test_one_guide_need_not_be_in_a_list(net, picture):
+    content, style, image = picture(8, 8, 1), picture(8, 8, 2), picture(8, 8, 3)
+    assert value(Objective(net, content, Guide((style,)), SHALLOW), image) == value(
+        Objective(net, content, style, SHALLOW), image
+    )
+
+
+# --------------------------------------------------------------------------------------------------- masks
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_masks_of_ones_change_nothing(net, picture, distance):
+    content, style, image = picture(13, 11, 1), picture(10, 15, 2), picture(13, 11, 3)
+    settings = replace(SHALLOW, style_distance=distance)
+    plain = Objective(net, content, style, settings)
+    ones = torch.ones(1, 1, 13, 11), (torch.ones(1, 1, 10, 15),)
+    masked = Objective(net, content, [Guide((style,), mask=ones[0], style_masks=ones[1])], settings)
+    assert value(masked, image) == pytest.approx(value(plain, image), rel=1e-4)
+    slope = plain.gradient(image)[1]
+    # Roots of next to nothing, where positions are fewer than channels, make much of float32's rounding.
+    assert (masked.gradient(image)[1] - slope).norm() < 1e-2 * slope.norm()
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_a_masks_part_of_the_painting_is_all_that_counts(picture, distance):
+    style, image = picture(6, 10, 2), picture(7, 7, 3)
+    settings = replace(PIXEL, style_distance=distance)
+    cropped = Objective(Pixels(), None, style[..., :4], settings)
+    guide = Guide((style,), style_masks=(left(6, 10, 4),))
+    assert value(Objective(Pixels(), None, [guide], settings), image) == pytest.approx(
+        value(cropped, image), rel=1e-4
+    )
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_only_the_region_is_compared(picture, distance):
+    # The left half is the one painting, the right half the other: nothing is left to do.
+    one, other = picture(6, 5, 2), picture(6, 4, 4)
+    image = torch.cat([one, other], 3)
+    settings = replace(PIXEL, style_distance=distance, content_weight=0.0)
+    mask = left(6, 9, 5)
+    guides = [Guide((one,), mask=mask), Guide((other,), mask=1 - mask)]
+    assert value(Objective(Pixels(), image, guides, settings), image)["style"] < 1e-6
+    crossed = [Guide((other,), mask=mask), Guide((one,), mask=1 - mask)]
+    assert value(Objective(Pixels(), image, crossed, settings), image)["style"] > 1e-3
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@examples(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), height=st.integers(2, 17), width=st.integers(2, 17))
+def test_nothing_outside_the_masks_matters_or_changes(net, picture, distance, seed, height, width):
+    generator = torch.Generator().manual_seed(seed)
+    mask = (torch.rand(1, 1, height, width, generator=generator) < 0.5).float()
+    mask[..., 0, 0], mask[..., -1, -1] = 1, 0
+    content, image = picture(height, width, 1), picture(height, width, 3)
+    settings = replace(SHALLOW, style_distance=distance, tv_weight=0.2)
+    objective = Objective(net, content, [Guide((picture(9, 8, 2),), mask=mask)], settings)
+    outside = (mask == 0).expand_as(content)
+    assert torch.equal(objective.canvas(image)[outside], content[outside])
+    torch.testing.assert_close(objective.canvas(image)[~outside], image[~outside])
+    terms, gradient = objective.gradient(image)
+    assert not gradient[outside].any()
+    assert gradient[~outside].any()
+    disturbed = torch.where(outside, torch.rand(image.shape, generator=generator), image)
+    assert value(objective, disturbed) == terms
+
+
+def test_a_soft_mask_mixes_picture_and_content(net, picture):
+    content, image = picture(8, 9, 1), picture(8, 9, 3)
+    guides = [Guide((picture(8, 8, 2),), mask=torch.full((1, 1, 8, 9), share)) for share in (0.25, 0.5)]
+    one, both = (Objective(net, content, guides[:count], SHALLOW) for count in (1, 2))
+    torch.testing.assert_close(one.canvas(image), 0.75 * content + 0.25 * image)
+    torch.testing.assert_close(both.canvas(image), 0.25 * content + 0.75 * image)
+    full = [replace(guide, mask=torch.ones(1, 1, 8, 9)) for guide in guides]
+    torch.testing.assert_close(Objective(net, content, full, SHALLOW).canvas(image), image)
+
+
+def test_one_guide_without_a_mask_frees_the_whole_picture(net, picture):
+    content, image = picture(8, 9, 1), picture(8, 9, 3)
+    guides = [Guide((picture(8, 8, 2),), mask=left(8, 9, 3)), Guide((picture(8, 8, 4),))]
+    objective = Objective(net, content, guides, SHALLOW)
+    assert torch.equal(objective.canvas(image), image)
+    assert (objective.gradient(image)[1] != 0).float().mean() > 0.9
+
+
+def test_a_guides_strength_is_a_factor_on_its_style(net, picture):
+    content, image = picture(10, 10, 1), picture(10, 10, 3)
+    guides = [Guide((picture(9, 9, seed),), mask=left(10, 10, 5)) for seed in (2, 4)]
+
+    def style(*strengths):
+        made = [replace(guide, strength=s) for guide, s in zip(guides, strengths, strict=True)]
+        return value(Objective(net, content, made, SHALLOW), image)
+
+    one, other, both = style(1.0, 0.0), style(0.0, 1.0), style(2.0, 0.5)
+    for name in ("style", "style/relu1_1", "style/relu2_1"):
+        assert both[name] == pytest.approx(2 * one[name] + 0.5 * other[name], rel=1e-5)
+
+
+def test_a_mask_may_be_of_truth_values(net, picture):
+    content, image, mask = picture(10, 10, 1), picture(10, 10, 3), left(10, 10, 5)
+    guides = [Guide((picture(9, 9, 2),), mask=m) for m in (mask, mask.bool())]
+    first, second = (value(Objective(net, content, [guide], SHALLOW), image) for guide in guides)
+    assert first == second
+
+
+def test_a_result_keeps_the_content_outside_the_masks_to_the_bit(net, picture):
+    content = picture(33, 40, 1)
+    mask = left(33, 40, 17)
+    for changes in ({}, {"smallest": 16}, {"averaging": 0.5}, {"tile": 64}, {"optimizer": "langevin"}):
+        result = stylize(
+            content, [Guide((picture(18, 15, 2),), mask=mask)], SHALLOW, extractor=net, progress=False,
+            **changes,
+        )  # fmt: skip
+        assert torch.equal(result.image[..., 17:], content[..., 17:])
+        assert (result.image[..., :17] - content[..., :17]).abs().mean() > 0.01
+
+
+# -------------------------------------------------------------------------------------------------- anchor
+
+
+def test_an_anchor_holds_the_picture_where_it_is_trusted(net, picture):
+    content, held, image = picture(8, 9, 1), picture(8, 9, 5), picture(8, 9, 3)
+    mask = left(8, 9, 4)
+    settings = replace(SHALLOW, temporal_weight=40.0)
+    free = Objective(net, content, picture(9, 9, 2), settings)
+    anchored = Objective(net, content, picture(9, 9, 2), settings, anchor=Anchor(held, mask))
+    terms, gradient = anchored.gradient(image)
+    expected = (mask * (image - held).square()).mean().item()
+    assert terms["temporal"] == pytest.approx(expected, rel=1e-5)
+    assert "temporal" not in value(free, image)
+    assert terms["total"] == pytest.approx(value(free, image)["total"] + 40 * expected, rel=1e-5)
+    extra = gradient - free.gradient(image)[1]
+    torch.testing.assert_close(extra, 40 * 2 * mask * (image - held) / image.numel(), rtol=1e-3, atol=1e-6)
+
+
+def test_a_strong_anchor_wins(net, picture):
+    content, held = picture(12, 12, 1), picture(12, 12, 5)
+    result = stylize(
+        content, picture(9, 9, 2), SHALLOW, anchor=Anchor(held, torch.ones(1, 1, 12, 12)), extractor=net,
+        progress=False, temporal_weight=1e5, iterations=25,
+    )  # fmt: skip
+    assert (result.image - held).abs().max() < 0.02
+    assert result.history[-1]["temporal"] < 0.01 * result.history[0]["temporal"]
+
+
+# ------------------------------------------------------------------------------------ counts and derivatives
+
+
+def test_questions_are_counted(net, picture):
+    objective = Objective(net, picture(8, 8, 1), picture(8, 8, 2), SHALLOW)
+    image = picture(8, 8, 3)
+    assert objective.counts == Counts(0, 0, 0)
+    objective.value(image)
+    objective.value(image)
+    objective.gradient(image)
+    objective.hessian_vector(image, image)
+    assert objective.counts == Counts(values=2, gradients=1, products=1)
+    assert objective.counts.evaluations == 2 * 0.5 + 1 + 2
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_value_and_gradient_tell_the_same_terms(net, picture, distance):
+    guides = [Guide((picture(8, 8, 2),), mask=left(8, 8, 5))]
+    objective = Objective(net, picture(8, 8, 1), guides, replace(SHALLOW, style_distance=distance))
+    image = picture(8, 8, 3)
+    before = image.clone()
+    terms, gradient = objective.gradient(image)
+    assert objective.value(image) == terms
+    assert gradient.shape == image.shape
+    assert not gradient.requires_grad
+    assert torch.equal(image, before)
+    assert not image.requires_grad
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_gradient_is_that_of_finite_differences(precise, picture, distance, masked):
+    content, image = picture(10, 9, 1).double(), picture(10, 9, 3).double()
+    mask = 0.8 * left(10, 9, 6) if masked else None
+    settings = replace(SHALLOW, style_distance=distance, pooling="average")
+    objective = Objective(precise, content, [Guide((picture(20, 20, 2),), mask=mask)], settings)
+    way = torch.randn(image.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    _, gradient = objective.gradient(image)
+    step = 1e-5
+    ahead, behind = (objective.value(image + sign * step * way)["total"] for sign in (1, -1))
+    assert (gradient * way).sum().item() == pytest.approx((ahead - behind) / (2 * step), rel=1e-4)
+
+
+def test_a_hessian_product_is_the_gradients_change(precise, picture):
+    content, image = picture(10, 9, 1).double(), picture(10, 9, 3).double()
+    guides = [Guide((picture(9, 12, 2),), mask=0.8 * left(10, 9, 6))]
+    objective = Objective(precise, content, guides, replace(SHALLOW, pooling="average"))
+    way = torch.randn(image.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    product = objective.hessian_vector(image, way)
+    step = 1e-6
+    ahead, behind = (objective.gradient(image + sign * step * way)[1] for sign in (1, -1))
+    expected = (ahead - behind) / (2 * step)
+    assert (product - expected).norm() < 1e-3 * expected.norm()  # a ReLU or two has its kink on the way
+
+
+# ------------------------------------------------------------------------------------------------ bad inputs
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"styles": ()}, r"A guide needs at least one style picture"),
+        ({"shares": (1.0,)}, r"2 styles need as many shares, not 1"),
+        ({"shares": (0.0, 0.0)}, r"Shares are 0 or positive, and not all 0, unlike \(0\.0, 0\.0\)"),
+        ({"shares": (-1.0, 2.0)}, r"Shares are 0 or positive"),
+        ({"shares": (math.nan, 1.0)}, r"Shares are 0 or positive"),
+        ({"shares": (math.inf, 1.0)}, r"Shares are 0 or positive"),
+        ({"strength": -1.0}, r"The strength of a guide must be 0 or positive, not -1\.0"),
+        ({"strength": math.nan}, r"The strength of a guide must be 0 or positive, not nan"),
+        ({"style_masks": (None,)}, r"2 styles need as many style_masks, not 1"),
+        (
+            {"style_masks": (None, torch.ones(1, 1, 4, 9))},
+            r"of 9×4 does not fit the style picture of 6×5",
+        ),
+        ({"mask": torch.ones(8, 9)}, r"A mask has the shape \(1, 1, H, W\), not \(8, 9\)"),
+        ({"mask": torch.ones(1, 3, 8, 9)}, r"A mask has the shape \(1, 1, H, W\), not \(1, 3, 8, 9\)"),
+        ({"mask": torch.full((1, 1, 8, 9), 255.0)}, r"mask's values are from 0 to 1"),
+        ({"mask": torch.full((1, 1, 8, 9), math.nan)}, r"mask's values are from 0 to 1"),
+        ({"mask": torch.full((1, 1, 8, 9), -0.5)}, r"mask's values are from 0 to 1"),
+    ],
+)
+def test_a_guide_that_makes_no_sense_is_one_sentence(picture, arguments, sentence):
+    with pytest.raises(SettingError, match=sentence) as caught:
+        Guide(**{"styles": (picture(5, 6, 1), picture(5, 6, 2)), **arguments})
+    assert str(caught.value).endswith(".")
+
+
+def test_masks_that_do_not_fit_or_are_empty_are_one_sentence(net, picture):
+    content, style = picture(8, 9, 1), picture(5, 6, 2)
+
+    def make(**arguments):
+        return Objective(net, content, [Guide((style,), **arguments)], SHALLOW)
+
+    with pytest.raises(SettingError, match=r"mask of 8×9 does not fit the content picture of 9×8"):
+        make(mask=torch.ones(1, 1, 9, 8))
+    with pytest.raises(SettingError, match=r"The mask of a region is empty: leave the region out"):
+        make(mask=torch.zeros(1, 1, 8, 9))
+    with pytest.raises(SettingError, match=r"mask is empty at 5×6, so there is no style to measure"):
+        make(style_masks=(torch.zeros(1, 1, 5, 6),))
+
+
+@pytest.mark.parametrize("style", [["painting.jpg"], [None], [torch.zeros(1, 3, 4, 4).numpy()]])
+def test_what_is_no_style_is_not_passed_over(net, picture, style):
+    with pytest.raises(SettingError, match=r"A style is a picture \(1, 3, H, W\) or a Guide, not a \w+:"):
+        Objective(net, picture(8, 8), style, SHALLOW)
+
+
+def test_pictures_and_guides_are_not_mixed(net, picture):
+    with pytest.raises(SettingError, match="Give style pictures or guides, not both"):
+        Objective(net, picture(8, 8), [picture(8, 8), Guide((picture(8, 8),))], SHALLOW)

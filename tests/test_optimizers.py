@@ -1,0 +1,790 @@
+"""The optimizers: each goes down, agrees with a library or the solution, and goes on from a saved state."""
+
+from __future__ import annotations
+
+import io
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nstlib.errors import SettingError
+from nstlib.features import FeatureExtractor
+from nstlib.methods.gatys import OPTIMIZER_NAMES, Objective, Settings
+from nstlib.methods.gatys.newton import _cut, _Point
+from nstlib.methods.gatys.optimizers import (
+    LBFGS,
+    OPTIMIZERS,
+    Adam,
+    Annealing,
+    GradientDescent,
+    Langevin,
+    NewtonCG,
+    Optimizer,
+    make_optimizer,
+)
+
+SHAPE = (1, 3, 2, 2)  # twelve unknowns
+FAMILIES = tuple(OPTIMIZERS)
+WITH_GRADIENT = tuple(name for name in FAMILIES if name != "annealing")
+
+
+class Toy:
+    """A problem from a scalar function of a picture; ``asked`` lists every question."""
+
+    def __init__(self, function):
+        self.function = function
+        self.asked = []
+
+    def value(self, x):
+        self.asked.append("value")
+        return {"total": self.function(x).item()}
+
+    def gradient(self, x):
+        self.asked.append("gradient")
+        x = x.detach().requires_grad_(True)
+        total = self.function(x)
+        (gradient,) = torch.autograd.grad(total, x)
+        return {"total": total.item()}, gradient
+
+    def hessian_vector(self, x, vector):
+        self.asked.append("product")
+        x = x.detach().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(self.function(x), x, create_graph=True)
+        return torch.autograd.grad(gradient, x, vector)[0]
+
+
+def quadratic(condition=1.0, shape=SHAPE, seed=0, dtype=torch.float32):
+    """(x - b)ᵀ A (x - b) / 2 with eigenvalues from 1 to ``condition``, and its solution b."""
+    generator = torch.Generator().manual_seed(seed)
+    size = math.prod(shape)
+    turn = torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64))[0]
+    matrix = (turn * torch.logspace(0, math.log10(condition), size, dtype=torch.float64)) @ turn.T
+    matrix = matrix.to(dtype)
+    target = torch.rand(shape, generator=generator, dtype=torch.float64).to(dtype)
+
+    def function(x):
+        off = (x - target).flatten()
+        return off @ matrix @ off / 2
+
+    return Toy(function), target, matrix
+
+
+def rosenbrock(x):
+    """A bent valley; the minimum 0 is where every value is 1."""
+    x = x.flatten()
+    return (100 * (x[1:] - x[:-1].square()).square() + (1 - x[:-1]).square()).sum()
+
+
+def run(optimizer, problem, steps):
+    return [optimizer.step(problem)["total"] for _ in range(steps)]
+
+
+def rms(x):
+    return x.square().mean().sqrt().item()
+
+
+# ------------------------------------------------------------------------------------------- all families
+
+
+def test_the_settings_name_these_families():
+    assert OPTIMIZER_NAMES == FAMILIES
+    for name in FAMILIES:
+        assert make_optimizer(name, torch.zeros(SHAPE)).name == name
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "left"),
+    [
+        ("gradient_descent", 100, 1e-2),
+        ("adam", 200, 1e-3),
+        ("lbfgs", 40, 1e-6),
+        ("newton_cg", 12, 1e-6),
+        ("langevin", 150, 3e-2),
+        ("annealing", 600, 5e-2),
+    ],
+)
+def test_a_convex_quadratic_is_minimized(name, steps, left):
+    problem, target, _ = quadratic(10.0)
+    optimizer = make_optimizer(name, torch.full(SHAPE, 0.5), iterations=steps)
+    before = problem.value(optimizer.x)["total"]
+    run(optimizer, problem, steps)
+    assert problem.value(optimizer.x)["total"] < left * before
+    assert (optimizer.x - target).abs().max() < 0.3
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_step_returns_the_terms_of_where_it_started(name):
+    problem, _, _ = quadratic()
+    optimizer = make_optimizer(name, torch.full(SHAPE, 0.5))
+    for _ in range(6):
+        before = problem.value(optimizer.x)["total"]
+        told = optimizer.step(problem)["total"]
+        if name == "annealing":
+            before = problem.value(optimizer.x)["total"]
+        assert told == before
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "questions"),
+    [
+        ("gradient_descent", {}, ["gradient"]),
+        ("adam", {}, ["gradient"]),
+        ("lbfgs", {}, ["gradient"]),
+        ("langevin", {}, ["gradient"]),
+        ("annealing", {}, ["value"]),
+        ("lbfgs", {"line_search": True}, ["gradient", "value"]),
+        ("gradient_descent", {"line_search": True}, ["gradient", "value"]),
+    ],
+)
+def test_a_step_asks_what_its_family_asks(name, options, questions):
+    problem, _, _ = quadratic()
+    optimizer = make_optimizer(name, torch.full(SHAPE, 0.5), **options)
+    run(optimizer, problem, 4)
+    expected = 4 * questions
+    if name == "annealing":
+        expected = ["value", *expected]  # of the start
+    assert problem.asked == expected
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("power", [-40, 40])
+def test_the_scale_of_the_loss_does_not_matter(name, power):
+    # A power of two changes no digit, so even roundings agree; Adam has an epsilon in the gradient's units.
+    problem, _, _ = quadratic(10.0)
+    scaled = Toy(lambda x: problem.function(x) * 2.0**power)
+    first, second = (make_optimizer(name, torch.full(SHAPE, 0.5)) for _ in range(2))
+    if name == "adam":
+        first.epsilon = second.epsilon = 0.0
+    run(first, problem, 8)
+    run(second, scaled, 8)
+    torch.testing.assert_close(second.x, first.x, rtol=1e-4, atol=1e-5)
+    assert not torch.equal(first.x, torch.full(SHAPE, 0.5))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_picture_given_is_not_changed_and_the_random_state_neither(name):
+    problem, _, _ = quadratic()
+    start = torch.full(SHAPE, 0.5)
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    optimizer = make_optimizer(name, start)
+    first = optimizer.x
+    run(optimizer, problem, 5)
+    assert torch.equal(start, torch.full(SHAPE, 0.5))
+    assert torch.equal(first, start)  # nothing is changed in place
+    assert not torch.equal(optimizer.x, start)
+    assert not optimizer.x.requires_grad
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("name", ["langevin", "annealing"])
+def test_the_seed_decides_what_is_random(name):
+    problem, _, _ = quadratic()
+    first, same, other = (make_optimizer(name, torch.full(SHAPE, 0.5), seed=seed) for seed in (3, 3, 4))
+    for optimizer in (first, same, other):
+        run(optimizer, problem, 10)
+    assert torch.equal(first.x, same.x)
+    assert not torch.allclose(first.x, other.x, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_is_returned_and_nothing_moves(name, value):
+    start = torch.full(SHAPE, 0.5)
+    optimizer = make_optimizer(name, start)
+    bad = Toy(lambda x: x.sum() * 0 + value)
+    for told in run(optimizer, bad, 3):
+        assert not math.isfinite(told)
+    assert torch.equal(optimizer.x, start)
+
+
+@pytest.mark.parametrize("name", WITH_GRADIENT)
+def test_a_gradient_that_is_no_number_does_not_pass_for_a_minimum(name):
+    # The loss is 0 and its slope infinite: the next loss has to say that something is wrong.
+    bad = Toy(lambda x: (x.sum() - x.sum().detach()).sqrt())
+    optimizer = make_optimizer(name, torch.full(SHAPE, 0.5))
+    assert optimizer.step(bad)["total"] == 0
+    assert math.isnan(optimizer.step(bad)["total"])
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("options", [{}, {"line_search": True}])
+def test_losses_that_stop_being_numbers_nearby_end_every_search(name, options):
+    start = torch.full(SHAPE, 0.5)
+
+    def pit(x):
+        # A number at the start only.
+        return x.exp().sum() * (1.0 if torch.equal(x.detach(), start) else math.nan)
+
+    optimizer = make_optimizer(name, start, **options)
+    problem = Toy(pit)
+    for _ in range(3):
+        optimizer.step(problem)
+    assert len(problem.asked) < 150
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_flat_loss_leaves_numbers(name):
+    flat = Toy(lambda x: (x * 0).sum())
+    optimizer = make_optimizer(name, torch.full(SHAPE, 0.5))
+    assert run(optimizer, flat, 3) == [0, 0, 0]
+    assert torch.isfinite(optimizer.x).all()
+    if name != "annealing":
+        assert torch.equal(optimizer.x, torch.full(SHAPE, 0.5))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_an_interrupt_in_the_middle_leaves_the_picture(name):
+    class Interrupted(Toy):
+        def __getattribute__(self, attribute):
+            asked = object.__getattribute__(self, "__dict__").get("asked", [])
+            if attribute in ("value", "gradient", "hessian_vector") and len(asked) >= self.limit:
+                raise KeyboardInterrupt
+            return super().__getattribute__(attribute)
+
+    problem = Interrupted(quadratic()[0].function)
+    optimizer = make_optimizer(name, torch.full(SHAPE, 0.5))
+    problem.limit = 10**9
+    run(optimizer, problem, 3)
+    picture = optimizer.x.clone()
+    problem.limit = len(problem.asked) + (1 if name == "newton_cg" else 0)
+    with pytest.raises(KeyboardInterrupt):
+        optimizer.step(problem)
+    assert torch.equal(optimizer.x, picture)
+
+
+def test_a_mask_does_not_lengthen_the_steps_inside_it():
+    # One value of twelve counts; it must not move by √12 times the length that is meant.
+    start = torch.full(SHAPE, 0.5)
+    for name, length in (("gradient_descent", 0.02), ("lbfgs", 0.01), ("newton_cg", 0.02)):
+        masked = Toy(lambda x: (10 - x[0, 0, 0, 0]).square())
+        optimizer = make_optimizer(name, start)
+        optimizer.step(masked)
+        moved = (optimizer.x - start).abs()
+        assert moved[0, 0, 0, 0].item() == pytest.approx(length, rel=1e-3), name
+        assert moved.flatten()[1:].max() == 0
+
+
+# ------------------------------------------------------------------------------------ saved and gone on with
+
+
+def saved(optimizer):
+    """The optimizer's state through a file, as a checkpoint stores it."""
+    buffer = io.BytesIO()
+    torch.save(optimizer.state(), buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [(name, {}) for name in FAMILIES]
+    + [
+        ("lbfgs", {"restart_every": 3}),
+        ("lbfgs", {"line_search": True}),
+        ("gradient_descent", {"line_search": True}),
+        ("gradient_descent", {"learning_rate": 1e-4}),
+    ],
+)
+@pytest.mark.parametrize("stop", [0, 7])
+def test_a_loaded_state_goes_on_bit_by_bit(name, options, stop):
+    problem = Toy(rosenbrock)
+    generator = torch.Generator().manual_seed(1)
+    start = torch.rand(SHAPE, generator=generator)
+    options = {"iterations": 20, "seed": 5, **options}
+    through = make_optimizer(name, start, **options)
+    run(through, problem, stop)
+    state = saved(through)
+    copy = {key: value for key, value in state.items() if key != "x"}
+    rest = run(through, problem, 9)
+    resumed = make_optimizer(name, torch.zeros(SHAPE), **{**options, "seed": 6})
+    resumed.load(state)
+    assert torch.equal(resumed.x, state["x"])
+    assert run(resumed, problem, 9) == rest
+    assert torch.equal(resumed.x, through.x)
+    assert set(copy) == set(saved(resumed)) - {"x"}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_state_is_a_snapshot(name):
+    problem = Toy(rosenbrock)
+    optimizer = make_optimizer(name, torch.full(SHAPE, 0.3))
+    run(optimizer, problem, 4)
+    state = optimizer.state()
+    before = saved(optimizer)
+    run(optimizer, problem, 4)
+    resumed = make_optimizer(name, torch.zeros(SHAPE))
+    resumed.load(state)
+    again = saved(resumed)
+    assert torch.equal(again["x"], before["x"])
+    assert str(again) == str(before)
+
+
+def test_a_state_of_another_family_is_refused():
+    state = make_optimizer("adam", torch.zeros(SHAPE)).state()
+    with pytest.raises(SettingError, match=r"state of 'adam' cannot be loaded into 'lbfgs': make that"):
+        make_optimizer("lbfgs", torch.zeros(SHAPE)).load(state)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("shape", [(1, 3, 9, 5), (1, 3, 3, 4), (1, 3, 1, 1)])
+def test_it_goes_on_at_another_size(name, shape):
+    def function(x):
+        return (x - 0.8).square().mean()
+
+    optimizer = make_optimizer(name, torch.full((1, 3, 5, 4), 0.2), iterations=200)
+    run(optimizer, Toy(function), 20)
+    larger = torch.full(shape, 0.3)
+    optimizer.resize(larger)
+    assert torch.equal(optimizer.x, larger)
+    totals = run(optimizer, Toy(function), 60)
+    assert totals[-1] < 0.9 * (0.8 - 0.3) ** 2
+    assert optimizer.x.shape == shape
+    assert torch.equal(larger, torch.full(shape, 0.3))
+
+
+def test_adams_moments_grow_with_the_picture():
+    # The mean loss of a picture four times as large has gradients a quarter as large in every pixel.
+    def function(x):
+        return (x * torch.linspace(1, 2, 3).view(1, 3, 1, 1)).mean()
+
+    small, large = Adam(torch.zeros(1, 3, 4, 4)), Adam(torch.zeros(1, 3, 8, 8))
+    for optimizer in (small, large):
+        run(optimizer, Toy(function), 5)
+    small.resize(torch.zeros(1, 3, 8, 8))
+    assert small.steps == 5
+    torch.testing.assert_close(small.mean, large.mean)
+    torch.testing.assert_close(small.square, large.square)
+    assert (small.square >= 0).all()
+
+
+def test_lbfgs_forgets_its_history_at_another_size():
+    optimizer = LBFGS(torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(0)))
+    run(optimizer, Toy(lambda x: x.square().sum()), 3)
+    assert optimizer.pairs
+    optimizer.resize(torch.ones(1, 3, 6, 6))
+    assert optimizer.pairs == optimizer.last == []
+
+
+# ------------------------------------------------------------------------------------------ gradient descent
+
+
+def test_a_given_rate_is_plain_descent():
+    problem, _, _ = quadratic(10.0)
+    optimizer = make_optimizer("gradient_descent", torch.full(SHAPE, 0.5), learning_rate=0.03)
+    x = torch.full(SHAPE, 0.5)
+    for _ in range(10):
+        x = x - 0.03 * problem.gradient(x)[1]
+        optimizer.step(problem)
+    assert torch.equal(optimizer.x, x)
+
+
+def test_its_own_steps_fall_from_a_given_length_to_the_planned_end():
+    optimizer = GradientDescent(torch.zeros(1, 3, 4, 4), iterations=10)
+    lengths = []
+    for _ in range(13):
+        before = optimizer.x
+        optimizer.step(Toy(lambda x: (5 - x).square().sum()))
+        lengths.append(rms(optimizer.x - before))
+    expected = [0.02 * max(1 - i / 10, 0.1) for i in range(13)]
+    assert lengths == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["gradient_descent", "lbfgs"])
+def test_a_line_search_never_goes_up(name):
+    optimizer = make_optimizer(name, torch.full(SHAPE, -0.5), line_search=True)
+    totals = run(optimizer, Toy(rosenbrock), 60)
+    assert all(after < before for before, after in pairwise(totals))
+    assert totals[-1] < 0.2 * totals[0]
+
+
+# ------------------------------------------------------------------------------------------------------ Adam
+
+
+@pytest.mark.parametrize("rate", [None, 0.1])
+def test_adam_is_torchs_adam(rate):
+    problem, _, _ = quadratic(100.0)
+    ours = make_optimizer("adam", torch.full(SHAPE, 0.5), learning_rate=rate)
+    x = torch.full(SHAPE, 0.5, requires_grad=True)
+    theirs = torch.optim.Adam([x], lr=rate or 0.02)
+    for _ in range(50):
+        ours.step(problem)
+        x.grad = problem.gradient(x)[1]
+        theirs.step()
+    torch.testing.assert_close(ours.x, x.detach(), rtol=1e-5, atol=1e-6)
+
+
+# ---------------------------------------------------------------------------------------------------- L-BFGS
+
+
+@pytest.mark.parametrize("history_size", [3, 20])
+def test_without_its_limits_lbfgs_is_torchs(history_size):
+    problem, _, _ = quadratic(100.0, dtype=torch.float64)
+    start = torch.full(SHAPE, 0.5, dtype=torch.float64)
+    ours = LBFGS(start, history_size=history_size, max_step=math.inf, tolerance=math.inf)
+    x = start.clone().requires_grad_(True)
+    theirs = torch.optim.LBFGS(
+        [x], max_iter=1, history_size=history_size, tolerance_grad=0, tolerance_change=0
+    )
+    gradient = problem.gradient(x)[1]
+    # torch's first step has a length of its own: min(1, 1 / |g|₁) lr g.
+    theirs.param_groups[0]["lr"] = 0.01 / rms(gradient) / min(1.0, 1 / gradient.abs().sum().item())
+
+    def closure():
+        terms, x.grad = problem.gradient(x)
+        return torch.tensor(terms["total"])
+
+    for _ in range(15):
+        ours.step(problem)
+        theirs.step(closure)
+        theirs.param_groups[0]["lr"] = 1
+        torch.testing.assert_close(ours.x, x.detach(), rtol=1e-7, atol=1e-9)
+    assert ours.restarts == 0
+    assert len(ours.pairs) == min(history_size, 14)
+
+
+def test_lbfgs_follows_a_bent_valley():
+    optimizer = LBFGS(torch.full(SHAPE, -0.5))
+    run(optimizer, Toy(rosenbrock), 150)
+    assert rosenbrock(optimizer.x) < 1e-4
+    assert (optimizer.x - 1).abs().max() < 0.05
+
+
+def test_no_step_of_lbfgs_is_longer_than_its_limit():
+    optimizer = LBFGS(torch.full((1, 3, 4, 4), 0.5))
+    problem = Toy(lambda x: (20 - x).square().sum())
+    lengths = []
+    for _ in range(10):
+        before = optimizer.x
+        optimizer.step(problem)
+        lengths.append(rms(optimizer.x - before))
+    assert lengths == pytest.approx([0.01] + 9 * [0.05], rel=1e-4)
+
+
+class Leaping(Toy):
+    """Adds 100 to the loss at the evaluations named."""
+
+    def __init__(self, function, *at):
+        super().__init__(function)
+        self.at = at
+
+    def gradient(self, x):
+        terms, gradient = super().gradient(x)
+        return {"total": terms["total"] + 100 * (len(self.asked) in self.at)}, gradient
+
+
+def test_a_step_that_makes_the_loss_leap_is_taken_back():
+    function = quadratic(10.0)[0].function
+    problem = Leaping(function, 4, 5)
+    optimizer = LBFGS(torch.full(SHAPE, 0.5))
+    run(optimizer, problem, 2)
+    good = optimizer.x.clone()
+    optimizer.step(problem)
+    length = rms(optimizer.x - good)
+    down = -Toy(function).gradient(good)[1]
+    for restarts in (1, 2):
+        assert optimizer.step(problem)["total"] > 100
+        assert optimizer.restarts == restarts
+        assert optimizer.pairs == []
+        length /= 2
+        torch.testing.assert_close(optimizer.x, good + down * (length / rms(down)), rtol=1e-4, atol=1e-7)
+    run(optimizer, problem, 40)
+    assert optimizer.restarts == 2
+    assert function(optimizer.x) < 1e-6
+
+
+def test_a_rise_below_the_tolerance_is_no_leap():
+    values = iter([1.0, 1.49, 1.0, 1.51, -1.0, -0.49])
+    problem = Toy(lambda x: x.sum())
+    optimizer = LBFGS(torch.full(SHAPE, 0.5))
+    restarts = []
+    for value in values:
+        problem.gradient = lambda x, value=value: ({"total": value}, torch.ones_like(x))
+        optimizer.step(problem)
+        restarts.append(optimizer.restarts)
+    assert restarts == [0, 0, 0, 1, 1, 2]
+
+
+def test_the_history_is_dropped_every_so_often_and_never_longer_than_asked():
+    problem, _, _ = quadratic(50.0)
+    optimizer = LBFGS(torch.full(SHAPE, 0.5), restart_every=4)
+    lengths = []
+    for _ in range(9):
+        optimizer.step(problem)
+        lengths.append(len(optimizer.pairs))
+    assert lengths == [0, 1, 2, 3, 0, 1, 2, 3, 0]
+    short = LBFGS(torch.full(SHAPE, 0.5), history_size=2)
+    run(short, problem, 6)
+    assert len(short.pairs) == 2
+
+
+def test_the_curvature_of_a_hill_is_not_remembered():
+    optimizer = LBFGS(torch.full(SHAPE, 0.5))
+    run(optimizer, Toy(lambda x: -x.square().sum()), 5)
+    assert optimizer.pairs == []
+    assert (optimizer.x > 0.53).all()  # down all the same
+
+
+# ---------------------------------------------------------------------------------------------------- Newton
+
+
+@pytest.mark.parametrize("condition", [1.0, 1e2, 1e4])
+def test_newton_solves_an_ill_conditioned_quadratic_as_numpy_does(condition):
+    problem, target, matrix = quadratic(condition)
+    optimizer = NewtonCG(torch.full(SHAPE, 0.5), learning_rate=1.0, products=30)
+    totals = run(optimizer, problem, 8)
+    right = matrix.double().numpy() @ target.double().flatten().numpy()
+    solution = np.linalg.solve(matrix.double().numpy(), right)
+    np.testing.assert_allclose(optimizer.x.flatten().numpy(), solution, atol=2e-4)
+    assert totals[-1] < 1e-5 * totals[0]
+    assert optimizer.negative == 0
+
+
+def test_newton_needs_far_fewer_steps_than_gradient_descent():
+    problem, _, _ = quadratic(1e3)
+    newton = NewtonCG(torch.full(SHAPE, 0.5), learning_rate=1.0)
+    descent = GradientDescent(torch.full(SHAPE, 0.5), 1.9e-3)  # the longest stable step: 2 / 1000
+    run(newton, problem, 6)
+    run(descent, problem, 100)
+    assert problem.value(newton.x)["total"] < 0.1 * problem.value(descent.x)["total"]
+
+
+def test_newton_follows_a_bent_valley():
+    optimizer = NewtonCG(torch.full(SHAPE, -0.5), products=12)
+    totals = run(optimizer, Toy(rosenbrock), 60)
+    assert totals[-1] < 1e-8
+    assert all(after <= before for before, after in pairwise(totals))
+    assert (optimizer.x - 1).abs().max() < 1e-3
+
+
+def test_newton_leaves_a_saddle_where_the_curvature_is_negative():
+    start = torch.full(SHAPE, 0.1)
+    optimizer = NewtonCG(start)
+    saddle = Toy(lambda x: x[:, :2].square().sum() - x[:, 2].square().sum() + x.pow(4).sum())
+    totals = run(optimizer, saddle, 30)
+    assert optimizer.negative > 0
+    # x⁴ - x² is least at √½, where four values give -1/4 each.
+    assert totals[-1] == pytest.approx(-1, abs=1e-4)
+    assert optimizer.x[:, 2].abs().min() > 0.7
+
+
+def test_a_step_of_newtons_stays_in_its_ball_and_asks_no_more_products_than_allowed():
+    problem, _, _ = quadratic(1e4)
+    optimizer = NewtonCG(torch.full(SHAPE, 0.5), products=4)
+    for _ in range(6):
+        before, radius = optimizer.x, optimizer.radius
+        problem.asked.clear()
+        optimizer.step(problem)
+        assert rms(optimizer.x - before) <= radius * 1.001
+        assert 1 <= problem.asked.count("product") <= 4
+        assert problem.asked.count("gradient") == 1
+    assert optimizer.radius > 0.02  # the model is exact here: the ball has grown
+
+
+def test_a_model_that_lies_shrinks_the_ball_without_new_products():
+    def cliff(x):
+        # Smooth and falling to the eye, with a wall one hundredth away.
+        return -x.sum() + 1e6 * torch.relu(x - 0.51).square().sum()
+
+    optimizer = NewtonCG(torch.full(SHAPE, 0.5), learning_rate=0.5)
+    problem = Toy(cliff)
+    before = problem.value(optimizer.x)["total"]
+    optimizer.step(problem)
+    assert optimizer.rejected >= 2
+    assert optimizer.radius < 0.1
+    assert problem.asked.count("product") == 1
+    assert cliff(optimizer.x) < before
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), share=st.floats(0.01, 1.5))
+def test_the_cut_path_ends_on_the_balls_edge(seed, share):
+    generator = torch.Generator().manual_seed(seed)
+    points, here = [torch.zeros(SHAPE)], torch.zeros(SHAPE)
+    for _ in range(4):
+        here = here + torch.rand(SHAPE, generator=generator)  # outwards, as CG's points are
+        points.append(here)
+    # With H = 3 the product must be three times the step anywhere on the path.
+    path = [_Point(point, 3 * point) for point in points]
+    radius = share * here.norm().item()
+    point, on_edge = _cut(path, radius)
+    assert on_edge == (share < 1)
+    assert point.step.norm().item() == pytest.approx(min(radius, here.norm().item()), rel=1e-4)
+    torch.testing.assert_close(point.product, 3 * point.step, rtol=1e-4, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def objective(weights, picture):
+    """``objective(precision)`` through the first two blocks of a random VGG-16."""
+
+    def make(precision):
+        layers = ("relu1_1", "relu2_1")
+        chosen = Settings(network="vgg16", content_layers=("relu1_2",), style_layers=layers)
+        net = FeatureExtractor(
+            "vgg16", [*layers, "relu1_2"], precision=precision, device="cpu", tensors=weights["vgg16"]
+        )
+        return Objective(net, picture(12, 10, 1), picture(11, 13, 2), chosen)
+
+    return make
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-3), ("bfloat16", 0.25)])
+def test_products_through_the_network_are_the_hessians(objective, picture, precision, tolerance):
+    x = picture(12, 10, 3)
+    vector = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    exact = objective("float64")
+    # So small a difference that no ReLU changes sides.
+    ahead, behind = (exact.gradient(x.double() + sign * 1e-7 * vector)[1] for sign in (1, -1))
+    expected = (ahead - behind) / 2e-7
+    product = objective(precision).hessian_vector(x, vector)
+    assert product.dtype == torch.float32
+    assert (product - expected).norm() < tolerance * expected.norm()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_newton_goes_down_through_the_network(objective, picture, precision):
+    optimizer = NewtonCG(picture(12, 10, 3), products=5)
+    totals = run(optimizer, objective(precision), 6)
+    assert totals[-1] < 0.5 * totals[0]
+
+
+# ----------------------------------------------------------------------------------------------- Monte-Carlo
+
+
+def test_langevin_at_a_fixed_temperature_samples_a_gaussian():
+    # exp(-(x - m)² / (2 T s²)): every value has the mean m and the variance T s².
+    mean, spread, temperature = 0.4, 2.0, 0.05
+    energy = Toy(lambda x: ((x - mean).square() / (2 * spread**2)).sum())
+    optimizer = Langevin(
+        torch.full((1, 3, 32, 32), mean), 0.4, temperature=temperature, cooled=False, preconditioned=False
+    )
+    run(optimizer, energy, 100)
+    samples = []
+    for _ in range(60):
+        run(optimizer, energy, 10)
+        samples.append(optimizer.x)
+    found = torch.stack(samples)
+    # 60 samples of 3072 values, correlated over a few: a standard error of well below 1 %; the step's bias
+    # is h / 4 s² = 2.5 %.
+    assert found.mean().item() == pytest.approx(mean, abs=0.02)
+    assert found.var().item() == pytest.approx(temperature * spread**2, rel=0.08)
+
+
+def test_the_preconditioned_noise_has_the_heat_that_is_meant():
+    # Directions of the same curvature but for a slow memory: the loss in equilibrium is N T / 2.
+    energy = Toy(lambda x: x.square().sum() / 2)
+    start = 0.03 * torch.randn(1, 3, 24, 24, generator=torch.Generator().manual_seed(3))
+    optimizer = Langevin(start, 1e-3, temperature=1e-3, cooled=False)
+    optimizer.memory = 0.999
+    totals = run(optimizer, energy, 400)
+    expected = 1e-3 * optimizer.x.numel() / 2
+    assert np.mean(totals[200:]) == pytest.approx(expected, rel=0.2)
+
+
+def test_langevin_cools_down_to_a_minimum_of_its_own_accord():
+    target = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+    problem = Toy(lambda x: (x - target).square().mean())
+    optimizer = Langevin(torch.zeros(1, 3, 16, 16), iterations=150)
+    totals = run(optimizer, problem, 150)
+    assert totals[-1] < 1e-2 * totals[0]
+    warm = Langevin(torch.zeros(1, 3, 16, 16), iterations=150, cooled=False)
+    assert run(warm, problem, 150)[-1] > 4 * totals[-1]
+
+
+def test_noise_stays_bounded_where_nothing_pulls():
+    masked = Toy(lambda x: (x[..., :8] - 0.3).square().mean())
+    optimizer = Langevin(torch.full((1, 3, 16, 16), 0.5), iterations=100)
+    run(optimizer, masked, 100)
+    assert optimizer.x.abs().max() < 10
+    assert (optimizer.x[..., :8] - 0.3).abs().max() < 0.1
+
+
+def test_annealing_keeps_what_is_better_and_sometimes_what_is_worse():
+    problem, _, _ = quadratic(10.0)
+    optimizer = Annealing(torch.full(SHAPE, 0.5), iterations=400)
+    before, kept, rises = optimizer.x, 0, 0
+    last = problem.value(before)["total"]
+    for _ in range(400):
+        total = optimizer.step(problem)["total"]
+        kept += not torch.equal(optimizer.x, before)
+        rises += total > last
+        assert total == problem.value(optimizer.x)["total"]
+        before, last = optimizer.x, total
+    assert optimizer.accepted == kept
+    assert rises > 0
+    assert 0.15 < kept / 400 < 0.4  # the heights have adapted: one of four is meant
+
+
+def test_a_cold_annealing_never_rises():
+    problem, _, _ = quadratic(10.0)
+    optimizer = Annealing(torch.full(SHAPE, 0.5), iterations=1)
+    optimizer.step(problem)  # after the planned end the temperature is a millionth of the loss
+    totals = run(optimizer, problem, 200)
+    assert all(after <= before * 1.001 for before, after in pairwise(totals))
+    assert totals[-1] < 0.5 * totals[0]
+
+
+def test_smooth_bumps_find_a_smooth_picture_that_noise_does_not(picture):
+    coarse = torch.rand(1, 3, 3, 3, generator=torch.Generator().manual_seed(0))
+    target = torch.nn.functional.interpolate(coarse, (32, 32), mode="bilinear")
+    losses = []
+    for proposals in ("bumps", "pixels"):
+        problem = Toy(lambda x: (x - target).square().mean())
+        optimizer = Annealing(torch.full((1, 3, 32, 32), 0.5), iterations=300, proposals=proposals)
+        losses.append(run(optimizer, problem, 300)[-1])
+    start = (0.5 - target).square().mean().item()
+    assert losses[0] < 0.5 * start
+    assert losses[1] > 0.8 * start
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 1, 1), (1, 3, 1, 9), (1, 3, 40, 7)])
+def test_bumps_are_smooth_and_lie_in_the_picture(shape):
+    optimizer = Annealing(torch.zeros(shape), seed=1)
+    for kind in range(len(optimizer.heights)):
+        bump = optimizer.proposal(kind)
+        assert bump.shape == shape
+        assert 0 < bump.abs().max() < 5
+        assert torch.isfinite(bump).all()
+
+
+# ------------------------------------------------------------------------------------------------ bad inputs
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "sentence"),
+    [
+        ("sgd", {}, r"no optimizer 'sgd': choose one of gradient_descent, adam, lbfgs, newton_cg"),
+        ("LBFGS", {}, r"no optimizer 'LBFGS'"),
+        ("adam", {"learning_rate": 0}, r"learning rate must be a positive number, not 0"),
+        ("lbfgs", {"learning_rate": -1.0}, r"learning rate must be a positive number, not -1"),
+        ("newton_cg", {"learning_rate": math.nan}, r"learning rate must be .* not nan"),
+        ("langevin", {"learning_rate": math.inf}, r"learning rate must be .* not inf"),
+        ("adam", {"learning_rate": "fast"}, r"learning rate must be .* not 'fast'"),
+        ("lbfgs", {"history_size": 0}, r"history_size must be at least 1, not 0"),
+        ("lbfgs", {"history_size": 2.5}, r"history_size must be at least 1, not 2\.5"),
+        ("lbfgs", {"restart_every": -2}, r"restart_every must be at least 1, not -2"),
+        ("lbfgs", {"restart_every": 0}, r"restart_every must be at least 1, not 0"),
+        ("langevin", {"iterations": 0}, r"iterations must be at least 1, not 0"),
+    ],
+)
+def test_a_bad_value_is_one_sentence(name, options, sentence):
+    with pytest.raises(SettingError, match=sentence) as caught:
+        make_optimizer(name, torch.zeros(SHAPE), **options)
+    assert str(caught.value).endswith(".")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_proposal_is_one_sentence():
+    with pytest.raises(SettingError, match=r"proposes 'bumps' or 'pixels', not 'strokes'\."):
+        Annealing(torch.zeros(SHAPE), proposals="strokes")
+
+
+def test_every_family_documents_its_learning_rate():
+    for kind in OPTIMIZERS.values():
+        assert issubclass(kind, Optimizer)
+        assert "learning_rate:" in kind.__doc__

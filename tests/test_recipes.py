@@ -1,0 +1,115 @@
+"""The papers' settings by name: valid, complete, and with the layers, counts and sizes the papers print."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from nstlib.errors import SettingError
+from nstlib.features import FeatureExtractor
+from nstlib.methods import gatys
+from nstlib.methods.gatys import RECIPES, Objective, Settings, recipe
+
+FIVE_BLOCKS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+# Network, content layers, style layers, optimizer, iterations, start, size: what each source says, or None.
+PRINTED = {
+    "paper_a": (
+        "vgg16", ("relu3_1", "relu3_2"), ("relu1_1", "relu1_2", "relu2_1", "relu2_2", "relu3_1"),
+        None, 500, "noise", None,
+    ),
+    "paper_a_as_printed": (
+        "vgg16", ("relu3_1", "relu3_2"), ("relu1_1", "relu1_2", "relu2_1", "relu2_2", "relu3_1"),
+        None, 500, "noise", None,
+    ),
+    "paper_b": ("vgg19", ("relu4_2",), FIVE_BLOCKS, "adam", 2200, None, None),
+    "paper_d": ("vgg19", ("relu5_2",), FIVE_BLOCKS, "adam", 1000, "content", 512),
+    "gatys_2016": ("vgg19", ("relu4_2",), FIVE_BLOCKS, "lbfgs", 500, "content", 512),
+}  # fmt: skip
+
+
+def test_every_recipe_has_its_printed_values_tested():
+    assert set(RECIPES) == set(PRINTED)
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_a_recipe_holds_what_its_source_prints(name):
+    found = recipe(name)
+    settings = found.settings
+    values = (
+        settings.network, settings.content_layers, settings.style_layers, settings.optimizer,
+        settings.iterations, settings.init, found.size,
+    )  # fmt: skip
+    for value, printed in zip(values, PRINTED[name], strict=True):
+        assert printed in (value, None)
+
+
+def test_paper_a_counts_convolutions_not_blocks():
+    """Its first five convolutions are those of VGG-16 in a row; the fifth serves both losses."""
+    convolutions = [f"relu{b}_{i}" for b, count in enumerate((2, 2, 3, 3, 3), 1) for i in range(1, count + 1)]
+    for name in ("paper_a", "paper_a_as_printed"):
+        assert recipe(name).settings.style_layers == tuple(convolutions[:5])
+        assert recipe(name).settings.content_layers == tuple(convolutions[4:6])
+        assert recipe(name).settings.style_weight == 5000  # Figure 4
+
+
+def test_gatys_layer_weights_are_his():
+    weights = recipe("gatys_2016").settings.layer_weights
+    assert weights == pytest.approx([1e3 / 4096, 1e3 / 16384, 1e3 / 65536, 1e3 / 262144, 1e3 / 262144])
+    assert recipe("gatys_2016").settings.style_weight == recipe("gatys_2016").settings.content_weight == 1
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_a_recipe_says_its_source_and_what_is_open(name):
+    found = recipe(name)
+    assert found.source
+    assert found.open
+    if name.startswith("paper_"):
+        assert found.source.startswith(f"paper {name[6].upper()}, ")
+    # The same settings can be written down again: nothing in them is derived on the way.
+    assert Settings(**found.settings.__dict__) == found.settings
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_a_recipe_makes_a_loss_with_a_gradient(name, weights, picture):
+    settings = recipe(name).settings
+    layers = (*settings.content_layers, *settings.style_layers)
+    net = FeatureExtractor(
+        settings.network, layers, precision="float32", device="cpu", tensors=weights[settings.network]
+    )
+    objective = Objective(net, picture(33, 32, 1), picture(32, 37, 2), settings)
+    terms, gradient = objective.gradient(picture(33, 32, 3))
+    assert terms["content"] > 0
+    assert all(terms[f"style/{layer}"] > 0 for layer in settings.style_layers)
+    assert math.isfinite(gradient.abs().sum())
+    assert gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", ["paper_a", "paper_a_as_printed"])
+def test_paper_a_sums_over_its_layers(name, weights, picture):
+    """Equations (2) to (4): sums over the layers, none of which has a weight; alpha is 1."""
+    settings = recipe(name).settings
+    layers = (*settings.content_layers, *settings.style_layers)
+    net = FeatureExtractor("vgg16", layers, precision="float32", device="cpu", tensors=weights["vgg16"])
+    content, style, image = picture(24, 20, 1), picture(20, 22, 2), picture(24, 20, 3)
+    terms = Objective(net, content, style, settings).value(image)
+    found, wanted = net(image), net(content)
+    scale = "mean" if name == "paper_a" else "sum"
+    content_sum = sum(
+        getattr((found[layer] - wanted[layer]).square(), scale)().item() for layer in settings.content_layers
+    )
+    style_sum = sum(terms[f"style/{layer}"] for layer in settings.style_layers)
+    assert terms["total"] == pytest.approx(content_sum + 5000 * style_sum, rel=1e-4)
+
+
+def test_an_unknown_recipe_is_told_with_the_known_ones():
+    with pytest.raises(SettingError, match=r"no recipe 'paper_c': choose one of paper_a, .*, gatys_2016\.$"):
+        recipe("paper_c")
+
+
+def test_a_recipe_runs_through_stylize(random_networks, picture):
+    changed = {"iterations": 2, "progress": False, "device": "cpu"}
+    result = gatys.stylize(picture(20, 24, 1), picture(24, 20, 2), recipe("paper_a").settings, **changed)
+    assert random_networks == ["vgg16"]
+    assert result.image.shape == (1, 3, 20, 24)
+    assert result.settings.style_layers == recipe("paper_a").settings.style_layers

@@ -1,0 +1,502 @@
+"""Checkpoints: a run that was broken off, however, goes on to the pixels it would have had."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_weights
+
+from nstlib.errors import OptimizationError, SettingError
+from nstlib.features import FeatureExtractor
+from nstlib.methods.gatys import (
+    OPTIMIZER_NAMES,
+    Anchor,
+    Checkpoint,
+    Guide,
+    Objective,
+    Settings,
+    loop,
+    stylize,
+)
+
+# Two sizes, 17×14 and 24×20, five iterations at each.
+SETTINGS = Settings(
+    network="vgg16", content_layers=("relu1_2",), style_layers=("relu1_1", "relu2_1"), iterations=5,
+    smallest=16,
+)  # fmt: skip
+
+
+def random_picture(height, width, seed):
+    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def make_net(tensors):
+    return FeatureExtractor(
+        "vgg16", ["relu1_1", "relu1_2", "relu2_1"], precision="float32", device="cpu", tensors=tensors
+    )
+
+
+@pytest.fixture(scope="module")
+def net(weights):
+    return make_net(weights["vgg16"])
+
+
+@pytest.fixture
+def paint(net):
+    """``stylize`` with two sizes, from noise, and pictures of 24×20 and 18×15 unless others are given."""
+
+    def run(checkpoint=None, content=..., style=..., **options):
+        content = random_picture(24, 20, 1) if content is ... else content
+        style = random_picture(18, 15, 2) if style is ... else style
+        options = {"init": "noise", "seed": 3, **options}
+        return stylize(
+            content, style, SETTINGS, extractor=net, progress=False, checkpoint=checkpoint, **options
+        )
+
+    return run
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "run.checkpoint"
+
+
+class Broken(Exception):
+    """What a callback raises to break a run off."""
+
+
+def breaking(at, error=Broken):
+    def callback(progress):
+        if progress.iteration == at:
+            raise error
+
+    return callback
+
+
+def timeless(result):
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in result.history]
+
+
+def assert_same(result, whole):
+    assert torch.equal(result.image, whole.image)
+    assert timeless(result) == timeless(whole)
+    seconds = [row["seconds"] for row in result.history]
+    assert seconds == sorted(seconds)
+
+
+# --------------------------------------------------------------------------------------- the same pixels
+
+
+@pytest.mark.parametrize("averaging", [0.0, 0.7])
+@pytest.mark.parametrize("optimizer", OPTIMIZER_NAMES)
+def test_a_run_broken_off_by_errors_ends_with_the_same_pixels(paint, file, optimizer, averaging):
+    options = {"optimizer": optimizer, "averaging": averaging}
+    whole = paint(**options)
+    assert len(whole.history) == 10
+    # In the first size, at its end, right at the beginning of the second, and before the end.
+    for at in (2, 5, 6, 9):
+        with pytest.raises(Broken):
+            paint(Checkpoint(file, every=0), callback=breaking(at), **options)
+    assert_same(paint(Checkpoint(file, every=0), **options), whole)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"smallest": None, "iterations": 8, "history_size": 2},
+        {"coarse_iterations": 2, "restart_every": 2},
+        {"tile": 64, "style_distance": "wasserstein2"},
+        {"color": "luminance", "init": "content"},
+        {"color": "coral", "init": "style"},
+        {"tv_weight": 0.1, "learning_rate": 0.5},
+        {"content": None, "size": (19, 33)},
+        {"style": None},
+        {"start": random_picture(11, 30, 7)},
+    ],
+    ids=str,
+)
+def test_whatever_the_settings(paint, file, options):
+    whole = paint(**options)
+    for at in (1, 3, 4):
+        with pytest.raises(Broken):
+            paint(Checkpoint(file, every=0), callback=breaking(at), **options)
+    assert_same(paint(Checkpoint(file, every=0), **options), whole)
+
+
+def test_guides_and_anchors_go_on_too(paint, file):
+    mask = torch.zeros(1, 1, 24, 20)
+    mask[..., :9] = 1
+    styles = random_picture(18, 15, 2), random_picture(30, 11, 4)
+    options = {
+        "style": [Guide(styles, (1.0, 2.0), mask=mask), Guide(styles[:1], mask=0.5 * (1 - mask))],
+        "anchor": Anchor(random_picture(24, 20, 5), mask), "temporal_weight": 3.0,
+    }  # fmt: skip
+    whole = paint(**options)
+    with pytest.raises(Broken):
+        paint(Checkpoint(file, every=0), callback=breaking(7), **options)
+    assert_same(paint(Checkpoint(file, every=0), **options), whole)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZER_NAMES)
+def test_after_control_c_it_goes_on_from_the_last_whole_iteration(paint, file, optimizer):
+    whole = paint(optimizer=optimizer)
+    for at in (3, 8):
+        stopped = paint(
+            Checkpoint(file, every=0), callback=breaking(at, KeyboardInterrupt), optimizer=optimizer
+        )
+        assert stopped.interrupted
+        assert len(stopped.history) == at
+        assert stopped.image.shape == (1, 3, 24, 20)
+    assert_same(paint(Checkpoint(file, every=0), optimizer=optimizer), whole)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZER_NAMES)
+def test_control_c_in_the_middle_of_a_step(paint, file, optimizer, monkeypatch):
+    whole = paint(optimizer=optimizer, averaging=0.5)
+    left, original = [], Objective.__call__
+
+    def interrupting(self, image):
+        left.pop()
+        if not left:
+            raise KeyboardInterrupt
+        return original(self, image)
+
+    monkeypatch.setattr(Objective, "__call__", interrupting)
+    for at in (2, 4, 5):
+        left[:] = [None] * at
+        stopped = paint(Checkpoint(file, every=0), optimizer=optimizer, averaging=0.5)
+        assert stopped.interrupted
+        assert torch.isfinite(stopped.image).all()
+    monkeypatch.undo()
+    assert_same(paint(Checkpoint(file, every=0), optimizer=optimizer, averaging=0.5), whole)
+
+
+def test_work_since_the_last_saving_is_done_again(paint, file, monkeypatch):
+    whole = paint()
+    iterations = []
+    monkeypatch.setattr(Checkpoint, "due", lambda self: len(iterations) % 3 == 2)
+
+    def callback(progress):
+        iterations.append(progress.iteration)
+        if len(iterations) == 8:
+            raise Broken
+
+    with pytest.raises(Broken):
+        paint(Checkpoint(file), callback=callback)
+    assert_same(paint(Checkpoint(file), callback=callback), whole)
+    # Saved after 3, at the end of the first size (5), and after 6; broken off after 8.
+    assert iterations == [1, 2, 3, 4, 5, 6, 7, 8, 7, 8, 9, 10]
+
+
+def test_a_run_that_was_stopped_goes_on(paint, file):
+    whole = paint()
+    for at in (2, 7):
+        stopped = paint(Checkpoint(file, every=1e9), callback=lambda p, at=at: p.iteration < at)
+        assert len(stopped.history) == at
+        assert not stopped.interrupted
+    assert_same(paint(Checkpoint(file, every=1e9)), whole)
+
+
+def test_a_finished_run_is_not_run_again(paint, file):
+    told = []
+    first = paint(Checkpoint(file))
+    second = paint(Checkpoint(file), callback=told.append)
+    assert told == []
+    assert_same(second, first)
+    Checkpoint(file).remove()
+    Checkpoint(file).remove()  # nothing there, nothing to say
+    assert paint(Checkpoint(file), callback=told.append).image.equal(first.image)
+    assert len(told) == 10
+
+
+def test_the_seconds_of_both_runs_are_counted(paint, file, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
+
+    def callback(progress):
+        now[0] += 10
+        if now[0] == 140:
+            raise Broken
+
+    with pytest.raises(Broken):
+        paint(Checkpoint(file, every=0), callback=callback)
+    now[0] = 7000.0  # another day
+    result = paint(Checkpoint(file, every=0), callback=callback)
+    assert [row["seconds"] for row in result.history] == [0, 10, 20, 30, 30, 40, 50, 60, 70, 80]
+
+
+# --------------------------------------------------------------------------------------------- the clock
+
+
+def test_it_is_saved_every_so_often(file, monkeypatch):
+    now = [50.0]
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+    checkpoint = Checkpoint(file, every=30)
+    assert not checkpoint.due()
+    now[0] = 79.9
+    assert not checkpoint.due()
+    now[0] = 80
+    assert checkpoint.due()
+    checkpoint.save({"fingerprint": "f"})
+    assert not checkpoint.due()
+    now[0] = 110
+    assert checkpoint.due()
+    assert Checkpoint(file, every=0).due()
+
+
+# ------------------------------------------------------------------------------------------ what is refused
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"iterations": 6},
+        {"style_weight": 11.0},
+        {"seed": 4},
+        {"optimizer": "adam"},
+        {"content": random_picture(24, 20, 9)},
+        {"content": random_picture(20, 24, 1)},
+        {"style": random_picture(18, 15, 9)},
+        {"style": [random_picture(18, 15, 2), random_picture(18, 15, 9)]},
+        {"style": [Guide((random_picture(18, 15, 2),), strength=2.0)]},
+        {"style": [Guide((random_picture(18, 15, 2),), mask=torch.ones(1, 1, 24, 20))]},
+        {"style": [Guide((random_picture(18, 15, 2),), style_masks=(torch.ones(1, 1, 18, 15),))]},
+        {"start": random_picture(24, 20, 1)},
+        {"size": (30, 25)},
+        {"anchor": Anchor(random_picture(24, 20, 1), torch.ones(1, 1, 24, 20))},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_another_runs_checkpoint_is_refused_and_kept(paint, file, changed):
+    with pytest.raises(Broken):
+        paint(Checkpoint(file, every=0), callback=breaking(3))
+    before = file.read_bytes()
+    with pytest.raises(
+        SettingError, match=r"checkpoint '.*run\.checkpoint' is of other pictures or settings: give those"
+    ):
+        paint(Checkpoint(file, every=0), **changed)
+    assert file.read_bytes() == before
+
+
+def test_shares_tell_runs_apart(paint, file):
+    styles = random_picture(18, 15, 2), random_picture(18, 15, 4)
+    with pytest.raises(Broken):
+        paint(Checkpoint(file, every=0), callback=breaking(3), style=[Guide(styles, (1.0, 2.0))])
+    with pytest.raises(SettingError, match="is of other pictures or settings"):
+        paint(Checkpoint(file, every=0), style=[Guide(styles, (2.0, 1.0))])
+    # The same shares in other numbers are the same run.
+    assert len(paint(Checkpoint(file, every=0), style=[Guide(styles, (2.0, 4.0))]).history) == 10
+
+
+def test_another_precision_is_another_run(paint, file, weights):
+    with pytest.raises(Broken):
+        paint(Checkpoint(file, every=0), callback=breaking(3))
+    net = FeatureExtractor(
+        "vgg16", ["relu1_1", "relu1_2", "relu2_1"], precision="bfloat16", device="cpu",
+        tensors=weights["vgg16"],
+    )  # fmt: skip
+    with pytest.raises(SettingError, match="is of other pictures or settings"):
+        stylize(
+            random_picture(24, 20, 1), random_picture(18, 15, 2), SETTINGS, init="noise", seed=3,
+            extractor=net, progress=False, checkpoint=Checkpoint(file),
+        )  # fmt: skip
+
+
+def damage(file, how):
+    whole = file.read_bytes()
+    if how == "folder":
+        file.unlink()
+        file.mkdir()
+    elif how in ("a list", "no fingerprint", "code"):
+        torch.save({"a list": [1, 2], "no fingerprint": {"x": 1}, "code": Path("x")}[how], file)
+    else:
+        file.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "text": b"no checkpoint"}[how])
+
+
+@pytest.mark.parametrize("how", ["cut", "empty", "text", "a list", "no fingerprint", "code", "folder"])
+def test_a_broken_file_is_one_sentence(paint, file, how):
+    with pytest.raises(Broken):
+        paint(Checkpoint(file, every=0), callback=breaking(2))
+    damage(file, how)
+    with pytest.raises(
+        SettingError, match=r"'.*run\.checkpoint' is not a checkpoint of this course: delete it"
+    ) as caught:
+        paint(Checkpoint(file, every=0))
+    assert "\n" not in str(caught.value)
+    assert file.exists()  # whose it is, we do not know
+
+
+def test_a_missing_folder_is_said_before_the_work(tmp_path):
+    with pytest.raises(SettingError, match=r"folder '.*nowhere' of the checkpoint does not exist: make it"):
+        Checkpoint(tmp_path / "nowhere" / "run.checkpoint")
+
+
+# --------------------------------------------------------------------------------------------- full disks
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("unexpected pos 64 vs 0")]
+)
+def test_a_full_disk_costs_neither_the_picture_nor_the_last_checkpoint(paint, file, monkeypatch, error):
+    told, save = [], torch.save
+
+    def full(content, path):
+        if len(told) == 3:
+            Path(path).write_bytes(b"the first half")
+            raise error
+        save(content, path)
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(
+        OptimizationError, match=r"checkpoint '.*' cannot be written \(.*\): make room or choose another file"
+    ) as caught:
+        paint(Checkpoint(file, every=0), callback=lambda p: told.append(p))
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+    # The picture after the fourth iteration, at its full size, is not lost with it.
+    assert caught.value.result.image.shape == (1, 3, 24, 20)
+    assert len(caught.value.result.history) == 4
+    monkeypatch.undo()
+    assert_same(paint(Checkpoint(file, every=0)), paint())
+
+
+def test_a_file_that_cannot_be_replaced_is_one_sentence(paint, file):
+    with pytest.raises(OptimizationError, match="cannot be written"):
+        paint(Checkpoint(file, every=0), callback=lambda p: file.unlink() or file.mkdir())
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_a_picture_of_nans_is_not_saved(paint, file, monkeypatch):
+    original = loop.make_optimizer
+
+    def exploding(*arguments, **options):
+        optimizer = original(*arguments, **options)
+        move = optimizer._move
+
+        def explode(problem, total, gradient):
+            move(problem, total, gradient * (torch.nan if optimizer.steps == 3 else 1))
+
+        optimizer._move = explode
+        return optimizer
+
+    monkeypatch.setattr(loop, "make_optimizer", exploding)
+    results = []
+    for _ in range(2):  # the second time from the file, where no NaNs are
+        with pytest.raises(OptimizationError, match="not a number at iteration 5") as caught:
+            paint(Checkpoint(file, every=0), optimizer="adam", smallest=None)
+        results.append(caught.value.result.image)
+    assert torch.isfinite(results[0]).all()
+    assert torch.equal(*results)
+
+
+# ---------------------------------------------------------------------------------------------- real kills
+
+
+def kill_at(where, path, delay=0.0):
+    """Arrange for this process to be killed at some point of a run; returns a callback."""
+
+    def die(*_):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    saves, save, move = [0], torch.save, os.replace
+
+    def dying_save(content, target):
+        saves[0] += 1
+        save(content, target)
+        if saves[0] == 4 and where == "half written":
+            data = Path(target).read_bytes()
+            Path(target).write_bytes(data[: len(data) // 2])
+            die()
+
+    def dying_replace(source, target):
+        if saves[0] == 3 and where == "before renaming":
+            die()
+        move(source, target)
+        if saves[0] == 2 and where == "after renaming":
+            die()
+
+    torch.save, os.replace = dying_save, dying_replace
+    if where == "any time":
+        threading.Timer(delay, die).start()
+    return die if where == "callback" else None
+
+
+def killed_run(optimizer, path, kills, seed):
+    """In a process of its own: run, be killed, run again, ...; then once without kill, with and without file.
+
+    The runs are forks of a process that has imported everything and computed nothing.
+    """
+    torch.set_num_threads(1)
+    tensors = make_weights("vgg16")
+    chance = random.Random(seed)
+
+    def run(checkpoint, callback=None):
+        result = stylize(
+            random_picture(24, 20, 1), random_picture(18, 15, 2), replace(SETTINGS, iterations=20),
+            optimizer=optimizer, averaging=0.5, init="noise", extractor=make_net(tensors), progress=False,
+            checkpoint=checkpoint, callback=callback,
+        )  # fmt: skip
+        return {"image": result.image, "history": timeless(result)}
+
+    def fork(work):
+        child = os.fork()
+        if not child:
+            try:
+                work()
+                os._exit(0)
+            finally:
+                os._exit(1)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    codes = []
+    for where in kills:
+        delay = chance.uniform(0.05, 0.3)
+        codes.append(fork(lambda w=where, d=delay: run(Checkpoint(path, every=0), kill_at(w, path, d))))
+    last = fork(lambda: torch.save(run(Checkpoint(path, every=0)), path.with_name("resumed.pt")))
+    plain = fork(lambda: torch.save(run(None), path.with_name("plain.pt")))
+    print(codes, last, plain)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks and kills")
+@pytest.mark.parametrize(
+    ("optimizer", "kills"),
+    [
+        ("lbfgs", ("callback", "half written", "before renaming", "after renaming", "any time")),
+        ("adam", ("any time", "any time")),
+    ],
+)
+def test_a_killed_run_ends_with_the_same_pixels(file, optimizer, kills):
+    program = (
+        "import sys; from pathlib import Path; import test_resume\n"
+        f"test_resume.killed_run({optimizer!r}, Path(sys.argv[1]), {kills!r}, seed=1)"
+    )
+    tests = Path(__file__).parent
+    environment = {
+        **os.environ, "PYTHONPATH": os.pathsep.join([str(tests.parent), str(tests)]), "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(file)], env=environment, capture_output=True, text=True,
+        timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    codes, last, plain = done.stdout.strip().rpartition("]")[0], *done.stdout.split()[-2:]
+    assert (last, plain) == ("0", "0"), done.stderr
+    # A run may come to its end before its time has come; a kill at a place always does its work.
+    found = [int(code) for code in codes.strip("[").split(",")]
+    for where, code in zip(kills, found, strict=True):
+        assert code == -signal.SIGKILL or (where == "any time" and code == 0), done.stderr
+    resumed, whole = (torch.load(file.with_name(f"{name}.pt")) for name in ("resumed", "plain"))
+    assert torch.equal(resumed["image"], whole["image"])
+    assert resumed["history"] == whole["history"]
+    assert len(whole["history"]) == 40
+    # What was half written when it was killed is cleared away.
+    assert {path.name for path in file.parent.iterdir()} == {file.name, "resumed.pt", "plain.pt"}

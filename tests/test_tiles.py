@@ -1,0 +1,363 @@
+"""Tiles: the same loss and gradient as the whole picture's, no seams, and windows that do not grow."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import example, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from torch import nn
+
+from nstlib.errors import SettingError
+from nstlib.features import FeatureExtractor
+from nstlib.losses import STYLE_NORMALIZATIONS
+from nstlib.methods.gatys import (
+    FIVE_BLOCKS,
+    Anchor,
+    Guide,
+    Objective,
+    Settings,
+    TiledObjective,
+    initial_image,
+    minimize,
+    stylize,
+    tiles,
+    transfer,
+)
+from nstlib.nets.vgg import layers_up_to
+
+SHALLOW = Settings(
+    network="vgg16", content_layers=("relu1_2",), style_layers=("relu1_1", "relu2_1"), iterations=4
+)
+DEEP = Settings(network="vgg19", content_layers=("relu4_2",), style_layers=FIVE_BLOCKS)
+
+
+class Thin(nn.Module):
+    """VGG-19 with four filters a layer, in float64: as deep as the real one, and fast."""
+
+    network = "vgg19"
+    device = torch.device("cpu")
+    precision = torch.float64
+
+    def __init__(self, names=(*FIVE_BLOCKS, "relu4_2"), pooling="max"):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.names, self.pooling, self.seen = names, pooling, []
+        self.layers, self.kernels = layers_up_to(self.network, names), {}
+        channels = 3
+        for layer in self.layers:
+            if layer.kind == "conv":
+                kernel = torch.randn(4, channels, 3, 3, generator=generator, dtype=torch.float64)
+                self.kernels[layer.name] = kernel * (2 / (9 * channels)) ** 0.5
+                channels = 4
+
+    def forward(self, images):
+        self.seen.append(tuple(images.shape[-2:]))
+        x, found = 4 * images.double() - 2, {}
+        for layer in self.layers:
+            if layer.kind == "conv":
+                x = nn.functional.conv2d(x, self.kernels[layer.name], padding=1) + 0.1
+            elif layer.kind == "relu":
+                x = x.relu()
+            else:
+                x = (nn.functional.max_pool2d if self.pooling == "max" else nn.functional.avg_pool2d)(x, 2)
+            found[layer.name] = x
+        return {name: found[name] for name in self.names}
+
+
+@pytest.fixture(scope="module")
+def net(weights):
+    return FeatureExtractor(
+        "vgg16", ["relu1_1", "relu1_2", "relu2_1"], precision="float32", device="cpu",
+        tensors=weights["vgg16"],
+    )  # fmt: skip
+
+
+def random_picture(height, width, seed):
+    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def random_mask(height, width, seed):
+    """A soft region with hard zeros, so that some tiles have no part in it."""
+    coarse = torch.rand(1, 1, 5, 5, generator=torch.Generator().manual_seed(seed))
+    smooth = nn.functional.interpolate(coarse, (height, width), mode="bilinear")
+    mask = ((smooth - 0.4) * 3).clamp(0, 1)
+    mask[..., 0, 0] = 0.7  # never empty
+    return mask
+
+
+def assert_same(whole, tiled, image, tolerance):
+    terms, gradient = whole.gradient(image)
+    parts, pieced = tiled.gradient(image)
+    assert parts == pytest.approx(terms, rel=tolerance, abs=1e-9)
+    assert tiled.value(image) == pytest.approx(terms, rel=tolerance, abs=1e-9)
+    assert (pieced - gradient).norm() <= 10 * tolerance * gradient.norm()
+    # Nor is it off at single pixels, along a border, say.
+    assert (pieced - gradient).abs().max() <= 10 * tolerance * gradient.abs().max()
+
+
+# ------------------------------------------------------------------------------------------------- cutting
+
+
+@examples(max_examples=300, deadline=None)
+@given(
+    height=st.integers(1, 500), width=st.integers(1, 500), blocks=st.integers(2, 12), margin=st.integers(0, 6)
+)
+@example(height=65, width=64, blocks=4, margin=5)
+@example(height=79, width=97, blocks=4, margin=5)
+def test_tiles_cover_the_picture_once_and_pool_as_it_does(height, width, blocks, margin):
+    side, margin = 16 * blocks, 16 * margin
+    covered = torch.zeros(height, width, dtype=torch.int)
+    for tile in tiles.cut((height, width), side, margin):
+        covered[tile.inner] += 1
+        for axis, length in enumerate((height, width)):
+            inner, window = tile.inner[axis], tile.window[axis]
+            assert window.start == max(0, inner.start - margin)
+            assert window.stop == min(length, inner.stop + margin)
+            assert inner.start % 16 == 0
+            assert inner.stop % 16 == 0 or inner.stop == length
+            assert inner.stop - inner.start < side + 32
+            # Two pixels of the deepest layer, unless the picture itself has no more.
+            assert inner.stop - inner.start >= min(32, length)
+    assert bool((covered == 1).all())
+
+
+# --------------------------------------------------------------------------------------- the same numbers
+
+
+@pytest.mark.parametrize("pooling", ["max", "average"])
+@pytest.mark.parametrize("shape", [(64, 64), (97, 130), (200, 40), (31, 177), (129, 128)])
+def test_deep_layers_are_those_of_the_whole_picture(shape, pooling):
+    net = Thin(pooling=pooling)
+    content, style, image = (random_picture(*s, i) for i, s in enumerate((shape, (150, 83), shape)))
+    whole = Objective(net, content, style, DEEP)
+    for side in (64, 80):
+        assert_same(whole, TiledObjective(net, content, style, DEEP, tile=side), image, 1e-6)
+
+
+@pytest.mark.parametrize("layer", ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1", "conv3_4", "pool4"])
+def test_the_margin_is_as_wide_as_the_layer_sees(layer):
+    # With the layer alone, so that another one's margin does not help.
+    settings = replace(DEEP, content_layers=(layer,), style_layers=(layer,))
+    net = Thin((layer,))
+    shape = (130, 200)
+    content, style, image = (random_picture(*s, i) for i, s in enumerate((shape, (90, 70), shape)))
+    tiled = TiledObjective(net, content, style, settings, tile=64)
+    assert_same(Objective(net, content, style, settings), tiled, image, 1e-6)
+    if layer != "relu1_1":  # and no wider than to the next multiple of 16: a smaller one is seen
+        tiled.margin -= 16 if layer in ("relu2_1", "relu3_1") else 32
+        off = tiled.gradient(image)[1] - Objective(net, content, style, settings).gradient(image)[1]
+        assert off.norm() > 1e-4 * tiled.gradient(image)[1].norm()
+
+
+@pytest.mark.parametrize(
+    ("distance", "normalization", "reduction"),
+    [
+        ("gram", "relative", "mean"),
+        ("wasserstein2", "relative", "mean"),
+        *(("gram", name, "mean") for name in STYLE_NORMALIZATIONS),
+        ("gram", "as_printed", "sum"),
+        ("gram", "gatys_paper", "half_sum"),
+    ],
+)
+@pytest.mark.parametrize("masked", [False, True])
+def test_every_distance_and_scale_is_that_of_the_whole(distance, normalization, reduction, masked):
+    net, (height, width) = Thin(), (97, 150)
+    settings = replace(
+        DEEP, style_distance=distance, style_normalization=normalization, content_reduction=reduction,
+        content_layers=("relu4_2", "relu3_1"), layer_weights=(0.1, 1.0, 0.5, 2.0, 0.0), tv_weight=0.3,
+        temporal_weight=2.0, style_weight=3.0, content_weight=0.7,
+    )  # fmt: skip
+    content, image, held = (random_picture(height, width, seed) for seed in (1, 2, 3))
+    styles = random_picture(70, 131, 4), random_picture(140, 66, 5)
+    guides = [Guide(styles, (1.0, 3.0))]
+    if masked:
+        guides = [
+            Guide(
+                styles, (1.0, 3.0), mask=random_mask(height, width, 6),
+                style_masks=(random_mask(70, 131, 7), None),
+            ),
+            Guide(styles[:1], mask=random_mask(height, width, 8), strength=0.4),
+        ]  # fmt: skip
+    anchor = Anchor(held, random_mask(height, width, 9))
+    net.names = tuple(dict.fromkeys((*settings.content_layers, *settings.style_layers)))
+    whole = Objective(net, content, guides, settings, anchor=anchor)
+    tiled = TiledObjective(net, content, guides, settings, anchor=anchor, tile=64)
+    # The square roots of wasserstein2 make more of float32's rounding.
+    assert_same(whole, tiled, image, 1e-4 if distance == "wasserstein2" else 1e-5)
+
+
+@examples(max_examples=25, deadline=None)
+@given(
+    shape=st.tuples(st.integers(16, 150), st.integers(16, 150)), blocks=st.integers(2, 6),
+    seed=st.integers(0, 10**6), masked=st.booleans(),
+)  # fmt: skip
+def test_any_size_any_tile(shape, blocks, seed, masked):
+    net = Thin()
+    content, image = random_picture(*shape, seed), random_picture(*shape, seed + 1)
+    mask = random_mask(*shape, seed + 2) if masked else None
+    guides = [Guide((random_picture(40 + seed % 50, 77, seed + 3),), mask=mask)]
+    whole = Objective(net, content, guides, DEEP)
+    assert_same(whole, TiledObjective(net, content, guides, DEEP, tile=16 * blocks), image, 1e-5)
+
+
+@pytest.mark.parametrize(("content", "style"), [(False, True), (True, False)])
+def test_a_texture_and_a_reconstruction(content, style):
+    net, image = Thin(), random_picture(97, 150, 1)
+    pair = [random_picture(97, 150, 2) if content else None, random_picture(80, 90, 3) if style else None]
+    whole, tiled = Objective(net, *pair, DEEP), TiledObjective(net, *pair, DEEP, tile=64)
+    assert_same(whole, tiled, image, 1e-6)
+
+
+def test_a_textures_mask_may_leave_tiles_out():
+    net, image = Thin(), random_picture(64, 400, 1)
+    mask = torch.zeros(1, 1, 64, 400)
+    mask[..., :50] = 1
+    guides = [Guide((random_picture(80, 90, 3),), mask=mask)]
+    whole, tiled = Objective(net, None, guides, DEEP), TiledObjective(net, None, guides, DEEP, tile=64)
+    assert_same(whole, tiled, image, 1e-6)
+    assert not tiled.gradient(image)[1][..., 200:].any()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_real_network_in_its_own_precision(weights, picture, precision):
+    net = FeatureExtractor(
+        "vgg16", ["relu1_1", "relu1_2", "relu2_1"], precision=precision, device="cpu",
+        tensors=weights["vgg16"],
+    )  # fmt: skip
+    content, image = picture(70, 101, 1), picture(70, 101, 3)
+    guides = [Guide((picture(60, 50, 2),), mask=random_mask(70, 101, 5))]
+    whole = Objective(net, content, guides, SHALLOW)
+    tiled = TiledObjective(net, content, guides, SHALLOW, tile=64)
+    if precision == "float32":
+        assert_same(whole, tiled, image, 1e-4)
+        return
+    terms, gradient = whole.gradient(image)
+    parts, pieced = tiled.gradient(image)
+    assert parts == pytest.approx(terms, rel=1e-3)
+    assert (pieced - gradient).norm() < 0.02 * gradient.norm()
+
+
+# ------------------------------------------------------------------------------------------ seams, memory
+
+
+@pytest.mark.parametrize(
+    ("distance", "init"), [("gram", "noise"), ("gram", "content"), ("wasserstein2", "content")]
+)
+def test_there_is_no_seam(distance, init):
+    settings = replace(
+        DEEP, content_layers=("relu2_2",), style_layers=FIVE_BLOCKS[:4], style_distance=distance,
+        style_weight=100.0, iterations=15,
+    )  # fmt: skip
+    net = Thin((*settings.content_layers, *settings.style_layers))
+    coarse = random_picture(4, 4, 1)  # smooth, so that a seam would stand out
+    content = nn.functional.interpolate(coarse, (160, 208), mode="bicubic").clamp(0, 1)
+    objective = TiledObjective(net, content, random_picture(60, 70, 2), settings, tile=64)
+    start = initial_image(init, content, None, generator=torch.Generator().manual_seed(0))
+    result = minimize(objective, start, progress=False)
+    assert result.history[-1]["total"] < 0.6 * result.history[0]["total"]
+    for axis in (0, 1):
+        # How much each row (or column) of pixels differs from the next.
+        steps = result.image.diff(dim=2 + axis).abs().mean((0, 1, 3 - axis))
+        borders = sorted({tile.inner[axis].start - 1 for tile in tiles.cut((160, 208), 64, 0)} - {-1})
+        assert len(borders) == 2
+        near = [steps[b + k] for b in borders for k in (-4, -3, -2, -1, 1, 2, 3, 4)]
+        across = torch.stack([steps[b] for b in borders])
+        # No more, and no less: without margins, or tile by tile, it is a fifth less, as zeros pad each tile.
+        assert across.mean().item() == pytest.approx(torch.stack(near).mean().item(), rel=0.1)
+
+
+def test_tiles_paint_the_same_picture(net, picture):
+    content, style = picture(70, 131, 1), picture(60, 70, 2)
+    options = {"extractor": net, "progress": False, "optimizer": "adam", "iterations": 6}
+    whole, tiled = (stylize(content, style, SHALLOW, tile=tile, **options) for tile in (None, 64))
+    assert [row["total"] for row in tiled.history] == pytest.approx(
+        [row["total"] for row in whole.history], rel=1e-3
+    )
+    assert (tiled.image - whole.image).abs().mean() < 1e-3
+
+
+def test_windows_do_not_grow_with_the_picture():
+    largest = []
+    for width in (300, 600, 1500):
+        net = Thin()
+        content, style = random_picture(70, width, 1), random_picture(width, 66, 2)
+        tiled = TiledObjective(net, content, style, DEEP, tile=64)
+        tiled.gradient(content)
+        tiled.value(content)
+        largest.append(tuple(max(sizes) for sizes in zip(*net.seen, strict=True)))
+        assert max(map(max, net.seen)) < 64 + 32 + 2 * tiled.margin
+    assert largest[0] == largest[1] == largest[2]
+
+
+def test_what_is_kept_of_the_content_is_the_content_layer_only():
+    net = Thin()
+    tiled = TiledObjective(net, random_picture(100, 300, 1), random_picture(66, 66, 2), DEEP, tile=64)
+    assert len(tiled.content_tiles) == len(tiles.cut((100, 300), 64, tiled.margin)) > 4
+    assert {name for found in tiled.content_tiles for name in found} == {"relu4_2"}
+    kept = sum(found["relu4_2"].untyped_storage().nbytes() for found in tiled.content_tiles)
+    assert kept == 4 * (100 // 8) * (300 // 8) * 8  # filters, positions, bytes: no window behind a view
+
+
+# -------------------------------------------------------------------------------------- when, and when not
+
+
+def test_tiles_are_used_where_asked_for_or_needed(net, picture, monkeypatch):
+    made = []
+
+    class Watched(TiledObjective):
+        def __init__(self, *arguments, **options):
+            made.append((tuple(arguments[1].shape[-2:]), options["tile"]))
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr(transfer, "TiledObjective", Watched)
+    options = {"extractor": net, "progress": False, "iterations": 1}
+    content, style = picture(40, 50, 1), picture(30, 30, 2)
+    stylize(content, style, SHALLOW, **options)
+    assert made == []
+    stylize(content, style, SHALLOW, tile=64, **options)
+    assert made == [((40, 50), 64)]
+    monkeypatch.setattr(transfer, "WHOLE_PIXELS", 1999)
+    made.clear()
+    stylize(content, style, SHALLOW, smallest=16, **options)
+    assert made == [((40, 50), transfer.TILE)]  # not at the smaller sizes
+
+
+def test_alexnet_goes_without_tiles_unless_they_are_asked_for(weights, picture, monkeypatch):
+    net = FeatureExtractor(
+        "alexnet", ["relu1", "relu2", "relu3"], precision="float32", device="cpu", tensors=weights["alexnet"]
+    )
+    settings = Settings(network="alexnet", style_layers=("relu1", "relu2"), iterations=1)
+    monkeypatch.setattr(transfer, "WHOLE_PIXELS", 100)
+    content, style = picture(70, 80, 1), picture(64, 64, 2)
+    assert stylize(content, style, settings, extractor=net, progress=False).image.shape == content.shape
+    with pytest.raises(SettingError, match=r"take vgg19 or vgg16 instead of alexnet, or a smaller picture"):
+        stylize(content, style, settings, extractor=net, progress=False, tile=64)
+
+
+def test_newtons_method_says_that_it_has_no_tiles(net, picture):
+    with pytest.raises(SettingError, match=r"Newton's method cannot work in tiles: take 'lbfgs' or 'adam'"):
+        stylize(
+            picture(40, 50, 1), picture(30, 30, 2), SHALLOW, extractor=net, progress=False, tile=64,
+            optimizer="newton_cg",
+        )  # fmt: skip
+
+
+def test_empty_masks_are_the_same_sentence_as_without_tiles():
+    net, image, style = Thin(), random_picture(70, 90, 1), random_picture(70, 70, 2)
+
+    def make(**arguments):
+        tiled = TiledObjective(net, image, [Guide((style,), **arguments)], DEEP, tile=64)
+        return tiled.value(image)
+
+    with pytest.raises(SettingError, match=r"The mask of a region is empty: leave the region out"):
+        make(mask=torch.zeros(1, 1, 70, 90))
+    with pytest.raises(SettingError, match=r"The mask is empty at relu1_1, so there is no style to measure"):
+        make(style_masks=(torch.zeros(1, 1, 70, 70),))
+    with pytest.raises(SettingError, match=r"The mask is empty at relu1_1, so there is no style to measure"):
+        make(mask=torch.full((1, 1, 70, 90), 1e-30))
+    with pytest.raises(SettingError, match=r"mask of 70×90 does not fit the content picture of 90×70"):
+        make(mask=torch.ones(1, 1, 90, 70))
