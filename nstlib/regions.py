@@ -376,7 +376,7 @@ def _soften(mask: Tensor, softness: float) -> Tensor:
     if softness == 0:
         return mask
     sigma = (0, 0, softness / _RISE, softness / _RISE)
-    blurred = gaussian(mask.cpu().numpy(), sigma, mode="constant", preserve_range=True)
+    blurred = gaussian(mask.cpu().numpy(), sigma, mode="nearest", preserve_range=True)
     return torch.from_numpy(blurred).to(mask.device).clamp(0, 1)
 
 

@@ -74,7 +74,8 @@ OPTIONS: dict[str, tuple[click.Option, ...]] = {  # by heading of the help
         click.Option(["--recipe"], metavar="NAME", help="A paper's settings: paper_a, paper_a_as_printed, "
             "paper_b, paper_d, gatys_2016. What you set yourself wins."),
         click.Option(["--iterations"], type=click.IntRange(1), metavar="NUMBER", help="Steps of the "
-            "optimizer at a size; a third for a film's frames but a scene's first.  [default: 150]"),
+            "optimizer at a size; a third for a film's frames but a scene's first.  "
+            f"[default: 150, fewer above {LARGE} px]"),
         click.Option(["--smallest"], type=click.IntRange(16), metavar="PIXELS", help="Coarse to fine: "
             "longest side to begin with, then up by √2.  "
             f"[default: {COARSE} for results above {LARGE} and no recipe, else one size]"),
@@ -246,9 +247,13 @@ def _settings(options: dict[str, Any]) -> gatys.Settings:
 def _coarse_to_fine(
     settings: gatys.Settings, shape: tuple[int, int], options: dict[str, Any]
 ) -> gatys.Settings:
-    """The settings for a result of this size: large ones begin small, unless it was said how."""
-    told = options["smallest"] is not None or options["recipe"] is not None
-    return settings if told or max(shape) <= LARGE else settings.changed(smallest=COARSE)
+    """The settings for a result of this size: large ones begin small, and end with fewer steps."""
+    if options["smallest"] is not None or options["recipe"] is not None or max(shape) <= LARGE:
+        return settings
+    changes: dict[str, Any] = {"smallest": COARSE, "coarse_iterations": settings.iterations}
+    if options["iterations"] is None:  # the largest sizes begin near their end, and a step takes a minute
+        changes["iterations"] = max(20, round(settings.iterations * 512 / max(shape)))
+    return settings.changed(**changes)
 
 
 def _guides(

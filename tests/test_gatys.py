@@ -310,6 +310,32 @@ def test_a_quadratic_is_solved(picture):
         assert (result.image - target).abs().max() < 0.01
 
 
+# ------------------------------------------------------------------------------------------------- averaging
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.99])
+def test_the_average_is_of_all_iterates_the_last_counting_most(net, picture, decay):
+    start = picture(10, 10, 1) * 0.2 + 0.4  # gray, so that nothing is clamped when looked at
+    iterates, averages = [], []
+    for averaging, shown in ((0.0, iterates), (decay, averages)):
+        settings = replace(SHALLOW, optimizer="adam", averaging=averaging, iterations=6)
+        objective = Objective(net, start, picture(10, 10, 2) * 0.2 + 0.4, settings)
+        result = minimize(
+            objective, start, callback=lambda p, shown=shown: shown.append(p.image), progress=False
+        )
+        assert torch.equal(result.image, shown[-1])
+    for n, average in enumerate(averages, start=1):
+        shares = [decay ** (n - k) for k in range(1, n + 1)]
+        expected = sum(share * x for share, x in zip(shares, iterates[:n], strict=True)) / sum(shares)
+        torch.testing.assert_close(average, expected, rtol=0, atol=1e-6)
+
+
+def test_the_optimizer_goes_its_way_whether_averaged_or_not(paint):
+    plain, averaged = (paint(averaging=decay, iterations=6) for decay in (0.0, 0.9))
+    assert [row["total"] for row in plain.history] == [row["total"] for row in averaged.history]
+    assert not torch.equal(plain.image, averaged.image)
+
+
 # ------------------------------------------------------------------------------------- history and callback
 
 
@@ -414,6 +440,8 @@ def test_control_c_in_the_callback_returns_the_picture_reached(paint, optimizer)
 def test_a_real_interrupt_in_the_middle_of_a_step(net, picture, optimizer):
     def interrupt(terms):
         signal.raise_signal(signal.SIGINT)  # what the terminal sends for Ctrl-C
+        for _ in range(10**7):  # with other threads about, Python may see to it some instructions later
+            pass
         return terms
 
     content = picture(12, 12, 1)

@@ -432,7 +432,7 @@ def test_questions_are_counted(net, picture):
     objective.gradient(image)
     objective.hessian_vector(image, image)
     assert objective.counts == Counts(values=2, gradients=1, products=1)
-    assert objective.counts.evaluations == 2 * 0.5 + 1 + 2
+    assert objective.counts.evaluations == 2 * 0.5 + 1 + 3
 
 
 @pytest.mark.parametrize("distance", DISTANCES)

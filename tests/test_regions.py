@@ -62,11 +62,15 @@ def random_weights() -> dict[str, Tensor]:
     return BiSeNet().state_dict()
 
 
+@pytest.fixture(scope="module")
+def made(random_weights) -> FaceParser:
+    return FaceParser("cpu", random_weights)
+
+
 @pytest.fixture
-def parser(random_weights) -> FaceParser:
+def parser(made) -> FaceParser:
     """A parser that knows the paint and detects nothing."""
-    made = FaceParser("cpu", random_weights)
-    made.net, made.detector = KnowsThePaint(), Detector()
+    made.net, made.detector, made.max_faces = KnowsThePaint(), Detector(), 8
     return made
 
 
@@ -146,6 +150,20 @@ def test_one_face_detected_several_times_is_one_face(parser):
     assert len(parser.faces(picture)) == 1
 
 
+def test_detections_beside_a_face_on_both_sides_are_one_face(parser):
+    parser.detector = Detector((150 / 400, 59 / 400, 0.5), (150 / 400, 341 / 400, 0.5))
+    assert len(parser.faces(painted(face(300, 400, (150, 200, 80))))) == 1
+
+
+def test_a_mouth_far_below_does_not_stretch_the_face(parser):
+    labels = face(300, 300, (120, 150, 80))
+    labels[..., 150:200, 140:160][labels[..., 150:200, 140:160] != LIP] = SKIN
+    labels[..., 190:200, 130:170] = LIP  # a collar, say, that the parser takes for a mouth
+    parser.detector = Detector((0.4, 0.5, 80 / 300))
+    (where,) = parser.faces(painted(labels))
+    assert where.side == pytest.approx(80, rel=0.15)
+
+
 def test_a_detection_without_a_face_is_passed_over(parser):
     truth = face(300, 500, (150, 350, 110))
     parser.detector = Detector((0.3, 0.15, 0.25), (0.3, 0.7, 0.22))
@@ -218,19 +236,16 @@ def test_the_same_parser_gives_the_same_labels_again(parser):
 
 @settings(max_examples=6, deadline=None)
 @given(st.integers(60, 140), st.integers(60, 140), st.floats(0, 30))
-def test_regions_share_the_pixels_out(random_weights, height, width, softness):
-    parser = FaceParser("cpu", random_weights)
-    parser.net, parser.detector = KnowsThePaint(), Detector()
+def test_regions_share_the_pixels_out(made, height, width, softness):
+    made.net, made.detector, made.max_faces = KnowsThePaint(), Detector(), 8
     picture = painted(face(height, width, (height / 2, width / 2, 0.55 * min(height, width))))
-    masks = region_masks(picture, softness=softness, parser=parser)
+    masks = region_masks(picture, softness=softness, parser=made)
     assert list(masks) == list(REGIONS)
     for mask in masks.values():
         assert mask.shape == (1, 1, height, width)
         assert mask.dtype == torch.float32
         assert 0 <= float(mask.min()) <= float(mask.max()) <= 1
-    rest = ~torch.isin(
-        parser.labels(picture), torch.tensor([c for r in REGIONS for c in regions._classes(r)])
-    )
+    rest = ~torch.isin(made.labels(picture), torch.tensor([c for r in REGIONS for c in regions._classes(r)]))
     whole = sum(masks.values()) + regions._soften(rest.float(), softness)
     torch.testing.assert_close(whole, torch.ones_like(whole), rtol=0, atol=1e-5)
 

@@ -369,6 +369,27 @@ def test_a_full_disk_costs_neither_the_picture_nor_the_last_checkpoint(paint, fi
     assert_same(paint(Checkpoint(file, every=0)), paint())
 
 
+def test_control_c_while_it_is_saved_leaves_the_last_whole_file(paint, file, monkeypatch):
+    whole, save, left = paint(), torch.save, [3]
+
+    def interrupted(content, path):
+        left[0] -= 1
+        if not left[0]:
+            Path(path).write_bytes(b"the first half")
+            raise KeyboardInterrupt
+        save(content, path)
+
+    monkeypatch.setattr(torch, "save", interrupted)
+    for saves in (3, 5):  # the fifth is the one at the end of a size
+        left[0] = saves
+        stopped = paint(Checkpoint(file, every=0))
+        assert stopped.interrupted
+        assert stopped.image.shape == (1, 3, 24, 20)
+        assert [path.name for path in file.parent.iterdir()] == [file.name]
+    monkeypatch.undo()
+    assert_same(paint(Checkpoint(file, every=0)), whole)
+
+
 def test_a_file_that_cannot_be_replaced_is_one_sentence(paint, file):
     with pytest.raises(OptimizationError, match="cannot be written"):
         paint(Checkpoint(file, every=0), callback=lambda p: file.unlink() or file.mkdir())

@@ -165,6 +165,49 @@ def test_save_image():
     assert "float32" in machine["precision"]
 
 
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("film", "film.mp4"), ("alpha_0.5", "alpha_0.5.mp4"), ("f.gif", "f.gif"), ("f.webp", "f.webp")],
+)
+def test_save_film(name, file):
+    torch = pytest.importorskip("torch")
+    from nstlib.video import read_film
+
+    run = begin(device="cpu")
+    shades = [torch.full((1, 3, 17, 24), shade) for shade in (0.0, 0.5, 1.0)]
+    path = run.save_film(iter(shades), name, fps=10, hold=0.5, caption="From black to white.")
+    assert path == run.out / file
+    frames, fps = read_film(path)
+    shown = [frame.mean().item() for frame in frames]
+    assert fps == pytest.approx(10, rel=0.01)
+    assert shown == pytest.approx([0.0, 0.5, *[1.0] * 6], abs=0.02)  # the last one stays
+    (entry,) = json.loads((run.out / "manifest.json").read_text())["outputs"]
+    assert (entry["file"], entry["caption"]) == (file, "From black to white.")
+    assert (entry["sha256"], entry["bytes"]) == (manifest.sha256(path), path.stat().st_size)
+
+
+def test_a_film_that_fails_leaves_the_old_one_and_no_entry():
+    torch = pytest.importorskip("torch")
+    from nstlib.errors import ImageError
+
+    run = begin(device="cpu")
+    run.out.joinpath("film.mp4").write_bytes(b"old")
+    black = torch.zeros(1, 3, 16, 16)
+    with pytest.raises(ImageError, match="no frame"):
+        run.save_film([], "film")
+    with pytest.raises(ImageError, match="Frame 2 has 16 × 20 pixels"):
+        run.save_film([black, torch.zeros(1, 3, 16, 20)], "film")
+    with pytest.raises(SettingError, match="fps"):
+        run.save_film([black], "film", fps=0)
+    with pytest.raises(SettingError, match=r"end the name in \.mp4"):
+        run.save_film([black], "film.png")
+    with pytest.raises(SettingError, match="plain file name"):
+        run.save_film([black], "films/film")
+    assert run.out.joinpath("film.mp4").read_bytes() == b"old"
+    assert {path.name for path in run.out.iterdir()} == {"film.mp4", "manifest.json"}
+    assert run.finish()["outputs"] == []
+
+
 def test_unknown_device():
     with pytest.raises(SettingError, match="'warp' is no device"):
         _ = begin(device="warp").device

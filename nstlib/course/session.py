@@ -159,7 +159,7 @@ class Run:
         """Save a film of pictures (1, 3, H, W) in [0, 1].
 
         Args:
-            frames: the pictures, all of one size.
+            frames: the pictures, all of one size; a generator's are written as they come.
             name: file name ending in ``.mp4``, ``.gif`` or ``.webp``; ``.mp4`` is added where it is missing.
             fps: frames a second.
             hold: seconds for which the last picture stays.
@@ -167,6 +167,11 @@ class Run:
 
         Returns:
             The file's path.
+
+        Raises:
+            ImageError: no frame, one that is no picture or has another size, or a full disk; a film of that
+                name stays as it was.
+            SettingError: the name, fps or hold make no sense.
         """
         from nstlib.video import save_film
 

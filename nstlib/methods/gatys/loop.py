@@ -29,9 +29,7 @@ class Progress:
 
     iteration: int  # 1, 2, ... through all sizes
     iterations: int
-    losses: Mapping[
-        str, float
-    ]  # of the picture before this step: "total", "content", "style", "tv", "style/relu1_1", ...
+    losses: Mapping[str, float]  # before this step: "total", "content", "style", "tv", "style/relu1_1", ...
     seconds: float  # since the start
     evaluations: float  # since the start, see Counts
     image: Tensor  # after this step: (1, 3, H, W), clamped to [0, 1], on the CPU

@@ -13,11 +13,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
 
 from ...errors import SettingError
 from ...nets.vgg import receptive_field
-from .objective import Objective, Statistics
+from .objective import Objective, Statistics, averaged
 
 # Four poolings of VGG up to its fifth block: tiles that begin at multiples of 16 pool as the whole does.
 ALIGN = 16
@@ -128,7 +127,7 @@ class TiledObjective(Objective):
         return {
             name: None
             if mask is None
-            else adaptive_avg_pool2d(mask.float(), (height // s, width // s)).to(self.extractor.precision)
+            else averaged(mask, (height // s, width // s)).to(self.extractor.precision)
             for name, s in strides.items()
         }
 

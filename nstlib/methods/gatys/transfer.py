@@ -66,7 +66,13 @@ def scaled(image: Tensor, shape: Sequence[int]) -> Tensor:
     """A picture at another size, (1, 3, H, W) -> (1, 3, h, w), antialiased, within [0, 1]."""
     if tuple(image.shape[-2:]) == tuple(shape):
         return image
-    return interpolate(image, tuple(shape), mode="bicubic", antialias=True).clamp(0, 1)
+    return _bicubic(image, shape).clamp(0, 1)
+
+
+def _bicubic(image: Tensor, shape: Sequence[int]) -> Tensor:
+    # Apple's MPS can do this from torch 2.8 on; it is done once a size, so the processor will do.
+    here = image.cpu() if image.device.type == "mps" else image
+    return interpolate(here, tuple(shape), mode="bicubic", antialias=True).to(image.device)
 
 
 def ladder(shape: Sequence[int], smallest: int | None) -> list[tuple[int, int]]:
@@ -293,7 +299,7 @@ def _scaled_guide(guide: Guide, shape: tuple[int, int], factor: float) -> Guide:
 
 def _enlarged(image: Tensor, shape: Sequence[int]) -> Tensor:
     """The unclamped picture of one size as the start of the next."""
-    return interpolate(image.detach(), tuple(shape), mode="bicubic", antialias=True)
+    return _bicubic(image.detach(), shape)
 
 
 def _whole(image: Tensor, shape: Sequence[int], content: Tensor | None, guides: Sequence[Guide]) -> Tensor:

@@ -1,0 +1,746 @@
+"""The command nst stylize: what each option does, what goes wrong, and what a run that is stopped leaves."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import fields
+from pathlib import Path
+from types import SimpleNamespace
+
+import click
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from nstlib import __main__ as command
+from nstlib import hardware, images, movements, regions, video
+from nstlib import stylize_command as own
+from nstlib.color import COLOR_MODES
+from nstlib.errors import ImageError, OptimizationError
+from nstlib.methods import gatys
+from nstlib.methods.gatys.settings import INITS, STYLE_DISTANCES
+
+TINY = ("--iterations", 2, "--device", "cpu", "--precision", "float32", "--quiet")
+
+
+class Killed(BaseException):
+    """What a kill is in these tests: nothing catches it."""
+
+
+@pytest.fixture
+def nst(monkeypatch, capfd, tmp_path):
+    """``nst(face, painting, ...)``: exit status, standard output and error of `nst stylize` in tmp_path."""
+    monkeypatch.setattr(hardware, "keep_freed_memory", lambda: True)  # not for the test's own process
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["nst", "stylize", *map(str, arguments)])
+        capfd.readouterr()
+        code = 0
+        try:
+            command.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        except Killed:
+            code = -9
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def files(tmp_path, picture):
+    """Two faces and paintings, and what else a folder may hold; run in, so that names are enough."""
+    images.save_image(picture(36, 40, 1), tmp_path / "face.png")
+    images.save_image(picture(50, 35, 2), tmp_path / "painting.jpg")
+    images.save_image(picture(33, 47, 3), tmp_path / "wave.png")
+    frames = [images.to_pil(picture(34, 41, 4)[..., i : i + 39]) for i in range(3)]
+    for ending in ("gif", "webp"):
+        frames[0].save(tmp_path / f"clip.{ending}", save_all=True, append_images=frames[1:], duration=100)
+        frames[0].save(tmp_path / f"still.{ending}")
+    return tmp_path
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Instead of the work: what it was asked for. Results are gray."""
+    calls = []
+
+    def stylize(content, style, settings, **options):
+        calls.append(SimpleNamespace(content=content, guides=style, settings=settings, **options))
+        return gatys.Result(torch.full_like(content, 0.5), settings)
+
+    monkeypatch.setattr(gatys, "stylize", stylize)
+    return calls
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    """Whoever gets as far as the optimization fails the test."""
+    for name in ("stylize", "stylize_clip"):
+        monkeypatch.setattr(gatys, name, lambda *a, **k: pytest.fail("the work was begun"))
+
+
+@pytest.fixture
+def halves(monkeypatch):
+    """Regions without a parser: each is the left or the right half of a picture, hair nowhere to be seen."""
+    told = SimpleNamespace(softness=None, names=None, parsers=0)
+
+    def region_masks(image, names, *, softness, parser):
+        told.softness, told.names = softness, names
+        masks = {}
+        for name in names:
+            masks[name] = torch.zeros_like(image[:, :1])
+            half = image.shape[-1] // 2
+            if name != "hair":
+                masks[name][..., :half] = name == "face"
+                masks[name][..., half:] = name != "face"
+        return masks
+
+    def parser(device):
+        told.parsers += 1
+        return "a parser"
+
+    monkeypatch.setattr(regions, "region_masks", region_masks)
+    monkeypatch.setattr(regions, "FaceParser", parser)
+    return told
+
+
+def one_sentence(code, out, err):
+    assert code == 1
+    assert out == ""
+    assert "Traceback" not in err
+    assert err.startswith("nst: ")
+    assert err.endswith(".\n")
+    assert err.count("\n") == 1
+    return err
+
+
+def interrupt(monkeypatch, after, kind=KeyboardInterrupt):
+    """Raise in the given evaluation of the loss, counted from 1."""
+    evaluate, count = gatys.Objective.gradient, []
+
+    def gradient(self, image):
+        count.append(1)
+        if len(count) == after:
+            raise kind
+        return evaluate(self, image)
+
+    monkeypatch.setattr(gatys.Objective, "gradient", gradient)
+
+
+# ---------------------------------------------------------------------------------------------------- help
+
+
+def test_the_help_fits_a_terminal_and_lists_every_option_once(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = CliRunner().invoke(command.cli, ["stylize", "-h"], terminal_width=80).output
+    assert max(map(len, text.splitlines())) <= 80
+    for heading in own.OPTIONS:
+        assert f"\n{heading}:\n" in text
+    starts = [line.split()[0].rstrip(",") for line in text.splitlines() if line.startswith("  -")]
+    listed = [parameter for parameter in own.stylize.params if isinstance(parameter, click.Option)]
+    assert sorted(starts) == sorted(["-h", *(option.opts[0] for option in listed)])
+    # The examples stand on lines of their own, not run together.
+    assert "  nst stylize me.jpg --movement impressionism --color luminance\n" in text
+
+
+def test_the_names_in_the_help_are_those_of_the_library():
+    options = {option.name: option for option in own.stylize.params}
+    assert own.REGIONS == regions.NAMES
+    assert f"({', '.join(regions.NAMES)})" in options["regions"].help
+    assert f": {', '.join(gatys.RECIPES)}. " in options["recipe"].help
+    assert sorted(options["optimizer"].type.choices) == sorted(gatys.OPTIMIZER_NAMES)
+    assert tuple(options["color"].type.choices) == COLOR_MODES
+    assert sorted(options["init"].type.choices) == sorted(INITS)
+    assert tuple(options["style_distance"].type.choices) == STYLE_DISTANCES
+    for name in ("impressionism", "ukiyo-e"):
+        assert name in options["movement"].help
+        assert movements.paintings(name)
+
+
+def test_every_default_in_the_help_is_the_settings():
+    defaults = {field.name: field.default for field in fields(gatys.Settings)}
+    told = 0
+    for option in own.stylize.params:
+        if option.name in defaults and option.name not in ("learning_rate", "smallest"):
+            value = defaults[option.name]
+            assert option.help.endswith(f"[default: {value:g}]" if isinstance(value, float) else f" {value}]")
+            told += 1
+    assert told == 9
+
+
+def test_the_help_does_not_wait_for_torch():
+    code = (
+        "import sys\nfrom nstlib.__main__ import main\nsys.argv = ['nst', 'stylize', '-h']\n"
+        "try:\n    main()\nfinally:\n"
+        "    print(sorted({'torch', 'av', 'PIL', 'skimage', 'onnxruntime'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("[]\n")
+    assert "--region" in done.stdout
+
+
+# --------------------------------------------------------------------------------------- what is asked for
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("--color coral", {"color": "coral"}),
+        ("--style-weight 3.5", {"style_weight": 3.5}),
+        ("--tv-weight 0.25", {"tv_weight": 0.25}),
+        ("--iterations 7", {"iterations": 7}),
+        ("--smallest 32", {"smallest": 32}),
+        ("--network alexnet", {"network": "alexnet", "content_layers": ("relu3",)}),
+        ("--optimizer annealing", {"optimizer": "annealing"}),
+        ("--learning-rate 0.5", {"learning_rate": 0.5}),
+        ("--style-distance wasserstein2", {"style_distance": "wasserstein2"}),
+        ("--optimizer adam --averaging 0.99", {"optimizer": "adam", "averaging": 0.99}),
+        ("--init style", {"init": "style"}),
+        ("--recipe paper_d", {"optimizer": "adam", "iterations": 1000, "content_layers": ("relu5_2",)}),
+        ("--recipe paper_d --iterations 5", {"optimizer": "adam", "iterations": 5}),
+        ("--recipe paper_a --init content", {"init": "content", "network": "vgg16"}),
+    ],
+)
+def test_an_option_changes_its_settings_and_nothing_else(nst, files, asked, options, expected):
+    assert nst("face.png", "painting.jpg", *options.split())[0] == 0
+    settings = asked[0].settings
+    start = gatys.recipe(options.split()[1]).settings if "--recipe" in options else gatys.Settings()
+    assert settings == start.changed(**expected)
+
+
+def test_what_is_not_asked_for_is_the_librarys_default(nst, files, asked):
+    code, out, err = nst("face.png", "painting.jpg")
+    assert (code, err) == (0, "")
+    assert out == "done: stylized.png (40×36), 0 s\n"
+    assert images.load_image("stylized.png").shape == (1, 3, 36, 40)
+    (call,) = asked
+    assert call.settings == gatys.Settings()
+    assert (call.seed, str(call.device), call.precision) == (0, str(hardware.resolve_device()), "auto")
+    assert call.progress is True
+    assert call.callback is None
+    (guide,) = call.guides
+    assert torch.equal(guide.styles[0], images.load_image("painting.jpg"))
+    assert guide.mask is None
+
+
+def test_seed_device_precision_and_quiet_are_handed_on(nst, files, asked):
+    options = ("--seed", 5, "--device", "cpu", "--precision", "bfloat16", "--quiet", "--no-checkpoint")
+    nst("face.png", "painting.jpg", *options)
+    (call,) = asked
+    assert (call.seed, str(call.device), call.precision) == (5, "cpu", "bfloat16")
+    assert call.progress is False
+    assert call.checkpoint is None
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "options", "smallest"),
+    [
+        ((20, 800), 1024, "", 256),
+        ((20, 768), 1024, "", None),  # the picture counts, not what --size would allow
+        ((20, 800), 700, "", None),
+        ((20, 800), 1024, "--smallest 64", 64),
+        ((20, 800), 1024, "--recipe gatys_2016", None),
+    ],
+)
+def test_large_results_begin_small(nst, files, asked, shape, size, options, smallest):
+    images.save_image(torch.rand(1, 3, *shape), "large.png")
+    assert nst("large.png", "painting.jpg", "--size", size, *options.split())[0] == 0
+    assert asked[0].settings.smallest == smallest
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "longest"),
+    [
+        ((150, 200), "", 200),  # as large as the result
+        ((300, 400), "--size 250", 250),
+        ((30, 40), "", 128),  # but not too small to be a painting
+        ((150, 200), "--style-size 64", 64),
+    ],
+)
+def test_strokes_are_in_proportion_to_the_result(nst, files, asked, content, options, longest):
+    images.save_image(torch.rand(1, 3, *content), "content.png")
+    images.save_image(torch.rand(1, 3, 500, 300), "large.png")
+    assert nst("content.png", "large.png", *options.split())[0] == 0
+    assert max(asked[0].guides[0].styles[0].shape[-2:]) == longest
+    assert images.read_settings("stylized.png")["style_size"] == longest
+
+
+def test_styles_are_blended_by_their_shares(nst, files, asked):
+    assert nst("face.png", "painting.jpg", "wave.png", "--share", 1, "--share", 3)[0] == 0
+    (guide,) = asked[0].guides
+    assert [tuple(style.shape[-2:]) for style in guide.styles] == [(50, 35), (33, 47)]
+    assert guide.shares == (0.25, 0.75)
+    kept = images.read_settings("stylized.png")
+    assert (kept["style_file"], kept["shares"]) == ("painting.jpg, wave.png", [1, 3])
+
+
+def test_a_movement_gives_its_paintings(nst, files, asked):
+    assert nst("face.png", "painting.jpg", "--movement", "Art Nouveau")[0] == 0
+    theirs = [painting.path.name for painting in movements.paintings("art nouveau")]
+    assert theirs
+    assert len(asked[0].guides[0].styles) == 1 + len(theirs)
+    assert images.read_settings("stylized.png")["style_file"] == ", ".join(["painting.jpg", *theirs])
+
+
+def test_regions_have_the_common_style_or_their_own(nst, files, asked, halves):
+    options = ("--region", "face", "--region", f"background={files / 'wave.png'}")
+    assert nst("face.png", "painting.jpg", *options)[0] == 0
+    face, background = asked[0].guides
+    assert tuple(face.styles[0].shape[-2:]) == (50, 35)
+    assert tuple(background.styles[0].shape[-2:]) == (33, 47)
+    assert (face.mask[..., :20] == 1).all()
+    assert (face.mask + background.mask == 1).all()
+    assert (halves.names, halves.parsers) == (["face", "background"], 1)
+    assert halves.softness == pytest.approx(40 / 60)
+    # The picture goes around; where its owner keeps his files does not go with it.
+    assert images.read_settings("stylized.png")["regions"] == ["face", "background=wave.png"]
+
+
+def test_regions_without_a_face_need_no_parser(nst, files, asked, halves):
+    assert nst("face.png", "painting.jpg", "--region", "person", "--softness", 2.5)[0] == 0
+    assert (halves.parsers, halves.softness) == (0, 2.5)
+
+
+def test_a_region_may_bring_the_only_style(nst, files, asked, halves):
+    assert nst("face.png", "--region", "face=wave.png")[0] == 0
+    assert images.read_settings("stylized.png")["style_file"] == ""
+
+
+@pytest.mark.parametrize("shape", [(41, 57), (57, 41)])
+def test_gray_pictures_of_odd_sizes(nst, files, random_networks, shape):
+    Image.new("L", shape[::-1], 90).save("gray.png")
+    code, out, _ = nst("gray.png", "painting.jpg", "-o", "out.png", "--film", "film.mp4", *TINY)
+    assert (code, out[: out.index(")")]) == (0, f"done: out.png ({shape[1]}×{shape[0]}")
+    assert images.load_image("out.png").shape == (1, 3, *shape)
+    assert next(video.read_film("film.mp4")[0]).shape[-2:] == (shape[0] + 1, shape[1] + 1)  # H.264 wants even
+
+
+# ----------------------------------------------------------------------------------------- what goes wrong
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("face.png", "There is no style: name a picture after the content, or a --movement"),
+        ("face.png painting.jpg --share 1 --share 2", "style pictures there are 1 and of shares 2"),
+        ("face.png --movement cubism", "no paintings of the movement 'cubism'"),
+        ("face.png painting.jpg --recipe paper_c", "no recipe 'paper_c': choose one of paper_a"),
+        ("face.png painting.jpg --region tail", "no region 'tail': choose from eyebrow"),
+        ("face.png painting.jpg --region =wave.png", "no region ''"),
+        ("face.png painting.jpg --region face --region face=wave.png", "'face' is named twice"),
+        ("face.png painting.jpg --region face=", "No picture follows --region face="),
+        ("face.png --region face=wave.png --region hair", "'hair' has no style: write hair=FILE"),
+        ("face.png painting.jpg --region face=wave.png", "'painting.jpg' goes nowhere"),
+        ("face.png --movement ukiyo --region face=wave.png", "goes nowhere"),
+        ("face.png --region face=nobody.png", "no picture 'nobody.png'"),
+        ("face.png painting.jpg --softness 3", "--softness is the width of a region's border"),
+        ("face.png painting.jpg --device abacus", "'abacus' is no device"),
+        ("face.png painting.jpg --film film.avi", "does not say in which format to film"),
+        ("face.png painting.jpg --film film", "does not say in which format to film"),
+        ("face.png painting.jpg --film nowhere/film.mp4", "there is no folder 'nowhere': make it"),
+        ("face.png painting.jpg -o out.mp4", "does not say in which format to save"),
+        ("face.png painting.jpg -o out.webp --film ./out.webp", "both the picture and its --film"),
+        ("clip.gif painting.jpg -o out.png", "does not say in which format to film"),
+        ("clip.gif painting.jpg --film film.mp4", "a film's result is a film already"),
+        ("clip.webp painting.jpg --region face", "Regions are for pictures"),
+        ("clip.webp painting.jpg --share 1 --share 2", "of shares 2"),
+        ("clip.webp nobody.png", "no picture 'nobody.png'"),
+        ("nobody.mp4 painting.jpg", "'nobody.mp4' is not there"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_before_the_work(nst, files, no_work, monkeypatch, arguments, words):
+    monkeypatch.setattr(regions, "FaceParser", lambda *a: pytest.fail("a network was loaded"))
+    before = sorted(path.name for path in files.iterdir())
+    assert words in one_sentence(*nst(*arguments.split()))
+    assert sorted(path.name for path in files.iterdir()) == before
+
+
+@pytest.mark.parametrize("option", ["--seed=-1", f"--seed={2**70}", "--learning-rate=0", "--averaging=1"])
+def test_a_number_out_of_range_is_clicks_usage_error(nst, files, no_work, option):
+    code, _, err = nst("face.png", "painting.jpg", option)
+    assert code == 2
+    assert f"Invalid value for '{option.split('=')[0]}'" in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "face.png painting.jpg -o face.png",
+        "face.png painting.jpg -o painting.jpg",
+        "face.png painting.jpg wave.png -o wave.png",
+        "face.png painting.jpg -o link.png",
+        "face.png painting.jpg --region face --region lip=wave.png -o ./wave.png",
+        "still.webp painting.jpg --film still.webp",
+        "clip.gif painting.jpg -o clip.gif",
+        "face.png still.webp --film still.webp",
+    ],
+)
+def test_what_is_given_is_not_overwritten(nst, files, no_work, arguments):
+    os.link("face.png", "link.png")
+    before = {path.name: path.read_bytes() for path in files.iterdir()}
+    assert "would overwrite a picture or film you give" in one_sentence(*nst(*arguments.split()))
+    assert {path.name: path.read_bytes() for path in files.iterdir()} == before
+
+
+def test_an_older_result_may_be_overwritten(nst, files, asked):
+    for _ in range(2):
+        assert nst("face.png", "painting.jpg", "-o", "out.png", "--film", "film.gif")[0] == 0
+
+
+def test_a_region_that_is_not_to_be_seen_is_named(nst, files, no_work, halves):
+    err = one_sentence(*nst("face.png", "painting.jpg", "--region", "face", "--region", "hair"))
+    assert err == "nst: There is no hair to be seen in the picture: leave --region hair out.\n"
+
+
+def test_a_folder_that_cannot_be_written_to(nst, files, no_work):
+    assert "face.png" in one_sentence(*nst("face.png", "painting.jpg", "-o", "face.png/out.png"))
+    assert "face.png" in one_sentence(*nst("face.png", "painting.jpg", "--film", "face.png/out.mp4"))
+    assert "face.png" in one_sentence(*nst("clip.gif", "painting.jpg", "-o", "face.png/out.mp4"))
+
+
+def test_a_film_that_cannot_be_saved_costs_no_picture(nst, files, random_networks, monkeypatch):
+    def full(*_):
+        raise ImageError("'film.mp4' is not saved (No space left on device): free some space.")
+
+    monkeypatch.setattr(video.FilmWriter, "add", full)
+    err = one_sentence(*nst("face.png", "painting.jpg", "-o", "out.png", "--film", "film.mp4", *TINY))
+    assert err.endswith("free some space. The picture is saved in 'out.png'.\n")
+    assert images.read_settings("out.png")["final"]["iteration"] == 2
+    assert not Path("film.mp4").exists()
+    assert not list(files.glob(".nst-*"))
+
+
+def test_a_full_disk_tells_where_the_picture_is(nst, files, asked, monkeypatch):
+    save = images.save_image
+    (files / "elsewhere").mkdir()
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(files / "elsewhere"))
+
+    def full(image, path, **options):
+        if Path(path).name in broken:
+            raise ImageError(f"'{path}' is not saved because the disk is full: free some space.")
+        return save(image, path, **options)
+
+    monkeypatch.setattr(images, "save_image", full)
+    broken = {"out.png"}
+    err = one_sentence(*nst("face.png", "painting.jpg", "-o", "out.png", "--film", "film.gif"))
+    rescued = files / "elsewhere" / "rescued-out.png"
+    assert err.endswith(f"'out.png' is not saved because the disk is full: free some space. "
+                        f"The picture is kept in '{rescued}'.\n")  # fmt: skip
+    assert rescued.exists()
+    assert Path("film.gif").exists()
+    broken = {"out.png", "rescued-out.png"}
+    assert "'out.png' is not saved" in one_sentence(*nst("face.png", "painting.jpg", "-o", "out.png"))
+
+
+def test_a_loss_that_is_no_number_keeps_the_film_too(nst, files, random_networks):
+    options = ("--optimizer", "adam", "--learning-rate", "1e38", "--iterations", 5, "--film", "film.gif")
+    err = one_sentence(*nst("face.png", "painting.jpg", "-o", "out.png", *options, *TINY[2:]))
+    assert "loss is not a number" in err
+    assert "It is saved in 'out.png'." in err
+    assert torch.isfinite(images.load_image("out.png")).all()
+    assert Path("film.gif").exists()
+
+
+# ---------------------------------------------------------------------- the film of a picture coming about
+
+
+def test_the_film_shows_the_run_to_its_end(nst, files, random_networks):
+    code, _, err = nst("face.png", "painting.jpg", "-o", "out.png", "--film", "film.webp", "--iterations", 5,
+                       *TINY[2:])  # fmt: skip
+    assert (code, err) == (0, "")
+    frames, fps = video.read_film("film.webp")
+    frames = list(frames)
+    assert len(frames) >= 5
+    assert fps == pytest.approx(12, rel=0.02)
+    first, last = ((frames[i] - images.load_image("out.png")).abs().mean() for i in (0, -1))
+    assert last < 0.06  # WebP's own loss, on noise
+    assert first > 1.1 * last
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 119, 120, 121, 1000])
+def test_a_film_has_120_frames_at_most_the_first_and_last_among_them(iterations):
+    class Writer:
+        def __init__(self):
+            self.kept, self.count = [], 0
+
+        def add(self, image):
+            self.kept.append(image)
+            self.count += 1
+
+    writer = Writer()
+    filming = own._Filming(writer)
+    for i in range(1, iterations + 1):
+        filming(gatys.Progress(i, iterations, {}, 0.0, 0.0, i))
+    filming.end(None)
+    assert writer.kept[0] == 1
+    assert writer.kept[-1] == iterations
+    assert len(writer.kept) <= min(121, iterations)
+    steps = [b - a for a, b in itertools.pairwise(writer.kept)]
+    assert all(b >= a - 1 for a, b in itertools.pairwise(steps))  # ever further apart, up to rounding
+
+
+def test_a_coarse_to_fine_run_is_filmed_at_one_size(nst, files, random_networks):
+    images.save_image(torch.rand(1, 3, 48, 64), "content.png")
+    assert nst("content.png", "painting.jpg", "--smallest", 32, "--film", "film.gif", *TINY)[0] == 0
+    frames = list(video.read_film("film.gif")[0])
+    assert {tuple(frame.shape[-2:]) for frame in frames} == {(48, 64)}
+
+
+# -------------------------------------------------------------------------------- stopped, killed, resumed
+
+
+def test_control_c_keeps_picture_and_film(nst, files, random_networks, monkeypatch):
+    interrupt(monkeypatch, 4)
+    code, out, err = nst("face.png", "painting.jpg", "-o", "out.png", "--film", "film.gif", "--iterations", 9,
+                         "--optimizer", "adam", *TINY[2:])  # fmt: skip
+    assert (code, err) == (0, "")
+    assert out.startswith("stopped after 3 iterations: out.png (40×36), ")
+    assert "goes on" not in out  # nothing was saved to go on from
+    assert len(list(video.read_film("film.gif")[0])) >= 3
+    assert not list(files.glob(".out.png*"))
+
+
+def test_control_c_in_the_first_step_still_makes_a_film(nst, files, random_networks, monkeypatch):
+    interrupt(monkeypatch, 1)
+    code, out, _ = nst("face.png", "painting.jpg", "--film", "film.gif", *TINY)
+    assert (code, out[:26]) == (0, "stopped after 0 iterations")
+    assert len(list(video.read_film("film.gif")[0])) >= 1
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """Checkpoints after every iteration."""
+    monkeypatch.setattr(own, "SAVE_EVERY", 0.0)
+
+
+ADAM = ("--optimizer", "adam", "--init", "noise", "--iterations", 6, *TINY[2:])
+
+
+def test_after_a_kill_the_same_command_goes_on(nst, files, random_networks, monkeypatch, often):
+    assert nst("face.png", "painting.jpg", "-o", "whole.png", *ADAM)[0] == 0
+    with monkeypatch.context() as patch:
+        interrupt(patch, 4, Killed)
+        assert nst("face.png", "painting.jpg", "-o", "out.png", *ADAM) == (-9, "", "")
+    assert [path.name for path in files.glob(".*")] == [".out.png.checkpoint"]
+    assert not Path("out.png").exists()
+    code, out, err = nst("face.png", "painting.jpg", "-o", "out.png", "--film", "film.gif", *ADAM)
+    assert code == 0
+    assert err == "nst: going on after iteration 3, from '.out.png.checkpoint'; the film begins there.\n"
+    assert out.startswith("done: out.png")
+    assert torch.equal(images.load_image("out.png"), images.load_image("whole.png"))
+    assert len(list(video.read_film("film.gif")[0])) >= 3
+    assert not list(files.glob(".*"))
+
+
+def test_after_control_c_the_same_command_goes_on_if_it_says_so(
+    nst, files, random_networks, monkeypatch, often
+):
+    with monkeypatch.context() as patch:
+        interrupt(patch, 4)
+        code, out, err = nst("face.png", "painting.jpg", "-o", "out.png", *ADAM)
+    assert (code, err) == (0, "")
+    assert out.endswith("; the same command goes on after iteration 3, from '.out.png.checkpoint'\n")
+    code, out, err = nst("face.png", "painting.jpg", "-o", "out.png", *ADAM)
+    assert (code, err) == (0, "nst: going on after iteration 3, from '.out.png.checkpoint'.\n")
+    assert images.read_settings("out.png")["final"]["iteration"] == 6
+    assert not list(files.glob(".*"))
+
+
+@pytest.mark.parametrize("how", ["settings", "picture", "junk", "empty"])
+def test_an_old_checkpoint_of_something_else_does_no_harm(
+    nst, files, random_networks, monkeypatch, often, how
+):
+    with monkeypatch.context() as patch:
+        interrupt(patch, 3, Killed)
+        nst("face.png", "painting.jpg", "-o", "out.png", *ADAM)
+    point = files / ".out.png.checkpoint"
+    if how in ("junk", "empty"):
+        point.write_bytes(b"junk" if how == "junk" else b"")
+    options = ("--style-weight", 3) if how == "settings" else ()
+    face = "wave.png" if how == "picture" else "face.png"
+    code, out, err = nst(face, "painting.jpg", "-o", "out.png", *ADAM, *options)
+    assert code == 0
+    assert err == "nst: '.out.png.checkpoint' is of other pictures or settings: beginning anew.\n"
+    assert out.startswith("done: out.png")
+    assert images.read_settings("out.png")["final"]["iteration"] == 6
+    assert not point.exists()
+
+
+def test_control_c_beside_an_old_checkpoint_promises_nothing(nst, files, random_networks, monkeypatch):
+    (files / ".out.png.checkpoint").write_bytes(b"of something else")
+    interrupt(monkeypatch, 3)
+    code, out, _ = nst("face.png", "painting.jpg", "-o", "out.png", *ADAM)
+    assert code == 0
+    assert "goes on" not in out
+
+
+def test_without_a_checkpoint_none_is_read_or_written(nst, files, random_networks, monkeypatch, often):
+    (files / ".out.png.checkpoint").write_bytes(b"of something else")
+    interrupt(monkeypatch, 3)
+    code, out, err = nst("face.png", "painting.jpg", "-o", "out.png", "--no-checkpoint", *ADAM)
+    assert (code, err) == (0, "")
+    assert "goes on" not in out
+    assert (files / ".out.png.checkpoint").read_bytes() == b"of something else"
+
+
+def test_a_checkpoint_that_cannot_be_written_does_not_stop_the_run(
+    nst, files, random_networks, monkeypatch, often
+):
+    def full(self, content):
+        raise OptimizationError("The checkpoint cannot be written.")
+
+    monkeypatch.setattr(gatys.Checkpoint, "save", full)
+    code, out, err = nst("face.png", "painting.jpg", "-o", "out.png", *ADAM)
+    assert code == 0
+    assert err.count("\n") == 1  # told once, not after each iteration
+    assert "'.out.png.checkpoint' cannot be written" in err
+    assert out.startswith("done: out.png")
+
+
+def test_the_checkpoint_of_a_picture_that_could_not_be_saved_stays(
+    nst, files, random_networks, monkeypatch, often
+):
+    save = images.save_image
+
+    def full(image, path, **options):
+        if Path(path).name == "out.png":
+            raise ImageError("'out.png' is not saved because the disk is full: free some space.")
+        return save(image, path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "gettempdir", lambda: str(files))
+        patch.setattr(images, "save_image", full)
+        one_sentence(*nst("face.png", "painting.jpg", "-o", "out.png", *ADAM))
+    code, _, err = nst("face.png", "painting.jpg", "-o", "out.png", "--film", "film.gif", *ADAM)
+    assert code == 0
+    assert "going on after iteration 6" in err
+    assert len(list(video.read_film("film.gif")[0])) >= 1  # no step is left to be filmed: the picture itself
+
+
+# ------------------------------------------------------------------------------------- films in, films out
+
+
+@pytest.mark.parametrize(("content", "output"), [("clip.gif", "o.mp4"), ("clip.webp", "o.gif")])
+def test_a_film_becomes_a_film(nst, files, random_networks, content, output):
+    code, out, err = nst(content, "painting.jpg", "-o", output, *TINY)
+    assert (code, err) == (0, "")
+    assert out.startswith(f"done: {output} (3 frames), ")
+    frames, fps = video.read_film(output)
+    assert len(list(frames)) == 3
+    assert fps == pytest.approx(10, rel=0.02)
+    assert random_networks == ["vgg19"]
+
+
+def test_a_film_is_told_of_frame_by_frame(nst, files, random_networks):
+    code, out, err = nst("clip.gif", "painting.jpg", *TINY[:-1])
+    assert code == 0
+    assert out.startswith("done: stylized.mp4 (3 frames), ")
+    assert [f"\nframe {i}: " in err for i in (1, 2, 3, 4)] == [True, True, True, False]
+
+
+@pytest.mark.parametrize("name", ["still.gif", "still.webp", "STILL.GIF"])
+def test_an_animation_of_one_frame_is_a_picture(nst, files, asked, name):
+    if name.isupper():
+        (files / "still.gif").rename(files / name)
+    assert nst(name, "painting.jpg", "-o", "out.png")[0] == 0
+    assert asked[0].content.shape == (1, 3, 34, 39)
+
+
+@pytest.mark.parametrize("name", ["text.mp4", "text.gif", "text.webp", "text.mkv"])
+def test_a_text_that_is_called_a_film(nst, files, no_work, name):
+    (files / name).write_text("Dear painter,\n" * 20)
+    assert name in one_sentence(*nst(name, "painting.jpg"))
+
+
+@pytest.mark.parametrize(("output", "count", "fps"), [("o.mp4", 6, 100), ("o.gif", 3, 50)])
+def test_a_fast_film_is_not_slowed_down(nst, files, monkeypatch, picture, output, count, fps):
+    """Animations show at most 50 frames a second: of 100 they get every second one, not twice the time."""
+    video.save_film([picture(32, 32, 1)] * 6, "fast.mp4", fps=100)
+    painted = []
+
+    def stylize_clip(frames, style, settings, **_):
+        for frame in frames:
+            painted.append(settings)
+            yield gatys.Frame(torch.rand(1, 3, 32, 32), None, None, gatys.Result(frame, settings))
+
+    monkeypatch.setattr(gatys, "stylize_clip", stylize_clip)
+    assert nst("fast.mp4", "painting.jpg", "-o", output, "--quiet")[0] == 0
+    frames, found = video.read_film(output)
+    assert (len(list(frames)), round(found)) == (count, fps)
+    assert painted[0].temporal_weight == gatys.TEMPORAL_WEIGHT
+    assert len(painted) == count
+
+
+@pytest.mark.parametrize("after", ["in a frame", "between frames"])
+def test_control_c_keeps_the_frames_painted(nst, files, random_networks, monkeypatch, after):
+    if after == "in a frame":
+        interrupt(monkeypatch, 4)
+    else:
+        warp, count = gatys.clip.warp, []
+
+        def late(*arguments):
+            count.append(1)
+            if len(count) == 2:
+                raise KeyboardInterrupt
+            return warp(*arguments)
+
+        monkeypatch.setattr(gatys.clip, "warp", late)
+    code, out, err = nst("clip.gif", "painting.jpg", "-o", "o.mp4", "--optimizer", "adam", *TINY)
+    assert (code, err) == (0, "")
+    count = len(list(video.read_film("o.mp4")[0]))
+    assert out.startswith(f"stopped: o.mp4 ({count} frame")
+    assert 1 <= count <= 3
+
+
+def test_control_c_before_the_first_frame_leaves_nothing(nst, files, monkeypatch):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(gatys, "stylize_clip", stopped)
+    code, out, err = nst("clip.gif", "painting.jpg", "-o", "o.mp4")
+    assert (code, out, err.strip()) == (130, "", "nst: stopped.")
+    assert not Path("o.mp4").exists()
+    assert not list(files.glob(".nst-*"))
+
+
+@pytest.mark.parametrize("good", [0, 2])
+def test_a_film_that_turns_out_damaged_keeps_what_was_painted(nst, files, monkeypatch, good):
+    def stylize_clip(frames, style, settings, **_):
+        for _ in range(good):
+            yield gatys.Frame(next(frames), None, None, gatys.Result(torch.zeros(1, 3, 8, 8), settings))
+        raise ImageError("'clip.gif' is damaged after 2 frames: get it again.")
+
+    monkeypatch.setattr(gatys, "stylize_clip", stylize_clip)
+    err = one_sentence(*nst("clip.gif", "painting.jpg", "-o", "o.gif", "--quiet"))
+    assert "is damaged after 2 frames" in err
+    assert Path("o.gif").exists() == (good > 0)
+    if good:
+        assert err.endswith("What was painted until then is kept in 'o.gif' (2 frames).\n")
+        assert len(list(video.read_film("o.gif")[0])) == 2
+
+
+def test_a_film_may_take_a_movement(nst, files, monkeypatch):
+    told = []
+
+    def stylize_clip(frames, style, settings, **options):
+        told.append((style, options))
+        return iter([gatys.Frame(next(frames), None, None, gatys.Result(torch.zeros(1, 3, 8, 8), settings))])
+
+    monkeypatch.setattr(gatys, "stylize_clip", stylize_clip)
+    assert nst("clip.gif", "--movement", "ukiyo", "--seed", 4, "--quiet")[0] == 0
+    ((guide,), options), count = told[0], len(movements.paintings("ukiyo-e"))
+    assert len(guide.styles) == count
+    assert guide.shares == pytest.approx((1 / count,) * count)
+    assert all(max(style.shape[-2:]) == own.STYLE_SIDE for style in guide.styles)
+    assert (options["seed"], options["progress"]) == (4, False)
+    assert math.isfinite(video.read_film("stylized.mp4")[1])
