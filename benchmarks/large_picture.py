@@ -1,6 +1,6 @@
 """A picture of 4096×3072 by tiles: time, peak memory, and whether a seam is to be seen.
 
-    python benchmarks/large_picture.py [--width 4096] [--height 3072] [--iterations 4] [--coarse 40]
+    python benchmarks/large_picture.py [--width 4096] [--height 3072] [--iterations 3] [--coarse 30]
 
 The course carries no picture of that size, so a portrait is enlarged; what is measured does not depend on it.
 The seam test compares neighboring pixels across the tiles' borders with neighboring pixels inside the tiles.
@@ -43,9 +43,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--width", type=int, default=4096)
     parser.add_argument("--height", type=int, default=3072)
-    parser.add_argument("--iterations", type=int, default=8)
-    parser.add_argument("--coarse", type=int, default=60)
-    parser.add_argument("--smallest", type=int, default=256)
+    parser.add_argument("--iterations", type=int, default=3)
+    parser.add_argument("--coarse", type=int, default=30)
+    parser.add_argument("--smallest", type=int, default=512)
     options = parser.parse_args()
     hardware.keep_freed_memory()
     shape = (options.height, options.width)

@@ -54,7 +54,7 @@ OPTIONS: dict[str, tuple[click.Option, ...]] = {  # by heading of the help
         click.Option(["--style-size"], **_PIXELS, help="Longest side of the style pictures; smaller gives "
             f"finer brush strokes.  [default: the result's, {STYLE_SIDE} at least]"),
         click.Option(["--movement"], metavar="NAME", help="Blend the course's paintings of an art movement: "
-            "impressionism, ukiyo-e, …"),
+            "impressionism, ukiyo-e and others."),
         click.Option(["--share", "shares"], multiple=True, **_NUMBER, help="How much a style picture counts "
             "among several; once for each, in order.  [default: all alike]"),
         _one("--color", "style", "luminance", "histogram", "coral", help="Whose colors: the style's, or "
@@ -74,10 +74,10 @@ OPTIONS: dict[str, tuple[click.Option, ...]] = {  # by heading of the help
         click.Option(["--recipe"], metavar="NAME", help="A paper's settings: paper_a, paper_a_as_printed, "
             "paper_b, paper_d, gatys_2016. What you set yourself wins."),
         click.Option(["--iterations"], type=click.IntRange(1), metavar="NUMBER", help="Steps of the "
-            "optimizer at a size; a third for a film's frames but a scene's first.  "
+            "optimizer at each size; a third for a film's frames but a scene's first.  "
             f"[default: 150, fewer above {LARGE} px]"),
         click.Option(["--smallest"], type=click.IntRange(16), metavar="PIXELS", help="Coarse to fine: "
-            "longest side to begin with, then up by √2.  "
+            "longest side to begin with, then up in steps.  "
             f"[default: {COARSE} for results above {LARGE} and no recipe, else one size]"),
         _one("--init", "content", "noise", "style", help="Picture to start from.  [default: content]"),
         _one("--network", "vgg19", "vgg16", "alexnet", help="Network to look through.  [default: vgg19]"),
@@ -364,6 +364,8 @@ def _picture(
             # Before the film is closed: on a disk that is nearly full the picture comes first.
             failed = _save(result, output, saved, failed)
             said = str(failed or f"The picture is saved in '{output}'.")
+            if point is not None and failed is None and not result.interrupted:
+                point.remove()
             if filming is not None:
                 filming.end(result.image)
     except ImageError as error:
@@ -375,9 +377,7 @@ def _picture(
     height, width = result.image.shape[-2:]
     state = f"stopped after {len(result.history)} iterations" if result.interrupted else "done"
     end = f"{state}: {output} ({width}×{height}), {result.seconds:.0f} s"
-    if point is not None and not result.interrupted:
-        point.remove()
-    elif point is not None and point.iteration:
+    if result.interrupted and point is not None and point.iteration:
         end += f"; the same command goes on after iteration {point.iteration}, from '{point.path}'"
     click.echo(end)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -172,7 +173,8 @@ def test_every_default_in_the_help_is_the_settings():
     for option in own.stylize.params:
         if option.name in defaults and option.name not in ("learning_rate", "smallest"):
             value = defaults[option.name]
-            assert option.help.endswith(f"[default: {value:g}]" if isinstance(value, float) else f" {value}]")
+            value = f"{value:g}" if isinstance(value, float) else value
+            assert re.search(rf"  \[default: {value}(, [^]]+)?\]$", option.help)
             told += 1
     assert told == 9
 
@@ -242,19 +244,25 @@ def test_seed_device_precision_and_quiet_are_handed_on(nst, files, asked):
 
 
 @pytest.mark.parametrize(
-    ("shape", "size", "options", "smallest"),
+    ("shape", "size", "options", "smallest", "iterations", "before"),
     [
-        ((20, 800), 1024, "", 256),
-        ((20, 768), 1024, "", None),  # the picture counts, not what --size would allow
-        ((20, 800), 700, "", None),
-        ((20, 800), 1024, "--smallest 64", 64),
-        ((20, 800), 1024, "--recipe gatys_2016", None),
+        ((20, 1024), 1024, "", 256, 75, 150),
+        ((20, 1024), 1024, "--iterations 40", 256, 40, 40),
+        ((20, 768), 1024, "", None, 150, None),  # the picture counts, not what --size would allow
+        ((20, 800), 700, "", None, 150, None),
+        ((20, 800), 1024, "--smallest 64", 64, 150, None),
+        ((20, 800), 1024, "--recipe gatys_2016", None, 500, None),
     ],
 )
-def test_large_results_begin_small(nst, files, asked, shape, size, options, smallest):
+def test_large_results_begin_small(nst, files, asked, shape, size, options, smallest, iterations, before):
     images.save_image(torch.rand(1, 3, *shape), "large.png")
     assert nst("large.png", "painting.jpg", "--size", size, *options.split())[0] == 0
-    assert asked[0].settings.smallest == smallest
+    settings = asked[0].settings
+    assert (settings.smallest, settings.iterations, settings.coarse_iterations) == (
+        smallest,
+        iterations,
+        before,
+    )
 
 
 @pytest.mark.parametrize(
@@ -414,6 +422,7 @@ def test_a_film_that_cannot_be_saved_costs_no_picture(nst, files, random_network
     monkeypatch.setattr(video.FilmWriter, "add", full)
     err = one_sentence(*nst("face.png", "painting.jpg", "-o", "out.png", "--film", "film.mp4", *TINY))
     assert err.endswith("free some space. The picture is saved in 'out.png'.\n")
+    assert not list(files.glob(".out.png*"))  # or the next try at the film would go on from its end
     assert images.read_settings("out.png")["final"]["iteration"] == 2
     assert not Path("film.mp4").exists()
     assert not list(files.glob(".nst-*"))
