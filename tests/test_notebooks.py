@@ -22,7 +22,7 @@ from nstlib.course.presets import read_parameters
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 CHECKED = "# NBVAL_CHECK_OUTPUT"
-ENDINGS = {"save_figure": ".png", "save_image": ".png", "save_table": ".csv"}
+ENDINGS = {"save_figure": ".png", "save_image": ".png", "save_table": ".csv", "save_film": ".mp4"}
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 

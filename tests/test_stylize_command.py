@@ -257,12 +257,8 @@ def test_seed_device_precision_and_quiet_are_handed_on(nst, files, asked):
 def test_large_results_begin_small(nst, files, asked, shape, size, options, smallest, iterations, before):
     images.save_image(torch.rand(1, 3, *shape), "large.png")
     assert nst("large.png", "painting.jpg", "--size", size, *options.split())[0] == 0
-    settings = asked[0].settings
-    assert (settings.smallest, settings.iterations, settings.coarse_iterations) == (
-        smallest,
-        iterations,
-        before,
-    )
+    found = asked[0].settings
+    assert (found.smallest, found.iterations, found.coarse_iterations) == (smallest, iterations, before)
 
 
 @pytest.mark.parametrize(
