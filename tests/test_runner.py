@@ -450,9 +450,9 @@ def test_store(root):
 
 
 def test_store_refuses_a_large_notebook(root):
-    path = notebook(root, "print('x' * 1_600_000)")
+    path = notebook(root, "print('x' * 2_100_000)")
     before = path.read_text()
-    with pytest.raises(CourseError, match=r"would be 1.6 MB with its outputs, over 1.5 MB"):
+    with pytest.raises(CourseError, match=r"would be 2.1 MB with its outputs, over 2.0 MB"):
         run_course(store=True, echo=lambda line: None)
     assert path.read_text() == before
     assert not (root / "notebooks" / "measured.json").exists()

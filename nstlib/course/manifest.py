@@ -22,7 +22,7 @@ from nstlib.errors import CourseError
 MANIFEST = "manifest.json"
 MEASURED = "measured.json"
 # GitHub stops to show a notebook of a few megabytes, and every clone carries each version of it.
-STORED_BYTES = 1_500_000
+STORED_BYTES = 2_000_000
 # The packages whose version can change a figure.
 VERSIONED = ("torch", "torchvision", "numpy", "matplotlib", "pillow", "nstlib")
 _MEASURED = re.compile(r"(<!-- measured -->).*?(<!-- /measured -->)", re.DOTALL)

@@ -20,7 +20,7 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 _RC: dict[Any, Any] = {
     "figure.facecolor": "white",  # opaque: a transparent figure loses its black labels on a dark page
     "savefig.facecolor": "white",
-    "figure.dpi": 80,  # small enough that an executed notebook stays under 1.5 MB
+    "figure.dpi": 80,  # small enough that an executed notebook stays under 2 MB
     "font.size": 10,
     "axes.titlesize": 10,
     "axes.prop_cycle": cycler(color=COLORS),
