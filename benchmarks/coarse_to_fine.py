@@ -2,9 +2,9 @@
 
     python benchmarks/coarse_to_fine.py [--size 512] [--evaluations 500] [--style-weight 100] [--init noise]
 
-Style weight 100, from noise: a strong style, whose broad forms a full-size run finds late. With the default
-weight of 10 the content term decides, the photograph's arrangement is there at once, and coarse to fine
-wins little or nothing: try --style-weight 10. Both ways have the same pictures, network, loss and
+Style weight 100, from noise, is where the broad forms of a full-size run come latest; with the default weight
+of 10 the content term decides, and coarse to fine wins nothing (--style-weight 10).
+Both ways have the same pictures, network, loss and
 optimizer, in one process. Machines are shared and noisy, so beside the seconds stand evaluations counted in
 pixels, in units of one at full size: what does not depend on who else computes. The peer is the full-size
 way itself. The result is written to benchmarks/coarse_to_fine.md.
