@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 ANIMATIONS = (".gif", ".webp")  # their files hold a film, or a picture
 FILMS = (*ANIMATIONS, ".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".wmv", ".ogv")
 REGIONS = ("eyebrow", "eye", "nose", "lip", "face", "hair", "person", "background")
-SAVE_EVERY = 30.0  # seconds between two checkpoints
+SAVE_EVERY = 30.0  # seconds between two checkpoints at least,
+SAVE_SHARE = 20.0  # and times as long as one takes: L-BFGS' memory of a large picture has gigabytes
 # Without it the broad forms of a large picture hardly change: a layer sees 150 pixels at most.
 COARSE, LARGE = 256, 768  # pixels: where coarse to fine begins, for results above
 STYLE_SIDE = 128  # pixels; the deepest layers see next to nothing of a smaller style picture
@@ -125,8 +126,8 @@ class _Grouped(click.Command):
         *itertools.chain(*OPTIONS.values()),
     ],
     short_help="Paint a picture or a film in a painting's style.",
-    epilog="Ctrl-C stops and keeps what is painted so far, of a --film too. A picture's run is saved every "
-    f"{SAVE_EVERY:.0f} seconds beside its output: after a kill the same command goes on from there.",
+    epilog="Ctrl-C stops and keeps what is painted so far, of a --film too. A picture's run is saved about "
+    f"every {SAVE_EVERY:.0f} seconds beside its output: after a kill the same command goes on from there.",
 )
 def stylize(
     content: Path, styles: tuple[Path, ...], output: Path | None, film: Path | None, checkpoint: bool,
@@ -307,9 +308,11 @@ def _checkpoint(output: Path, filmed: bool) -> Any:
         def save(self, content: dict[str, Any]) -> None:
             if self.every == math.inf:
                 return
+            began = time.monotonic()
             try:
                 super().save(content)
                 self.iteration = len(content["history"])
+                self.every = max(SAVE_EVERY, SAVE_SHARE * (time.monotonic() - began))
             except OptimizationError:  # a picture is worth more than its checkpoint
                 _note(f"'{self.path}' cannot be written (is the disk full?): going on without a checkpoint.")
                 self.every = math.inf

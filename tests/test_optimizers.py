@@ -285,7 +285,7 @@ def saved(optimizer):
     ("name", "options"),
     [(name, {}) for name in FAMILIES]
     + [
-        ("lbfgs", {"restart_every": 3}),
+        ("lbfgs", {"restart_every": 7}),  # the first step after loading needs the last one's length
         ("lbfgs", {"line_search": True}),
         ("gradient_descent", {"line_search": True}),
         ("gradient_descent", {"learning_rate": 1e-4}),
@@ -401,6 +401,16 @@ def test_a_line_search_never_goes_up(name):
     totals = run(optimizer, Toy(rosenbrock), 60)
     assert all(after < before for before, after in pairwise(totals))
     assert totals[-1] < 0.2 * totals[0]
+
+
+def test_a_line_search_that_succeeds_begins_the_next_one_twice_as_far():
+    optimizer = GradientDescent(torch.zeros(SHAPE), line_search=True)
+    lengths = []
+    for _ in range(4):
+        before = optimizer.x
+        optimizer.step(Toy(lambda x: -x.sum()))
+        lengths.append(rms(optimizer.x - before))
+    assert lengths == pytest.approx([0.02, 0.04, 0.08, 0.16], rel=1e-4)
 
 
 # ------------------------------------------------------------------------------------------------------ Adam

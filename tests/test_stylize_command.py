@@ -525,6 +525,7 @@ def test_control_c_in_the_first_step_still_makes_a_film(nst, files, random_netwo
 def often(monkeypatch):
     """Checkpoints after every iteration."""
     monkeypatch.setattr(own, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(own, "SAVE_SHARE", 0.0)
 
 
 ADAM = ("--optimizer", "adam", "--init", "noise", "--iterations", 6, *TINY[2:])
@@ -609,6 +610,16 @@ def test_a_checkpoint_that_cannot_be_written_does_not_stop_the_run(
     assert err.count("\n") == 1  # told once, not after each iteration
     assert "'.out.png.checkpoint' cannot be written" in err
     assert out.startswith("done: out.png")
+
+
+def test_saving_a_large_run_does_not_take_all_the_time(tmp_path, monkeypatch):
+    clock = itertools.count(0.0, 7.0)  # each look at it is 7 seconds later, and so a saving takes 7
+    monkeypatch.setattr(own.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(gatys.Checkpoint, "save", lambda self, content: None)
+    point = own._checkpoint(tmp_path / "out.png", filmed=False)
+    assert point.every == own.SAVE_EVERY
+    point.save({"history": [{}] * 4})
+    assert (point.iteration, point.every) == (4, 140)
 
 
 def test_the_checkpoint_of_a_picture_that_could_not_be_saved_stays(
