@@ -74,6 +74,20 @@ def resolve_precision(
     return torch.float32
 
 
+def give_back_memory() -> bool:
+    """Return freed memory to the system, also what :func:`keep_freed_memory` keeps.
+
+    Worth it where the next tensors are larger than the last, so that the holes left cannot be reused.
+
+    Returns:
+        Whether it could be done: on Linux with the GNU C library; elsewhere nothing happens.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    return trim is not None and bool(trim(0))
+
+
 def keep_freed_memory() -> bool:
     """Let this process keep the memory it has freed, instead of asking for it anew at each layer.
 

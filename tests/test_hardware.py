@@ -122,6 +122,26 @@ def test_memory_is_left_alone_without_the_gnu_c_library(monkeypatch):
     assert hardware.keep_freed_memory() is False
 
 
+def test_memory_is_given_back_only_where_the_c_library_can(monkeypatch):
+    asked = []
+
+    class Library:
+        @staticmethod
+        def malloc_trim(pad):
+            asked.append(pad)
+            return 1
+
+    monkeypatch.setattr(hardware.sys, "platform", "linux")
+    monkeypatch.setattr(hardware.ctypes, "CDLL", lambda name: Library)
+    assert hardware.give_back_memory() is True
+    assert asked == [0]
+    monkeypatch.setattr(hardware.ctypes, "CDLL", lambda name: object())
+    assert hardware.give_back_memory() is False
+    monkeypatch.setattr(hardware.sys, "platform", "win32")
+    monkeypatch.setattr(hardware.ctypes, "CDLL", lambda name: pytest.fail("the C library was touched"))
+    assert hardware.give_back_memory() is False
+
+
 @pytest.mark.parametrize("refused", [None, -4, -1])
 def test_both_settings_of_malloc_must_be_taken(monkeypatch, refused):
     asked = []

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from nstlib.errors import SettingError
 from nstlib.features import FeatureExtractor
-from nstlib.methods.gatys import OPTIMIZER_NAMES, Objective, Settings
+from nstlib.methods.gatys import OPTIMIZER_NAMES, Objective, Settings, descent
 from nstlib.methods.gatys.newton import _cut, _Point
 from nstlib.methods.gatys.optimizers import (
     LBFGS,
@@ -430,6 +430,15 @@ def test_adam_is_torchs_adam(rate):
 
 
 # ---------------------------------------------------------------------------------------------------- L-BFGS
+
+
+@pytest.mark.parametrize(("room", "pairs"), [(4, 4), (2.5, 2), (0.5, 1)])
+def test_lbfgs_keeps_no_more_pairs_than_its_memory_allows(monkeypatch, room, pairs):
+    optimizer = LBFGS(torch.full(SHAPE, 0.5), history_size=6)
+    monkeypatch.setattr(descent, "PAIRS_BYTES", int(room * 2 * optimizer.x.nbytes))
+    for _ in range(9):
+        optimizer.step(Toy(lambda x: (x**4).sum()))
+    assert len(optimizer.pairs) == pairs
 
 
 @pytest.mark.parametrize("history_size", [3, 20])

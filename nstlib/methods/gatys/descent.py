@@ -11,6 +11,9 @@ from torch.nn.functional import interpolate
 
 from ...errors import SettingError
 
+# Of L-BFGS' pairs, in bytes: with 20 of them, 4096×3072 pixels would take 6 GB.
+PAIRS_BYTES = 2**30
+
 
 class Problem(Protocol):
     """A function of a picture; each question is counted by who answers it."""
@@ -204,7 +207,7 @@ class LBFGS(Optimizer):
     Args:
         x: see :class:`Optimizer`.
         learning_rate: factor of every step; None: 1, which a quasi-Newton step means.
-        history_size: pairs to remember.
+        history_size: pairs to remember; fewer of a large picture, 3 of 4096×3072, so that they fit in 1 GiB.
         restart_every: drop the history every so many steps; None: never.
         line_search: Armijo's backtracking, for 0.4 evaluations a trial more.
         first_step: length of a first step, along the gradient.
@@ -266,12 +269,12 @@ class LBFGS(Optimizer):
         d, shares = -gradient, []
         for step, change in reversed(self.pairs):
             share = dot(step, d) / dot(step, change)
-            d = d - share * change
+            d.addcmul_(change, share, value=-1)  # in place: a sum would hold two more pictures for a moment
             shares.append(share)
         newest_step, newest_change = self.pairs[-1]
-        d = d * (dot(newest_step, newest_change) / dot(newest_change, newest_change))
+        d *= dot(newest_step, newest_change) / dot(newest_change, newest_change)
         for (step, change), share in zip(self.pairs, reversed(shares), strict=True):
-            d = d + (share - dot(change, d) / dot(step, change)) * step
+            d.addcmul_(step, share - dot(change, d) / dot(step, change))
         return d
 
     def _remember(self, gradient: Tensor) -> None:
@@ -279,7 +282,8 @@ class LBFGS(Optimizer):
             step, change = self.x - self.last[0], gradient - self.last[1]
             # Only curvature upwards is of use: the inverse must stay positive for d to go down.
             if float(dot(step, change)) > 1e-10 * float(step.norm() * change.norm()):
-                self.pairs = [*self.pairs, [step, change]][-self.history_size :]
+                fit = max(1, PAIRS_BYTES // (step.nbytes + change.nbytes))
+                self.pairs = [*self.pairs, [step, change]][-min(self.history_size, fit) :]
 
     def resize(self, x: Tensor) -> None:
         """Go on at another size without the history: its pairs are no gradients of the new picture."""

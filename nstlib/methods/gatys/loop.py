@@ -183,9 +183,8 @@ class Run:
         Raises:
             OptimizationError: the loss is no longer a number; its ``result`` holds the last good picture.
         """
-        device = objective.extractor.device
-        x = start.detach().to(device).clone()
-        s = self.settings
+        x = start.detach().to(objective.extractor.device)
+        s, longest = self.settings, max(x.shape[-2:])
         if self.optimizer is None:
             self.optimizer = make_optimizer(
                 s.optimizer, x, learning_rate=s.learning_rate, history_size=s.history_size,
@@ -194,6 +193,7 @@ class Run:
         else:
             self.optimizer.resize(x)
             self.average = None
+        del start, x  # of a large picture each copy counts
         if self._saved is not None:
             self.optimizer.load(self._saved["optimizer"])
             objective.counts.__dict__.update(self._saved["counts"])
@@ -220,7 +220,7 @@ class Run:
                 self.history.append({
                     "iteration": len(self.history) + 1, "seconds": self.seconds,
                     "evaluations": self.evaluations + objective.counts.evaluations,
-                    "size": max(x.shape[-2:]), **losses,
+                    "size": longest, **losses,
                 })  # fmt: skip
                 bar.update()
                 bar.set_postfix(loss=f"{losses['total']:.4g}", refresh=False)
@@ -287,7 +287,7 @@ class Run:
         x = self.optimizer.x.detach()
         if self.average is not None and self.settings.averaging:
             x = self.average.to(x.device) / (1 - self.settings.averaging**self.step)
-        return objective.canvas(x).clone()
+        return objective.canvas(x)  # the optimizer changes no tensor in place, so this one will not change
 
     def _averaged(self, x: Tensor) -> Tensor | None:
         """An exponential average of the iterates, from zero; dividing by 1 - d^n takes the zero out again."""

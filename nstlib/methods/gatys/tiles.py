@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ...errors import SettingError
+from ...hardware import give_back_memory
 from ...nets.vgg import receptive_field
 from .objective import Objective, Statistics, averaged
 
@@ -85,6 +86,7 @@ class TiledObjective(Objective):
         self.content_tiles: list[dict[str, Tensor]] = []
         self.content_scale: dict[str, float] = {}
         super().__init__(*arguments, **options)
+        give_back_memory()
 
     # -- targets, tile by tile
 
@@ -269,6 +271,7 @@ class TiledObjective(Objective):
                             surrogate = surrogate + (of_loss * own).sum()
             if surrogate.requires_grad:  # not where a texture's mask leaves the tile out
                 gradient[..., *tile.window] += torch.autograd.grad(surrogate, window)[0]
+        give_back_memory()  # what the tiles leave is too broken up for the optimizer's vectors
         if self.paint is not None:
             gradient = gradient * self.paint
         return {name: term.item() for name, term in {"total": total, **terms}.items()}, gradient
