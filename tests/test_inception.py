@@ -1,0 +1,140 @@
+"""FID's Inception: held to torchvision's blocks with the three differences put in, and to the real one."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision.models.inception as theirs
+from torch import Tensor
+
+from nstlib import assets
+from nstlib.errors import SettingError
+from nstlib.nets.inception import FIDInception, from_official
+
+
+def torchvision_net() -> theirs.Inception3:
+    return theirs.Inception3(aux_logits=False, transform_input=False, init_weights=False).eval()
+
+
+def convolutions(net: torch.nn.Module) -> list[str]:
+    return [name.removesuffix(".weight") for name in net.state_dict() if name.endswith(".weight")]
+
+
+@pytest.fixture(scope="module")
+def published() -> dict[str, Tensor]:
+    """Random tensors in the published layout; activations keep their size through the net."""
+    generator = torch.Generator().manual_seed(0)
+    tensors = {}
+    with torch.device("meta"):
+        state = FIDInception().state_dict()
+    for key, like in state.items():
+        if key.endswith(".weight"):
+            name, shape = key.removesuffix("weight"), like.shape
+            scale = math.sqrt(2 / math.prod(shape[1:]))
+            tensors[key] = torch.randn(shape, generator=generator) * scale
+            for part, low, high in (("beta", -0.1, 0.1), ("mean", -0.1, 0.1), ("var", 0.7, 1.3)):
+                tensors[name + part] = torch.empty(shape[0]).uniform_(low, high, generator=generator)
+    return tensors
+
+
+@pytest.fixture(scope="module")
+def net(published) -> FIDInception:
+    return from_official(published)
+
+
+def waves(side: int = 299) -> Tensor:
+    y, x = torch.arange(float(side))[:, None], torch.arange(float(side))[None]
+    return torch.stack(
+        [torch.sin(0.11 * y + 0.05 * x), torch.cos(0.07 * x - 0.02 * y), torch.sin(0.003 * x * y)]
+    )[None]
+
+
+def test_the_layout_has_the_published_sizes(published):
+    assert len(published) == 94 * 4
+    assert 4 * sum(tensor.numel() for tensor in published.values()) == 87_211_136
+    registered = assets.info("fid_inception")
+    assert registered.bytes == 87_211_136
+
+
+def test_the_net_is_torchvisions_but_for_the_pools_and_the_scales(published, net, monkeypatch):
+    twin = torchvision_net()
+    twin.fc = torch.nn.Identity()
+    state = {}
+    names = [name.removesuffix(".conv") for name in convolutions(twin) if name.endswith(".conv")]
+    for own, other in zip(convolutions(net), names, strict=True):
+        state[f"{other}.conv.weight"] = published[f"{own}.weight"]
+        state[f"{other}.bn.weight"] = torch.ones_like(published[f"{own}.beta"])
+        for part, its in (("beta", "bias"), ("mean", "running_mean"), ("var", "running_var")):
+            state[f"{other}.bn.{its}"] = published[f"{own}.{part}"]
+        state[f"{other}.bn.num_batches_tracked"] = torch.tensor(0)
+    twin.load_state_dict(state)
+    pools = 0
+
+    def pool(x: Tensor, kernel_size: int, stride: int, padding: int) -> Tensor:
+        nonlocal pools
+        pools += 1
+        if pools == 9:  # the last block
+            return F.max_pool2d(x, kernel_size, stride, padding)
+        return F.avg_pool2d(x, kernel_size, stride, padding, count_include_pad=False)
+
+    fake = SimpleNamespace(avg_pool2d=pool, max_pool2d=F.max_pool2d, relu=F.relu)
+    monkeypatch.setattr(theirs, "F", fake)
+    with torch.no_grad():
+        expected, found = twin(waves()), net(waves())
+    assert pools == 9
+    assert found.shape == (1, 2048)
+    assert (found - expected).norm() <= 1e-5 * expected.norm()
+    assert found.std() > 0.1
+
+
+def test_a_picture_is_seen_alike_alone_and_in_a_batch(net):
+    batch = torch.cat([waves(), waves().flip(3), -waves()])
+    with torch.no_grad():
+        together, alone = net(batch), net(batch[1:2])
+    torch.testing.assert_close(together[1:2], alone, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(together[0], together[1])
+
+
+def test_the_net_is_frozen_and_leaves_the_given_tensors_alone(published, net):
+    assert not net.training
+    assert not any(parameter.requires_grad for parameter in net.parameters())
+    before = published["conv.weight"].clone()
+    images = waves()
+    images_before = images.clone()
+    with torch.no_grad():
+        net(images)
+    assert torch.equal(images, images_before)
+    assert torch.equal(published["conv.weight"], before)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 256, 256), (1, 1, 299, 299), (3, 299, 299)])
+def test_another_shape_is_refused(net, shape):
+    with pytest.raises(SettingError, match=r"sees \(N, 3, 299, 299\)"):
+        net(torch.zeros(shape))
+
+
+def test_other_weights_are_refused_by_name(published):
+    with pytest.raises(SettingError, match=r"'mixed_9\.conv\.beta'"):
+        from_official({key: one for key, one in published.items() if key != "mixed_9.conv.beta"})
+    with pytest.raises(SettingError, match=r"'conv\.weight'"):
+        from_official(published | {"conv.weight": torch.zeros(32, 3, 5, 5)})
+    with pytest.raises(SettingError, match="'AuxLogits'"):
+        from_official(published | {"AuxLogits": torch.zeros(1)})
+
+
+@pytest.mark.weights
+def test_the_real_net_gives_the_features_of_the_published_torchscript():
+    net = from_official(assets.load_tensors("fid_inception", progress=False))
+    with torch.no_grad():
+        features = net(waves())[0]
+    # What the TorchScript itself says of this picture (torch 2.15, CPU).
+    expected = torch.tensor(
+        [0.7016965, 1.674016, 0.5164088, 0.1762761, 0.0261836, 0.4538616, 0.2372857, 0.3455129]
+    )
+    assert (features[::256] - expected).norm() <= 1e-5 * expected.norm()
+    assert features.norm().item() == pytest.approx(19.26547, rel=1e-5)
+    assert features.mean().item() == pytest.approx(0.2623819, rel=1e-5)
