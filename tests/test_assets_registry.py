@@ -47,7 +47,7 @@ def test_every_entry_is_complete(asset: assets.Asset) -> None:
 def test_the_names_of_the_course_are_there() -> None:
     wanted = """
     vgg16 alexnet vgg19 adain_decoder vgg19_torchvision lpips_vgg16_heads lpips_alexnet_heads
-    fid_inception bisenet_faceparse19 mobilestylegan_mnet_xml mobilestylegan_snet_bin arcface_mobilefacenet
+    fid_inception bisenet_faceparse19 mobilestylegan_mnet_xml mobilestylegan_synthesis arcface_mobilefacenet
     dlib_face_recognition u2net u2netp modnet magenta_arbitrary_predict dualstylegan_cartoon gatys_tuebingen
     celebamask_3_labels jojogan_art
     """

@@ -9,6 +9,7 @@ and refuses everything else.
 from __future__ import annotations
 
 import hashlib
+import math
 import pickle
 import re
 import zipfile
@@ -16,9 +17,14 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
+from xml.etree import ElementTree
 
 import numpy as np
 import torch
+
+from nstlib.assets import registry
+from nstlib.assets.sources import file_sha256
+from nstlib.errors import AssetError
 
 Tensors = dict[str, torch.Tensor]
 
@@ -112,6 +118,89 @@ def torchscript(path: Path, prefix: str = "") -> Tensors:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """A protocol buffer's whole number that begins at ``at``, and where the next thing begins."""
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value, at, shift = value | (byte & 127) << shift, at + 1, shift + 7
+        if byte < 128:
+            return value, at
+
+
+def _fields(data: bytes) -> dict[int, list[Any]]:
+    """A protocol buffer's message: field number -> its values, whole numbers and bytes, in their order."""
+    found: dict[int, list[Any]] = {}
+    at = 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        kind, values = key & 7, found.setdefault(key >> 3, [])
+        if kind == 0:
+            number, at = _varint(data, at)
+            values.append(number)
+        else:
+            length, at = _varint(data, at) if kind == 2 else ({1: 8, 5: 4}[kind], at)
+            values.append(data[at : at + length])
+            at += length
+    return found
+
+
+_ONNX_PARTS = ("weight", "bias", "running_mean", "running_var")
+
+
+def onnx(path: Path) -> Tensors:
+    """The float32 tensors of an ONNX graph, each as NODE.PART: ``Conv_0.weight``, ``Conv_0.bias`` ...
+
+    Read as data, without the package ``onnx``: the numbers below are the fields of onnx.proto3. The file
+    names most tensors by a running number; the node that takes a tensor tells what it is.
+    """
+    graph = _fields(_fields(path.read_bytes())[7][0])
+    values: dict[str, torch.Tensor] = {}
+    for tensor in map(_fields, graph[5]):
+        if tensor[2] != [1] or 9 not in tensor:
+            raise ValueError(f"tensor {tensor[8][0].decode()} is not float32 as raw bytes")
+        flat = torch.frombuffer(bytearray(tensor[9][0]), dtype=torch.float32)
+        values[tensor[8][0].decode()] = flat.reshape(tensor[1])
+    found: Tensors = {}
+    for node in map(_fields, graph[1]):
+        taken = [values[name.decode()] for name in node[1] if name.decode() in values]
+        found |= {f"{node[3][0].decode()}.{part}": one for part, one in zip(_ONNX_PARTS, taken, strict=False)}
+    return found
+
+
+def openvino(path: Path, graph: str) -> Tensors:
+    """The float32 constants of an OpenVINO network, each under the name of the operation that takes it.
+
+    Such a network is two files: ``path`` has the bytes of all constants, one after the other; the graph, an
+    XML file, has their places, shapes and takers. It is an asset of its own, ``graph``, out of the same
+    package: while that is unpacked it lies beside ``path``, or, fetched before, in the cache, one folder up.
+    """
+    digest, folders = registry.find(graph).sha256, (path.parent, path.parent.parent)
+    near = (xml for folder in folders for xml in folder.glob("*.xml") if file_sha256(xml) == digest)
+    if (xml := next(near, None)) is None:
+        raise AssetError(f"its graph is missing or damaged: run `nst assets fetch {graph}`")
+    return openvino_constants(xml, path)
+
+
+def openvino_constants(xml: Path, weights: Path) -> Tensors:
+    """The float32 constants of a graph by the names of their takers (``MatMul_8``, ``Conv_22`` ...)."""
+    root, data = ElementTree.parse(xml).getroot(), weights.read_bytes()
+    layers = {layer.get("id"): layer for layer in root.iter("layer")}
+    found: Tensors = {}
+    for edge in root.iter("edge"):
+        layer, taker = layers[edge.get("from-layer")], layers[edge.get("to-layer")].attrib["name"]
+        said = layer.find("data")
+        if layer.get("type") != "Const" or said is None or said.get("element_type") != "f32":
+            continue
+        shape = [int(length) for length in said.attrib["shape"].split(",") if length]
+        start, size = int(said.attrib["offset"]), int(said.attrib["size"])
+        if size != 4 * math.prod(shape) or start + size > len(data) or taker in found:
+            raise ValueError(f"the constant of {taker} is not where the graph says")
+        flat = torch.frombuffer(bytearray(data[start : start + size]), dtype=torch.float32)
+        found[taker] = flat.reshape(shape)
+    return found
+
+
 def state_dict(path: Path) -> Tensors:
     """A published PyTorch state dict, its keys unchanged."""
     return dict(torch.load(path, map_location="cpu", weights_only=True))
@@ -165,6 +254,9 @@ CONVERTERS: dict[str, Callable[[Path], Tensors]] = {
     "torchvision_alexnet": partial(sequential, names=ALEXNET, prefix="features."),
     "state_dict": state_dict,
     "torchscript_fid": partial(torchscript, prefix="net.layers."),
+    "onnx": onnx,
+    "openvino_mapping": partial(openvino, graph="mobilestylegan_mnet_xml"),
+    "openvino_synthesis": partial(openvino, graph="mobilestylegan_snet_xml"),
 }
 
 

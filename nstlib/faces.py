@@ -1,0 +1,295 @@
+"""Faces that are nobody's, as many as you like: drawn from random numbers, aligned like FFHQ.
+
+What a network is trained on that must see many faces, and what a distribution of faces is measured by (FID),
+without a photograph of anybody. Each face comes with its style w, from which it can be drawn again, or with
+another style in some layers.
+
+    >>> faces = Faces()                                        # doctest: +SKIP
+    >>> w = faces.w(4, seed=1)                                 # doctest: +SKIP
+    >>> faces.pictures(w, size=256).shape                      # doctest: +SKIP
+    torch.Size([4, 3, 256, 256])
+    >>> folder = cached(1000, size=256)                        # doctest: +SKIP
+
+The weights come from a teacher and photographs (StyleGAN2, FFHQ) that are for non-commercial use only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+from filelock import FileLock
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from tqdm import tqdm
+
+from . import assets
+from ._image_decode import reason, write_atomic
+from .errors import AssetError, SettingError
+from .hardware import resolve_device
+from .images import resize, save_image
+from .nets.mobilestylegan import STYLE, ShortCut, from_official
+
+TRUNCATION = 0.7
+"""How far from the mean style faces are drawn: 1 as far as the network learned, 0 the mean face."""
+
+SHARD = 10
+"""Faces whose styles lie in one file of the cache: so many at most are drawn anew after an interruption."""
+
+LICENCE = "MobileStyleGAN (Apache-2.0), taught by StyleGAN2 on FFHQ: for non-commercial use"
+
+_MEAN_OF = 4096  # styles: their mean is off by 1/64 of their spread
+_BLOCK = 64  # styles that are computed together
+_QUICK = 128  # pixels a side of the short cut's pictures
+_QUICK_FILE = "weights/mobilestylegan_128.safetensors"
+
+
+class Faces:
+    """A source of faces.
+
+    Args:
+        device: see :func:`nstlib.hardware.resolve_device`.
+        tensors: weights instead of the assets', ``"mapping"`` and ``"synthesis"`` as ``assets.load_tensors``
+            gives them, and if need be ``"quick"`` (tests, own networks).
+
+    Raises:
+        AssetError: the weights cannot be had.
+        SettingError: no such device, or the tensors are not MobileStyleGAN's.
+    """
+
+    def __init__(
+        self, device: str | torch.device = "auto", tensors: Mapping[str, Mapping[str, Tensor]] | None = None
+    ) -> None:
+        self.device = resolve_device(device)
+        if tensors is None:
+            tensors = {
+                part: assets.load_tensors(f"mobilestylegan_{part}") for part in ("mapping", "synthesis")
+            }
+        mapping, synthesis = from_official(tensors["mapping"], tensors["synthesis"])
+        self.mapping, self.synthesis = mapping.to(self.device), synthesis.to(self.device)
+        self._quick = tensors.get("quick")
+
+    @property
+    def largest(self) -> int:
+        """Pixels a side of the largest pictures: 1024."""
+        return self.synthesis.size
+
+    @cached_property
+    def mean_w(self) -> Tensor:
+        """The mean style (1, 512), which truncation draws styles to."""
+        with torch.no_grad():
+            return self.mapping(_normal(range(_MEAN_OF), seed=0).to(self.device)).mean(0, keepdim=True)
+
+    @cached_property
+    def short_cut(self) -> ShortCut:
+        """The head behind the quick pictures."""
+        tensors = self._quick
+        if tensors is None:
+            tensors = safetensors.torch.load_file(assets.data_path(_QUICK_FILE))
+        head = ShortCut(len(tensors["near.weight"]))
+        head.load_state_dict({key: tensor.float() for key, tensor in tensors.items()})
+        return head.to(self.device).requires_grad_(False).eval()
+
+    def w(self, count: int, seed: int = 0, *, truncation: float = TRUNCATION, start: int = 0) -> Tensor:
+        """The styles of faces ``start`` to ``start + count`` of a seed, each from its own random numbers.
+
+        Args:
+            count: how many.
+            seed: another one gives other faces.
+            truncation: from 0, the mean face always, to 1, all that the network learned, failures too.
+            start: the first face.
+
+        Returns:
+            (count, 512); face i depends on seed, i and truncation alone.
+
+        Raises:
+            SettingError: a number is negative, or truncation beyond [0, 1].
+        """
+        for name, number in (("count", count), ("seed", seed), ("start", start)):
+            if number < 0:
+                raise SettingError(f"{name} is {number}, but must be 0 or more.")
+        if not 0 <= truncation <= 1:
+            raise SettingError(f"truncation is {truncation}, but must be from 0 to 1.")
+        # Always the same blocks: in a batch of another size a style differs in its last bits.
+        blocks = range(start - start % _BLOCK, start + count, _BLOCK)
+        with torch.no_grad():
+            found = [self.mapping(_normal(range(i, i + _BLOCK), seed).to(self.device)) for i in blocks]
+        w = torch.cat([self.mean_w[:0], *found])[start % _BLOCK :][:count]
+        return self.mean_w + truncation * (w - self.mean_w)
+
+    def pictures(self, w: Tensor, size: int = 256, *, quick: bool = False) -> Tensor:
+        """Draw faces, differentiable with respect to w.
+
+        Args:
+            w: styles (N, 512), or w+ (N, 23, 512) with one for each layer, coarse to fine.
+            size: pixels a side, up to 1024; up to 512 the network's last doubling is spared.
+            quick: stop at the features of 64 pixels and guess the rest: up to 128 pixels a side, softer, in a
+                tenth of the time. For training, where millions are drawn.
+
+        Returns:
+            (N, 3, size, size), RGB in [0, 1].
+
+        Raises:
+            SettingError: a size beyond the network's, or w of another shape.
+        """
+        self._check(size, quick)
+        w = w.to(self.device)
+        if quick:
+            pictures = self.short_cut(self.synthesis, w)
+        elif 2 * size <= self.largest:
+            pictures = self.synthesis.coefficients(w)[:, :3] / 2
+        else:
+            pictures = self.synthesis(w)
+        return resize(((pictures + 1) / 2).clamp(0, 1), (size, size))
+
+    def generate(
+        self,
+        count: int,
+        seed: int = 0,
+        size: int = 256,
+        *,
+        truncation: float = TRUNCATION,
+        start: int = 0,
+        batch: int = 1,
+        quick: bool = False,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Faces in batches, without gradients: styles (N, 512) and pictures (N, 3, size, size).
+
+        On a processor a batch of one is as quick as any, and takes about 1 GB of memory; a GPU likes 16.
+
+        Raises:
+            SettingError: as :meth:`w` and :meth:`pictures`, or a batch of none.
+        """
+        self._check(size, quick)
+        if batch < 1:
+            raise SettingError(f"batch is {batch}, but must be 1 or more.")
+        styles = self.w(count, seed, truncation=truncation, start=start)
+        for some in styles.split(batch) if count else []:
+            with torch.no_grad():
+                pictures = self.pictures(some, size, quick=quick)
+            yield some, pictures
+
+    def _check(self, size: int, quick: bool = False) -> None:
+        largest = _QUICK if quick else self.largest
+        if not 1 <= size <= largest:
+            kind = "Quick faces" if quick else "Faces"
+            raise SettingError(f"{kind} have from 1 to {largest} pixels a side, not {size}.")
+
+
+def cached(
+    count: int,
+    size: int = 256,
+    seed: int = 0,
+    *,
+    truncation: float = TRUNCATION,
+    device: str | torch.device = "auto",
+    faces: Faces | None = None,
+    progress: bool = True,
+) -> Path:
+    """A folder in the cache with at least the first ``count`` faces of a seed; what is missing is drawn.
+
+    Faces lie there as ``000000.jpg``, ``000001.jpg`` ... (quality 95) and their styles, ten to a file, as
+    ``000000.safetensors``, ``000010.safetensors`` ... The styles are written last: where they are, the
+    pictures are whole. So work that was interrupted goes on, and more faces are added to fewer. One process
+    at a time draws into a folder.
+
+    Args:
+        count: how many faces; there may be more, :func:`listed` gives the first ones.
+        size: pixels a side, up to 1024.
+        seed: another one gives other faces.
+        truncation: see :meth:`Faces.w`.
+        device: where to draw; the weights are loaded only if there is something to draw.
+        faces: draws them, instead of a source made for this.
+        progress: show a progress bar.
+
+    Raises:
+        AssetError: the weights cannot be had, or the cache cannot be written.
+        ImageError: a picture cannot be written.
+        SettingError: as :meth:`Faces.generate`.
+    """
+    if count < 0:
+        raise SettingError(f"count is {count}, but must be 0 or more.")
+    folder = assets.cache_dir() / "faces" / f"{size}px-seed{seed}-truncation{truncation:g}"
+    if not _missing(folder, count):
+        return folder
+    faces = Faces(device) if faces is None else faces
+    next(faces.generate(0, seed, size, truncation=truncation), None)  # wrong settings make no folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock").acquire()
+    except OSError as error:
+        raise AssetError(
+            f"No faces can be kept in {folder} ({reason(error)}): set NSTLIB_CACHE to a folder you may write "
+            "to."
+        ) from error
+    with lock, tqdm(desc="faces", total=count, unit="", disable=not progress) as bar:
+        missing = _missing(folder, count)  # another process may have drawn some while this one waited
+        bar.update(count - sum(end - start for start, end in missing))
+        for start, end in missing:
+            _draw(faces, folder, start, end, size, seed, truncation, bar)
+    return folder
+
+
+def listed(folder: Path, count: int) -> tuple[list[Path], Tensor]:
+    """The first faces of a folder that :func:`cached` gave: picture files, and styles (count, 512).
+
+    Raises:
+        AssetError: there are not so many.
+    """
+    if _missing(folder, count):
+        raise AssetError(f"{folder} has no {count} faces: ask faces.cached for them.")
+    starts = range(0, count, SHARD)
+    styles = [safetensors.torch.load_file(_shard(folder, start))["w"] for start in starts]
+    w = torch.cat([torch.zeros(0, STYLE), *styles])[:count]
+    return [_picture(folder, index) for index in range(count)], w
+
+
+def _normal(indices: range, seed: int) -> Tensor:
+    """z (N, 512): each row from a random stream of its own, the same on every machine."""
+    rows = [np.random.default_rng([seed, index]).standard_normal(STYLE, np.float32) for index in indices]
+    return torch.from_numpy(np.stack(rows)) if rows else torch.zeros(0, STYLE)
+
+
+def _picture(folder: Path, index: int) -> Path:
+    return folder / f"{index:06d}.jpg"
+
+
+def _shard(folder: Path, start: int) -> Path:
+    return folder / f"{start:06d}.safetensors"
+
+
+def _held(folder: Path, start: int) -> int:
+    """How many faces a shard has: as many as its file has styles, if their pictures are there."""
+    try:
+        with safe_open(_shard(folder, start), "pt") as file:
+            held = int(file.get_slice("w").get_shape()[0])
+    except (OSError, SafetensorError):
+        return 0
+    return held if all(_picture(folder, start + i).exists() for i in range(held)) else 0
+
+
+def _missing(folder: Path, count: int) -> list[tuple[int, int]]:
+    """The faces to draw, as (first, end) of each shard that lacks some."""
+    ends = [(start, min(start + SHARD, count)) for start in range(0, count, SHARD)]
+    held = [start + _held(folder, start) for start, _ in ends]
+    return [(first, end) for first, (_, end) in zip(held, ends, strict=True) if first < end]
+
+
+def _draw(
+    faces: Faces, folder: Path, start: int, end: int, size: int, seed: int, truncation: float, bar: tqdm
+) -> None:
+    """Add the faces from ``start`` to ``end`` to their shard: pictures first, then the styles."""
+    shard = _shard(folder, start // SHARD * SHARD)
+    styles = [] if start % SHARD == 0 else [safetensors.torch.load_file(shard)["w"]]
+    # One by one: in a batch of another size the same face may differ in its last bits.
+    drawn = faces.generate(end - start, seed, size, truncation=truncation, start=start)
+    for index, (w, picture) in enumerate(drawn, start):
+        settings = {"face": index, "seed": seed, "truncation": truncation, "licence": LICENCE}
+        save_image(picture, _picture(folder, index), settings=settings)
+        styles.append(w.cpu())
+        bar.update()
+    write_atomic(shard, memoryview(safetensors.torch.save({"w": torch.cat(styles)})))

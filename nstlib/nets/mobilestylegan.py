@@ -1,0 +1,302 @@
+"""MobileStyleGAN: 512 random numbers in, a face of 1024 pixels out that is nobody's.
+
+Sources: Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN" (the mapping network,
+which is StyleGAN2's own, trained on FFHQ), and Belousov 2021, "MobileStyleGAN: A Lightweight Convolutional
+Neural Network for High-Fidelity Image Synthesis" (the synthesis network, which learned from StyleGAN2's
+pictures). The released graph, which is followed here, has the paper's demodulation folded into its weights.
+
+Between sizes stands an inverse Haar wavelet: a quarter of the channels are averages of 2 × 2 pixels, the
+others their differences. The last features become 12 such coefficients, 4 for each of red, green and blue.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping as Dictionary
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import SettingError
+
+STYLE = 512
+"""Numbers of z and of w."""
+
+CHANNELS = (512, 512, 512, 512, 512, 256, 128, 64)
+"""Channels of the released network's features at 4, 8, 16 ... 512 pixels."""
+
+CUT = 4
+"""Doublings of the size before the short cut's head: features of 64 pixels, a picture of 128."""
+
+
+class MappingNetwork(nn.Sequential):
+    """z, drawn from the normal distribution, to w: StyleGAN2's eight layers.
+
+    Shape:
+        input (N, 512), output (N, 512).
+    """
+
+    def __init__(self) -> None:
+        super().__init__(*(nn.Linear(STYLE, STYLE) for _ in range(8)))
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(N, 512) -> (N, 512), each row by itself."""
+        x = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-8)
+        for layer in self:
+            x = F.leaky_relu(layer(x), 0.2) * math.sqrt(2)
+        return x
+
+
+class Modulation(nn.Linear):
+    """Weighs each channel by what w says: how a style enters."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(STYLE, channels)
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:  # type: ignore[override]
+        """Features (N, channels, H, W) and styles (N, 512) -> features."""
+        return x * super().forward(w)[:, :, None, None]
+
+
+class StyledConv(nn.Module):
+    """Modulation, 3 × 3 convolution, the noise StyleGAN2 adds (here one map for all pictures), leaky ReLU.
+
+    Args:
+        inputs: channels that come in.
+        outputs: channels that go out.
+        side: pixels a side, which the noise map has too.
+        separable: a 3 × 3 convolution of each channel by itself, then a 1 × 1 of all: a ninth of the work.
+    """
+
+    def __init__(self, inputs: int, outputs: int, side: int, separable: bool = True) -> None:
+        super().__init__()
+        self.modulation = Modulation(inputs)
+        if separable:
+            depthwise = nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs, bias=False)
+            self.conv = nn.Sequential(depthwise, nn.Conv2d(inputs, outputs, 1))
+        else:
+            self.conv = nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1))
+        self.noise = nn.Parameter(torch.zeros(1, 1, side, side))
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        """Features (N, inputs, side, side) and styles (N, 512) -> features (N, outputs, side, side)."""
+        # In place, which spares half the memory; the gradients need only what comes out.
+        return F.leaky_relu_(self.conv(self.modulation(x, w)).add_(self.noise), 0.2)
+
+
+class Level(nn.Module):
+    """One doubling of the size: wavelet, convolution, convolution, each with a style of its own."""
+
+    def __init__(self, inputs: int, outputs: int, side: int) -> None:
+        super().__init__()
+        self.up = Modulation(inputs)
+        self.conv1 = StyledConv(inputs // 4, outputs, side)
+        self.conv2 = StyledConv(outputs, outputs, side)
+
+    def forward(self, x: Tensor, styles: Tensor) -> Tensor:
+        """Features (N, inputs, H, W) and styles (N, 3, 512) -> features (N, outputs, 2 H, 2 W)."""
+        x = inverse_haar(self.up(x, styles[:, 0]))
+        return self.conv2(self.conv1(x, styles[:, 1]), styles[:, 2])
+
+
+class SynthesisNetwork(nn.Module):
+    """w to a picture of twice the size of the last features: 1024 pixels in the released network.
+
+    Args:
+        channels: of the features at 4, 8, 16 ... pixels, each a multiple of 4.
+
+    Attributes:
+        layers: how often a style enters: once at 4 pixels, three times at each further size, once before the
+            picture. 23 in the released network.
+        size: pixels a side of the pictures.
+    """
+
+    def __init__(self, channels: Sequence[int] = CHANNELS) -> None:
+        super().__init__()
+        self.layers, self.size = 3 * len(channels) - 1, 4 << len(channels)
+        self.input = nn.Parameter(torch.zeros(1, channels[0], 4, 4))
+        self.conv1 = StyledConv(channels[0], channels[0], 4, separable=False)
+        self.levels = nn.ModuleList(
+            Level(inputs, outputs, 8 << index) for index, (inputs, outputs) in enumerate(pairwise(channels))
+        )
+        self.modulation = Modulation(channels[-1])
+        self.to_img = nn.Conv2d(channels[-1], 12, 1)
+
+    def forward(self, w: Tensor) -> Tensor:
+        """Styles to pictures, differentiable.
+
+        Args:
+            w: (N, 512), one style for all layers, or w+ (N, layers, 512), one for each.
+
+        Returns:
+            (N, 3, size, size), RGB, about [-1, 1] (not clamped).
+
+        Raises:
+            SettingError: w has another shape.
+        """
+        return inverse_haar(self.coefficients(w))
+
+    def coefficients(self, w: Tensor) -> Tensor:
+        """Styles to the picture's wavelet coefficients (N, 12, size / 2, size / 2).
+
+        The first three channels are twice the picture of half the size: who wants no larger one is spared the
+        last doubling.
+        """
+        return self.to_img(self.modulation(self.features(w), self.w_plus(w)[:, -1]))
+
+    def features(self, w: Tensor, levels: int | None = None) -> Tensor:
+        """Styles to the features after so many doublings of the size, or after all.
+
+        Returns:
+            (N, channels[levels], 4 · 2**levels, 4 · 2**levels).
+        """
+        styles = self.w_plus(w)
+        x = self.conv1(self.input.expand(len(styles), -1, -1, -1), styles[:, 0])
+        for index, level in enumerate(self.levels[:levels]):
+            x = level(x, styles[:, 3 * index + 1 : 3 * index + 4])
+        return x
+
+    def w_plus(self, w: Tensor) -> Tensor:
+        """One style for each layer: (N, 512) repeated, (N, layers, 512) as it is.
+
+        Raises:
+            SettingError: another shape.
+        """
+        if w.ndim == 2 and w.shape[1] == STYLE:
+            return w[:, None].expand(-1, self.layers, -1)
+        if w.ndim != 3 or w.shape[1:] != (self.layers, STYLE):
+            raise SettingError(
+                f"A style w is (N, {STYLE}), a w+ is (N, {self.layers}, {STYLE}), and this is "
+                f"{tuple(w.shape)}."
+            )
+        return w
+
+
+class ShortCut(nn.Module):
+    """A picture of 128 pixels straight from the features of 64, by a head that is not the authors'.
+
+    It was trained to give what the whole network gives, made smaller: the same face, softer.
+
+    Args:
+        channels: of the features.
+    """
+
+    def __init__(self, channels: int = CHANNELS[CUT]) -> None:
+        super().__init__()
+        self.modulation = Modulation(channels)
+        # Features beyond the border are those on it: with zeros the picture gets a frame.
+        self.near = nn.Conv2d(
+            channels, channels, 3, padding=1, groups=channels, bias=False, padding_mode="replicate"
+        )
+        self.to_img = nn.Conv2d(channels, 12, 1)
+        self.detail = nn.Sequential(
+            nn.Conv2d(channels, 64, 1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(64, 12, 3, padding=1, padding_mode="replicate"),
+        )
+
+    def forward(self, synthesis: SynthesisNetwork, w: Tensor) -> Tensor:
+        """Styles as :class:`SynthesisNetwork` takes them -> pictures (N, 3, 128, 128), about [-1, 1]."""
+        style = synthesis.w_plus(w)[:, 3 * CUT + 1]
+        return inverse_haar(self.head(synthesis.features(w, CUT), style))
+
+    def head(self, x: Tensor, style: Tensor) -> Tensor:
+        """Features (N, channels, H, W) and styles (N, 512) -> wavelet coefficients (N, 12, H, W)."""
+        x = self.near(self.modulation(x, style))
+        return self.to_img(x) + self.detail(x)
+
+
+def inverse_haar(x: Tensor) -> Tensor:
+    """Wavelet coefficients to twice the size, where each 2 × 2 pixels are sums and differences of four.
+
+    Args:
+        x: (N, 4 C, H, W): C averages, then for each of the C its differences downward, to the right, and
+            diagonally.
+
+    Returns:
+        (N, C, 2 H, 2 W).
+    """
+    quarter = x.shape[1] // 4
+    low, high = x[:, :quarter] / 2, x[:, quarter:] / 2
+    down, right, diagonal = high.unflatten(1, (quarter, 3)).unbind(2)
+    top, bottom = low + down, low - down
+    left, slope = right + diagonal, right - diagonal
+    pixels = torch.stack([top + left, top - left, bottom + slope, bottom - slope], 2)
+    return F.pixel_shuffle(pixels.flatten(1, 2), 2)
+
+
+def from_official(
+    mapping: Dictionary[str, Tensor], synthesis: Dictionary[str, Tensor]
+) -> tuple[MappingNetwork, SynthesisNetwork]:
+    """Both networks, frozen, with the tensors that ``assets.load_tensors`` gives for them.
+
+    The released graphs have operations with running numbers ("MatMul_11", "Conv_22" ...) in the order in
+    which they are computed, which is the order of the layers above. The factors behind the modulations
+    ("Mul_20") are folded into these; constants that say nothing new (slopes, the wavelet's ±√½) are left out.
+
+    Raises:
+        SettingError: a tensor is missing, left over or of another shape.
+    """
+    mapper = MappingNetwork()
+    layers = zip(_of(mapping, "MatMul"), _of(mapping, "Reshape"), strict=False)
+    _load(mapper, "mobilestylegan_mapping", [tensor for layer in layers for tensor in layer])
+
+    filters, modulations = _of(synthesis, "Conv"), _modulations(synthesis)
+    # Of the maps and biases that are added: noise and bias of each convolution, the picture's bias at last.
+    added = [one for one in _of(synthesis, "Add") if one.ndim == 4]
+    # Depthwise, 1 × 1, depthwise, 1 × 1 at each level: the last of the four tells its channels.
+    painter = SynthesisNetwork([len(one) for one in filters[:-1:4]] or CHANNELS)
+    queue = _of(synthesis, "Expand")
+
+    def styled(separable: bool = True) -> None:
+        queue.extend([added.pop(0), *modulations.pop(0)])
+        queue.extend([filters.pop(0) for _ in range(1 + separable)])
+        queue.append(added.pop(0))
+
+    try:
+        styled(separable=False)
+        for _ in painter.levels:
+            queue.extend(modulations.pop(0))
+            styled()
+            styled()
+        queue.extend([*modulations.pop(0), filters.pop(0), added.pop(0)])
+    except IndexError:
+        queue.clear()
+    _load(painter, "mobilestylegan_synthesis", [] if modulations or filters or added else queue)
+    return mapper, painter
+
+
+def _of(tensors: Dictionary[str, Tensor], operation: str) -> list[Tensor]:
+    """The constants of one kind of operation, by its number."""
+    found = {int(m[1]): tensors[m[0]] for m in map(re.compile(rf"{operation}_(\d+)").fullmatch, tensors) if m}
+    return [found[number] for number in sorted(found)]
+
+
+def _modulations(tensors: Dictionary[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """Weight and bias of each modulation, with the factor that the released graph applies behind it."""
+    weights, biases = _of(tensors, "MatMul"), [one for one in _of(tensors, "Add") if one.ndim == 2]
+    factors = iter(_of(tensors, "Mul"))
+    found = []
+    for index, (weight, bias) in enumerate(zip(weights, biases, strict=False)):
+        # The wavelets' have none: the second modulation, and every third after it, but not the picture's.
+        plain = index % 3 == 1 and index < len(weights) - 1
+        factor = torch.ones(()) if plain else next(factors, torch.ones(())).reshape(())
+        found.append((weight * factor, bias[0] * factor))
+    return found
+
+
+def _load(net: nn.Module, name: str, tensors: list[Tensor]) -> None:
+    """Fill a network with tensors in the order of its own, and freeze it."""
+    own = net.state_dict()
+    if [one.numel() for one in tensors] != [one.numel() for one in own.values()]:
+        raise SettingError(
+            f"These tensors are not MobileStyleGAN's: of {len(own)} one is missing, left over or of another "
+            f"shape; give what assets.load_tensors('{name}') gives."
+        )
+    state = {key: tensor.reshape(own[key].shape) for key, tensor in zip(own, tensors, strict=True)}
+    net.load_state_dict(state)
+    net.requires_grad_(False).eval()

@@ -1,0 +1,317 @@
+"""Faces that are nobody's: each depends on its number alone, and the folder is whole whatever happens."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from test_mobilestylegan import released
+
+from nstlib import faces as door
+from nstlib import images
+from nstlib.__main__ import cli
+from nstlib.errors import AssetError, SettingError
+from nstlib.faces import SHARD, Faces, cached, listed
+from nstlib.nets.mobilestylegan import ShortCut
+
+CHANNELS = (8, 8, 8, 8, 8)  # pictures of 128 pixels
+
+
+def tiny_tensors() -> dict[str, dict[str, torch.Tensor]]:
+    mapping, synthesis = released(CHANNELS)
+    torch.manual_seed(0)
+    return {"mapping": mapping, "synthesis": synthesis, "quick": ShortCut(8).state_dict()}
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Faces:
+    return Faces("cpu", tiny_tensors())
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache, and no weights to be had from outside."""
+    monkeypatch.setenv("NSTLIB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("nstlib.assets.load_tensors", lambda name: pytest.fail(f"{name} was asked for"))
+    return tmp_path / "cache"
+
+
+def draw(count: int, faces: Faces, size: int = 16, seed: int = 0, **options) -> Path:
+    return cached(count, size, seed, faces=faces, progress=False, **options)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
+
+
+# --------------------------------------------------------------------------------------------- styles
+
+
+@given(start=st.integers(0, 200), count=st.integers(0, 90), seed=st.integers(0, 3))
+@settings(max_examples=15, deadline=None)
+def test_a_style_depends_on_seed_and_number_alone(tiny, start, count, seed):
+    some = tiny.w(count, seed, start=start)
+    assert some.shape == (count, 512)
+    for index in {0, count // 2, count - 1} & set(range(count)):
+        assert torch.equal(tiny.w(1, seed, start=start + index)[0], some[index])
+
+
+def test_other_seeds_and_numbers_give_other_styles(tiny):
+    w = torch.cat([tiny.w(3, seed) for seed in (0, 1, 2)])
+    apart = torch.cdist(w, w) + 99 * torch.eye(9)
+    assert float(apart.min()) > 0.1
+
+
+def test_the_random_numbers_are_normal_and_always_the_same():
+    z = door._normal(range(100), seed=5)
+    assert abs(float(z.mean())) < 0.02
+    assert abs(float(z.std()) - 1) < 0.02
+    torch.testing.assert_close(z[3, :3], torch.tensor([-2.4047861, -1.1220058, 0.1718804]))
+
+
+def test_truncation_draws_styles_to_the_mean(tiny):
+    far = tiny.w(5, truncation=1)
+    assert torch.equal(tiny.w(5, truncation=0), tiny.mean_w.expand(5, -1))
+    half = tiny.mean_w + (far - tiny.mean_w) / 2
+    torch.testing.assert_close(tiny.w(5, truncation=0.5), half)
+    many = tiny.w(2000, seed=9, truncation=1)
+    off = (many.mean(0) - tiny.mean_w[0]) / many.std(0)
+    assert float(off.abs().max()) < 0.15
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"count": -1}, "count is -1"),
+        ({"count": 1, "seed": -1}, "seed is -1"),
+        ({"count": 1, "start": -2}, "start is -2"),
+        ({"count": 1, "truncation": 1.5}, "truncation is 1.5"),
+        ({"count": 1, "truncation": float("nan")}, "truncation is nan"),
+    ],
+)
+def test_styles_that_cannot_be_are_told(tiny, options, message):
+    with pytest.raises(SettingError, match=message):
+        tiny.w(**options)
+
+
+# --------------------------------------------------------------------------------------------- pictures
+
+
+@pytest.mark.parametrize("size", [1, 17, 64, 65, 128])
+def test_any_size_up_to_the_networks_gives_a_picture(tiny, size):
+    pictures = tiny.pictures(tiny.w(2), size)
+    assert pictures.shape == (2, 3, size, size)
+    assert pictures.dtype == torch.float32
+    assert 0 <= float(pictures.min()) <= float(pictures.max()) <= 1
+
+
+def test_a_picture_is_the_networks_from_minus_one_to_one(tiny):
+    w = tiny.w(1)
+    torch.testing.assert_close(tiny.pictures(w, 128), ((tiny.synthesis(w) + 1) / 2).clamp(0, 1))
+
+
+def test_half_the_size_is_the_mean_of_each_four_pixels(tiny):
+    w = tiny.w(1)
+    means = (F.avg_pool2d(tiny.synthesis(w), 2) + 1) / 2
+    torch.testing.assert_close(tiny.pictures(w, 64), means.clamp(0, 1), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_style_for_each_layer_is_taken_and_gets_a_gradient(tiny, quick):
+    w = tiny.w(1)
+    w_plus = w[:, None].repeat(1, tiny.synthesis.layers, 1).requires_grad_()
+    pictures = tiny.pictures(w_plus, 32, quick=quick)
+    torch.testing.assert_close(pictures, tiny.pictures(w, 32, quick=quick))
+    pictures.sum().backward()
+    assert w_plus.grad is not None
+    assert int((w_plus.grad.abs().amax(2) > 0).sum()) == 14  # layers of a picture of 128 pixels
+
+
+@pytest.mark.parametrize(("size", "quick"), [(0, False), (129, False), (-5, True), (129, True)])
+def test_sizes_that_cannot_be_are_told(tiny, size, quick):
+    with pytest.raises(SettingError, match=rf"from 1 to 128 pixels a side, not {size}\."):
+        tiny.pictures(tiny.w(1), size, quick=quick)
+
+
+def test_generated_batches_are_the_styles_and_their_pictures(tiny):
+    batches = list(tiny.generate(5, seed=3, size=16, batch=2, start=4))
+    assert [len(w) for w, _ in batches] == [2, 2, 1]
+    w = torch.cat([w for w, _ in batches])
+    assert torch.equal(w, tiny.w(5, 3, start=4))
+    torch.testing.assert_close(torch.cat([p for _, p in batches]), tiny.pictures(w, 16), rtol=0, atol=1e-5)
+    assert not any(p.requires_grad for _, p in batches)
+    assert list(tiny.generate(0, size=16)) == []
+
+
+@pytest.mark.parametrize(
+    "options", [{"batch": 0}, {"size": 500}, {"truncation": -1}, {"size": 200, "quick": True}]
+)
+def test_generating_what_cannot_be_is_told(tiny, options):
+    with pytest.raises(SettingError):
+        next(tiny.generate(1, **options))
+
+
+def test_tensors_of_another_network_are_refused():
+    with pytest.raises(SettingError, match="not MobileStyleGAN's"):
+        Faces("cpu", tiny_tensors() | {"mapping": {}})
+
+
+# --------------------------------------------------------------------------------------------- the cache
+
+
+def test_the_folder_has_pictures_and_their_styles(home, tiny):
+    folder = draw(13, tiny, seed=2)
+    assert folder.is_relative_to(home)
+    paths, w = listed(folder, 13)
+    assert torch.equal(w, tiny.w(13, 2))
+    assert sorted(content(folder)) == sorted(
+        [*(path.name for path in paths), "000000.safetensors", "000010.safetensors"]
+    )
+    for index in (0, 12):
+        picture = images.load_image(paths[index])
+        assert float((picture - tiny.pictures(w[index : index + 1], 16)).abs().mean()) < 0.02
+        said = images.read_settings(paths[index])
+        assert said is not None
+        assert (said["face"], said["seed"], said["truncation"]) == (index, 2, 0.7)
+        assert "non-commercial" in said["licence"]
+
+
+def test_a_larger_count_extends_a_smaller_one(home, tiny, tmp_path, monkeypatch):
+    before = content(draw(7, tiny))
+    grown = content(draw(25, tiny))
+    assert before.items() - grown.items() == {("000000.safetensors", before["000000.safetensors"])}
+    assert content(draw(3, tiny)) == grown  # and a smaller one changes nothing
+    monkeypatch.setenv("NSTLIB_CACHE", str(tmp_path / "other"))
+    assert content(draw(25, tiny)) == grown  # drawn at once, the same bytes
+
+
+def test_sizes_seeds_and_truncations_do_not_mix(home, tiny):
+    folders = {draw(1, tiny), draw(1, tiny, size=17), draw(1, tiny, seed=1), draw(1, tiny, truncation=0.5)}
+    assert len(folders) == 4
+    assert len({content(folder)["000000.jpg"] for folder in folders}) == 4
+
+
+def test_interrupted_work_goes_on(home, tiny, monkeypatch):
+    saved: list[str] = []
+
+    def save(picture, path, **options):
+        if len(saved) == SHARD + 4:
+            raise KeyboardInterrupt
+        saved.append(path.name)
+        return images.save_image(picture, path, **options)
+
+    monkeypatch.setattr(door, "save_image", save)
+    with pytest.raises(KeyboardInterrupt):
+        draw(25, tiny)
+    (folder,) = (home / "faces").iterdir()
+    assert len(listed(folder, SHARD)[0]) == SHARD  # the first shard is whole
+    with pytest.raises(AssetError, match=rf"has no {SHARD + 1} faces"):
+        listed(folder, SHARD + 1)
+    saved[:] = ["before"] * 99
+    draw(25, tiny)
+    assert saved[99:] == [f"{i:06d}.jpg" for i in range(SHARD, 25)]
+
+
+@pytest.mark.parametrize("damage", ["picture gone", "styles gone", "styles cut short"])
+def test_damage_is_mended(home, tiny, damage):
+    folder = draw(12, tiny)
+    whole = content(folder)
+    if damage == "picture gone":
+        (folder / "000003.jpg").unlink()
+    elif damage == "styles gone":
+        (folder / "000000.safetensors").unlink()
+    else:
+        (folder / "000000.safetensors").write_bytes(whole["000000.safetensors"][:100])
+    assert content(draw(12, tiny)) == whole
+
+
+def test_nothing_is_loaded_if_all_is_there(home, tiny):
+    folder = draw(2, tiny)
+    assert cached(2, 16, progress=False) == folder
+
+
+def test_a_second_process_waits_and_draws_nothing_twice(home, tiny, monkeypatch):
+    drawn: list[str] = []
+
+    def save(picture, path, **options):
+        drawn.append(path.name)
+        time.sleep(0.01)
+        return images.save_image(picture, path, **options)
+
+    monkeypatch.setattr(door, "save_image", save)
+    assert tiny.mean_w.shape == (1, 512)
+    workers = [threading.Thread(target=draw, args=(12, tiny)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert sorted(drawn) == [f"{i:06d}.jpg" for i in range(12)]
+
+
+@pytest.mark.parametrize(
+    "options", [{"size": 0}, {"size": 999}, {"seed": -1}, {"truncation": 2.0}, {"count": -1}]
+)
+def test_wrong_settings_leave_no_folder(home, tiny, options):
+    with pytest.raises(SettingError):
+        draw(options.pop("count", 1), tiny, **options)
+    assert not home.exists()
+
+
+def test_a_cache_that_cannot_be_written_is_told(home, tiny):
+    home.write_text("a file")
+    with pytest.raises(AssetError, match=r"No faces can be kept in .*set NSTLIB_CACHE"):
+        draw(1, tiny)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="folders of Windows have no such rights")
+def test_no_half_written_file_stays(home, tiny, monkeypatch):
+    folder = draw(1, tiny)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(Exception, match="disk is full"):
+        draw(5, tiny)
+    assert sorted(content(folder)) == ["000000.jpg", "000000.safetensors"]
+
+
+def test_none_is_a_number_of_faces(home, tiny):
+    assert listed(draw(0, tiny), 0)[1].shape == (0, 512)
+
+
+def test_the_command_draws_faces(home, tiny, monkeypatch):
+    tensors = tiny_tensors()
+    monkeypatch.setattr(
+        "nstlib.assets.load_tensors", lambda name: tensors[name.removeprefix("mobilestylegan_")]
+    )
+    monkeypatch.setattr("nstlib.hardware.keep_freed_memory", lambda: True)
+    arguments = ["assets", "fetch", "faces", "--count", "3", "--size", "16", "--seed", "4"]
+    result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    folder = Path(result.stdout.splitlines()[-1].removeprefix("faces: "))
+    paths, w = listed(folder, 3)
+    assert torch.equal(w, tiny.w(3, 4))
+    assert images.load_image(paths[2]).shape == (1, 3, 16, 16)
+    assert load_file(folder / "000000.safetensors")["w"].shape == (3, 512)
+
+
+# --------------------------------------------------------------------------------------- the real network
+
+
+@pytest.mark.weights
+def test_quick_faces_look_like_the_faces():
+    faces = Faces("cpu")
+    w = faces.w(3, seed=123)
+    difference = (faces.pictures(w, 128) - faces.pictures(w, 128, quick=True)).abs().mean((1, 2, 3))
+    among = (faces.pictures(w, 128) - faces.pictures(w.roll(1, 0), 128, quick=True)).abs().mean((1, 2, 3))
+    assert float(difference.max()) < 0.08
+    assert float(among.min()) > 2 * float(difference.max())
