@@ -31,6 +31,7 @@ class FeatureExtractor(nn.Module):
             activation 1 per filter), "vgg19_torchvision" (needs the internet) or "alexnet".
         layers: names such as "relu4_2" or "conv4_2" (VGG) and "relu3" (AlexNet).
         pooling: "max" or "average".
+        padding: "zeros" or "reflect", see :class:`nstlib.nets.vgg.LayeredNet`.
         precision: see :func:`nstlib.hardware.resolve_precision`.
         device: see :func:`nstlib.hardware.resolve_device`.
         tensors: weights to use instead of the asset's, keyed "conv1_1.weight", ... (tests, own networks).
@@ -58,6 +59,7 @@ class FeatureExtractor(nn.Module):
         layers: Sequence[str] = ("relu4_2",),
         *,
         pooling: str = "max",
+        padding: str = "zeros",
         precision: str | torch.dtype = "auto",
         device: str | torch.device = "auto",
         tensors: Mapping[str, Tensor] | None = None,
@@ -73,7 +75,7 @@ class FeatureExtractor(nn.Module):
         self.precision = resolve_precision(precision, self.device)
         # MPS gains nothing from channels_last; oneDNN and cuDNN do.
         self.memory_format = torch.contiguous_format if self.device.type == "mps" else torch.channels_last
-        net = LayeredNet(network, self.layer_names, pooling)
+        net = LayeredNet(network, self.layer_names, pooling, padding)
         weights = assets.load_tensors(network) if tensors is None else tensors
         needed = [*net.state_dict(), *(("conv0.weight", "conv0.bias") if network == "vgg19" else ())]
         missing = [key for key in needed if key not in weights]

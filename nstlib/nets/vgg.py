@@ -126,15 +126,21 @@ class LayeredNet(nn.Module):
         network: see :func:`architecture`.
         names: layers whose activations :meth:`forward` gives back.
         pooling: "max" as trained, or "average" as Gatys et al. 2016 (section 2) recommend for synthesis.
+        padding: of the convolutions, "zeros" as trained, or "reflect", with which the decoder of AdaIN has
+            learned: borders then look like the rest.
 
     Shape:
         input (N, 3, H, W), already normalized for the network; output: name -> (N, C_l, H_l, W_l).
     """
 
-    def __init__(self, network: str, names: Sequence[str], pooling: str = "max") -> None:
+    def __init__(
+        self, network: str, names: Sequence[str], pooling: str = "max", padding: str = "zeros"
+    ) -> None:
         super().__init__()
         if pooling not in ("max", "average"):
             raise SettingError(f"pooling is 'max' or 'average', not '{pooling}'.")
+        if padding not in ("zeros", "reflect"):
+            raise SettingError(f"padding is 'zeros' or 'reflect', not '{padding}'.")
         self.names = frozenset(names)
         self.layers = layers_up_to(network, list(names))
         self.pooling = pooling
@@ -142,8 +148,12 @@ class LayeredNet(nn.Module):
         for layer in self.layers:
             if layer.kind == "conv":
                 self.add_module(
-                    layer.name, nn.Conv2d(channels, layer.channels, layer.kernel, layer.stride, layer.padding)
-                )
+                    layer.name,
+                    nn.Conv2d(
+                        channels, layer.channels, layer.kernel, layer.stride, layer.padding,
+                        padding_mode="reflect" if padding == "reflect" else "zeros",
+                    ),
+                )  # fmt: skip
                 channels = layer.channels
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:

@@ -1,0 +1,213 @@
+"""AdaIN: statistics exchanged, the published decoder, and what stylize promises."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import make_weights
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from torch import nn
+
+from nstlib.errors import ImageError, SettingError
+from nstlib.methods.adain import AdaIN, adain, channel_statistics
+from nstlib.nets.adain import Decoder, from_official
+from nstlib.nets.vgg import LayeredNet
+
+
+def rand(*shape, seed=0):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(scope="module")
+def weights():
+    torch.manual_seed(0)
+    encoder = make_weights("vgg19")
+    net = Decoder()
+    for module in net:
+        if isinstance(module, nn.Conv2d):  # He's, so that a picture comes out, and a gray one in the middle
+            nn.init.kaiming_normal_(module.weight)
+    with torch.no_grad():
+        net[-1].weight *= 0.02
+        net[-1].bias.fill_(0.5)
+    return {"encoder": encoder, "decoder": net.state_dict()}
+
+
+@pytest.fixture(scope="module")
+def method(weights):
+    return AdaIN(device="cpu", precision="float32", **weights)
+
+
+# ------------------------------------------------------------------------------------------------ statistics
+
+
+@examples(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), height=st.integers(2, 9), width=st.integers(2, 9))
+def test_the_content_takes_the_styles_mean_and_deviation(seed, height, width):
+    content = rand(2, 4, height, width, seed=seed)
+    style = channel_statistics(10 * rand(1, 4, 5, 7, seed=seed + 1) - 3)
+    mean, deviation = channel_statistics(adain(content, style))
+    torch.testing.assert_close(mean, style[0].expand_as(mean), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(deviation, style[1].expand_as(deviation), rtol=2e-2, atol=1e-2)
+
+
+def test_statistics_are_torchs_unbiased_ones():
+    x = rand(2, 3, 4, 5)
+    mean, deviation = channel_statistics(x)
+    torch.testing.assert_close(mean[..., 0, 0], x.flatten(2).mean(2))
+    torch.testing.assert_close(deviation[..., 0, 0], (x.flatten(2).var(2) + 1e-5).sqrt())
+
+
+def test_a_masks_statistics_are_those_of_its_pixels():
+    x = rand(1, 3, 4, 6)
+    mask = torch.zeros(1, 1, 4, 6)
+    mask[..., :3] = 1
+    mean, deviation = channel_statistics(x, mask)
+    inside = x[..., :3].flatten(2)
+    torch.testing.assert_close(mean[..., 0, 0], inside.mean(2))
+    torch.testing.assert_close(deviation[..., 0, 0], (inside.var(2, correction=0) + 1e-5).sqrt())
+
+
+# --------------------------------------------------------------------------------------------------- decoder
+
+
+def test_the_decoder_is_the_published_sequence():
+    def conv(inputs, outputs, relu=True):
+        return [nn.ReflectionPad2d(1), nn.Conv2d(inputs, outputs, 3), *([nn.ReLU()] if relu else [])]
+
+    def up():
+        return nn.Upsample(scale_factor=2, mode="nearest")
+
+    published = nn.Sequential(
+        *conv(512, 256), up(), *conv(256, 256), *conv(256, 256), *conv(256, 256), *conv(256, 128), up(),
+        *conv(128, 128), *conv(128, 64), up(), *conv(64, 64), *conv(64, 3, relu=False),
+    )  # fmt: skip
+    keys = [f"{n}.{kind}" for n in (1, 5, 8, 11, 14, 18, 21, 25, 28) for kind in ("weight", "bias")]
+    assert list(published.state_dict()) == keys
+    x = torch.randn(1, 512, 3, 4, generator=torch.Generator().manual_seed(1))
+    ours = from_official(published.state_dict())
+    with torch.no_grad():
+        assert torch.equal(ours(x), published(x))
+    assert not any(p.requires_grad for p in ours.parameters())
+
+
+@pytest.mark.parametrize("change", ["missing", "shape"])
+def test_other_weights_are_refused_in_one_sentence(change):
+    tensors = dict(Decoder().state_dict())
+    if change == "missing":
+        del tensors["28.bias"]
+    else:
+        tensors["1.weight"] = torch.zeros(3)
+    with pytest.raises(SettingError, match=r"not those of an AdaIN decoder.*give the published"):
+        from_official(tensors)
+
+
+def test_the_encoder_reflects_at_the_border():
+    torch.manual_seed(3)
+    zeros, mirrored = LayeredNet("vgg19", ["relu1_1"]), LayeredNet("vgg19", ["relu1_1"], padding="reflect")
+    mirrored.load_state_dict(zeros.state_dict())
+    x = rand(1, 3, 6, 6)
+    found = mirrored(x)["relu1_1"]
+    by_hand = torch.relu(
+        torch.conv2d(
+            nn.functional.pad(x, (1, 1, 1, 1), mode="reflect"), zeros.conv1_1.weight, zeros.conv1_1.bias
+        )
+    )
+    torch.testing.assert_close(found, by_hand)
+    inner = (..., slice(1, -1), slice(1, -1))
+    torch.testing.assert_close(found[inner], zeros(x)["relu1_1"][inner])
+    assert not torch.allclose(found, zeros(x)["relu1_1"])
+    with pytest.raises(SettingError, match="padding is 'zeros' or 'reflect', not 'same'"):
+        LayeredNet("vgg19", ["relu1_1"], padding="same")
+
+
+# -------------------------------------------------------------------------------------------------- stylize
+
+
+@pytest.mark.parametrize("size", [(16, 16), (17, 31), (40, 23)])
+def test_any_size_comes_back(method, size):
+    content = rand(2, 3, *size)
+    made = method.stylize(content, rand(1, 3, 20, 33, seed=1))
+    assert made.shape == content.shape
+    assert made.dtype == torch.float32
+    assert 0 <= made.min() <= made.max() <= 1
+
+
+def test_no_strength_gives_the_decoded_content_whatever_the_style(weights):
+    method = AdaIN(strength=0, device="cpu", precision="float32", **weights)
+    content = rand(1, 3, 24, 24)
+    one, other = (method.stylize(content, rand(1, 3, 24, 24, seed=s)) for s in (1, 2))
+    assert torch.equal(one, other)
+    full = AdaIN(device="cpu", precision="float32", **weights)
+    assert not torch.equal(full.stylize(content, rand(1, 3, 24, 24, seed=1)), one)
+
+
+def test_one_share_of_all_is_that_style_alone(method):
+    content, styles = rand(1, 3, 24, 24), [rand(1, 3, 24, 24, seed=1), rand(1, 3, 24, 24, seed=2) ** 3]
+    alone = [method.stylize(content, style) for style in styles]
+    torch.testing.assert_close(method.stylize(content, styles, shares=[0, 5]), alone[1])
+    mixed = method.stylize(content, styles)
+    assert not torch.allclose(mixed, alone[0])
+    torch.testing.assert_close(mixed, method.stylize(content, styles, shares=[3, 3]))
+
+
+def test_outside_the_masks_the_picture_stays(method):
+    content = rand(1, 3, 32, 40)
+    mask = torch.zeros(1, 1, 32, 40)
+    mask[..., :16] = 1
+    made = method.stylize(content, [rand(1, 3, 24, 24, seed=1)], masks=[mask])
+    assert torch.equal(made[..., 16:], content[..., 16:])
+    assert not torch.allclose(made[..., :16], content[..., :16], atol=1e-2)
+
+
+def test_luminance_keeps_the_contents_colors(weights):
+    method = AdaIN(color="luminance", device="cpu", precision="float32", **weights)
+    content = 0.25 + 0.5 * rand(1, 3, 24, 24)
+    made = method.stylize(content, rand(1, 3, 24, 24, seed=1))
+    chroma = [picture[:, 0] - picture[:, 2] for picture in (made, content)]
+    unclipped = ((made > 0) & (made < 1)).all(1)
+    assert unclipped.float().mean() > 0.5
+    torch.testing.assert_close(chroma[0][unclipped], chroma[1][unclipped], atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "arguments"),
+    [
+        (SettingError, "list of styles is empty", ([],)),
+        (SettingError, "2 styles need as many shares, not 1", ([rand(1, 3, 16, 16)] * 2, [1.0])),
+        (SettingError, "not negative", ([rand(1, 3, 16, 16)] * 2, [1.0, -1.0])),
+        (ImageError, r"style has the shape \(N, 3, H, W\), not \(3, 16, 16\)", (rand(3, 16, 16),)),
+        (ImageError, "style of 15×16 pixels is too small", (rand(1, 3, 16, 15),)),
+        (SettingError, "not both", ([rand(1, 3, 16, 16)], [1.0], [torch.ones(1, 1, 24, 24)])),
+        (SettingError, "does not fit the content", ([rand(1, 3, 16, 16)], None, [torch.ones(1, 1, 9, 9)])),
+    ],
+)
+def test_bad_input_is_one_sentence(method, error, words, arguments):
+    style, shares, masks = (*arguments, None, None)[:3]
+    with pytest.raises(error, match=words):
+        method.stylize(rand(1, 3, 24, 24), style, shares=shares, masks=masks)
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
+def test_strength_is_a_share(weights, strength):
+    with pytest.raises(SettingError, match="strength is from 0"):
+        AdaIN(strength=strength, **weights)
+
+
+@pytest.mark.weights
+def test_the_real_decoder_gives_the_picture_back_and_takes_on_a_style():
+    from nstlib import assets, images
+
+    content = images.load_image(assets.data_path("portraits/collins_face.jpg"), size=192)
+    style = images.load_image(assets.data_path("paintings/starry_night.jpg"), size=192)
+    back = AdaIN(strength=0).stylize(content, style)
+    styled = AdaIN().stylize(content, style)
+    near = [
+        torch.corrcoef(torch.stack([p.flatten(), content.flatten()]))[0, 1].item() for p in (back, styled)
+    ]
+    assert near[0] > 0.75
+    assert 0.3 < near[1] < near[0]
+    assert (styled.mean((2, 3)) - style.mean((2, 3))).abs().mean() < (
+        back.mean((2, 3)) - style.mean((2, 3))
+    ).abs().mean()
