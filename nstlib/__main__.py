@@ -1,4 +1,4 @@
-"""The command ``nst``: stylize a picture, run the course, look after the assets."""
+"""The command ``nst``: stylize a picture, measure pictures, run the course, look after the assets."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 
 from . import __version__
 from .errors import NstError, SettingError
+from .measure_command import measure
 from .stylize_command import stylize
 
 # Heavy imports (torch, papermill) stay inside the commands, so that `nst --help` answers at once.
@@ -24,6 +25,7 @@ def cli() -> None:
     \b
     nst hello                                  is everything here that the course needs?
     nst stylize face.jpg painting.jpg          a portrait (or film) in a painting's style
+    nst measure photos/ stylized/              how alike they are: SSIM, LPIPS, FID and more
     nst course 01 --preset quick               run a notebook and write its figures
     nst assets list                            networks and pictures from outside
     """
@@ -38,6 +40,7 @@ def hello() -> None:
 
 
 cli.add_command(stylize)
+cli.add_command(measure)
 
 
 @cli.command()
@@ -114,14 +117,27 @@ def assets_list(markdown: bool) -> None:
 
 @assets.command("fetch")
 @click.argument("names", nargs=-1, required=True)
-def assets_fetch(names: tuple[str, ...]) -> None:
-    """Fetch the named assets into the cache, and verify them."""
+@click.option("--count", type=click.IntRange(1), default=60, show_default=True, help="faces: how many.")
+@click.option("--size", type=click.IntRange(1), default=256, show_default=True, help="faces: pixels a side.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="faces: another, others.")
+def assets_fetch(names: tuple[str, ...], count: int, size: int, seed: int) -> None:
+    """Fetch the named assets into the cache, and verify them.
+
+    The name "faces" draws a folder of portraits that are nobody's; it goes on where it was interrupted.
+    """
     from . import assets as door
 
     for name in names:
-        door.info(name)  # a mistyped name is told before anything is downloaded
+        if name != "faces":
+            door.info(name)  # a mistyped name is told before anything is downloaded
     for name in names:
-        click.echo(f"{name}: {door.fetch(name)}")
+        if name == "faces":
+            from . import faces, hardware
+
+            hardware.keep_freed_memory()
+            click.echo(f"{name}: {faces.cached(count, size, seed)}")
+        else:
+            click.echo(f"{name}: {door.fetch(name)}")
 
 
 @assets.command("verify")

@@ -21,7 +21,7 @@ from nstlib.methods import gatys
 
 COMMANDS = [
     [], ["hello"], ["stylize"], ["course"], ["assets"], ["assets", "list"], ["assets", "fetch"],
-    ["assets", "verify"],
+    ["assets", "verify"], ["measure"],
 ]  # fmt: skip
 
 
