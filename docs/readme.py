@@ -24,6 +24,10 @@ NOTEBOOKS = {
         "Optimizers and weights; sizes, colors, regions, films",
         "A Figs 4–6, B section 3, C, D Figs 8–13, E (9)–(10)",
     ),
+    "07_metrics_comparison": (
+        "Metrics: what they see and miss, and a protocol (part one)",
+        "A (11)–(12) and Fig. 9, C, E section 4.1, Tables 1–2",
+    ),
 }
 
 

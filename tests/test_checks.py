@@ -388,6 +388,105 @@ MASKED_WRONG = [
 ]
 
 
+# -------------------------------------------------------------------------------------------- 7 the metrics
+
+
+def psnr(x, y):
+    return 10 * torch.log10(1 / (x - y).square().mean())
+
+
+PSNR_WRONG = [
+    (lambda x, y: -psnr(x, y), "the sign is turned"),
+    (lambda x, y: psnr(255 * x, y), "not"),
+    (lambda x, y: psnr(x, y) + 20 * math.log10(255), "not 255"),
+    (lambda x, y: torch.log(1 / (x - y).square().mean()) * 10, "natural logarithm"),
+    (lambda x, y: psnr(x, y) / 10, "ten decibels are one"),
+    (lambda x, y: 2 * psnr(x, y), "not the square of that"),
+    (lambda x, y: 10 * torch.log10(1 / (x - y).abs().mean()), "dB, not"),
+    (lambda x, y: float("nan"), "dB, not nan"),
+    (crash, "your code stopped with ValueError: no idea"),
+]
+
+
+def ssim(x, y, correction=0, c1=1e-4, c2=9e-4, light=True):
+    shared = ((x - x.mean()) * (y - y.mean())).sum() / (len(x) - correction)
+    spread = x.var(correction=correction) + y.var(correction=correction)
+    level = (2 * x.mean() * y.mean() + c1) / (x.mean() ** 2 + y.mean() ** 2 + c1)
+    return (level if light else 1) * (2 * shared + c2) / (spread + c2)
+
+
+SSIM_WRONG = [
+    (lambda x, y: ssim(x, y, correction=1), "you divide by n - 1"),
+    (lambda x, y: ssim(x, y, light=False), "of the means, is missing"),
+    (lambda x, y: ssim(x, y).abs(), "leave its sign"),
+    (lambda x, y: ssim(x, y, c1=0.01, c2=0.03), "check both fractions and c1, c2"),
+    (lambda x, y: ssim(x, x), "not 1.0000"),
+    (lambda x, y: 1 - ssim(x, y), "check both fractions"),
+    (crash, "your code stopped with ValueError: no idea"),
+]
+
+
+def diagonal_fid(m, v, n, w):
+    return (m - n).square().sum() + (v.sqrt() - w.sqrt()).square().sum()
+
+
+FID_WRONG = [
+    (lambda m, v, n, w: (m - n).square().sum() + (v - w).square().sum(), "their roots are compared"),
+    (lambda m, v, n, w: (v.sqrt() - w.sqrt()).square().sum(), "the means are missing"),
+    (lambda m, v, n, w: (m - n).square().sum(), "the spreads differ, too"),
+    (lambda m, v, n, w: diagonal_fid(m, v, n, w).sqrt(), "the SQUARED distance"),
+    (lambda m, v, n, w: diagonal_fid(m, v, n, w) / len(m), "a sum over dimensions, not a mean"),
+    (
+        lambda m, v, n, w: (m - n).square().sum() + (v + w + 2 * (v * w).sqrt()).sum(),
+        "the root is subtracted",
+    ),
+    (lambda m, v, n, w: (m - n).abs().sum() + (v.sqrt() - w.sqrt()).square().sum(), "this case gives"),
+    (crash, "your code stopped with ValueError: no idea"),
+]
+
+
+def off_diagonal(k):
+    return (k.sum() - k.trace()) / (len(k) * (len(k) - 1))
+
+
+def kid(aa, bb, ab):
+    return off_diagonal(aa) + off_diagonal(bb) - 2 * ab.mean()
+
+
+KID_WRONG = [
+    (lambda aa, bb, ab: aa.mean() + bb.mean() - 2 * ab.mean(), "no pair with itself"),
+    (
+        lambda aa, bb, ab: sum((k.sum() - k.trace()) / len(k) ** 2 for k in (aa, bb)) - 2 * ab.mean(),
+        "n (n - 1) values are left",
+    ),
+    (lambda aa, bb, ab: kid(aa, bb, ab) + ab.mean(), "count twice"),
+    (
+        lambda aa, bb, ab: (
+            kid(aa, bb, ab) + (2 * (ab.mean() - off_diagonal(ab)) if len(aa) == len(bb) else 0)
+        ),
+        "between the sets all pairs count",
+    ),
+    (lambda aa, bb, ab: -kid(aa, bb, ab), "this case gives"),
+    (lambda aa, bb, ab: kid(aa, aa, ab), "this case gives"),
+    (crash, "your code stopped with ValueError: no idea"),
+]
+
+
+def possible(percent, voters):
+    return any(abs(100 * k / voters - percent) <= 0.0051 for k in range(voters + 1))
+
+
+POSSIBLE_WRONG = [
+    (lambda p, n: True, "voters would be"),
+    (lambda p, n: False, "rounded to two decimals"),
+    (lambda p, n: p * n / 100 == round(p * n / 100), "rounded to two decimals"),
+    (lambda p, n: possible(p, n) or p > 100, "would be more than all 35 voters"),
+    (lambda p, n: any(abs(100 * k / n - p) <= 0.06 for k in range(n + 1)), "voters would be"),
+    (lambda p, n: possible(p, 35), "of 48 voters"),
+    (crash, "your code stopped with ValueError: no idea"),
+]
+
+
 # Checker -> (right answers, wrong answers with a part of the hint); an answer is the tuple of arguments.
 CASES = {
     "q01_1": ([gram, lambda f: torch.einsum("ihw,jhw->ij", f, f)], GRAM_WRONG),
@@ -412,6 +511,11 @@ CASES = {
         CONVERT_WRONG,
     ),
     "q03_5": ([masked_gram], MASKED_WRONG),
+    "q07_1": ([psnr, lambda x, y: psnr(x.float(), y.float()).item()], PSNR_WRONG),
+    "q07_2": ([ssim], SSIM_WRONG),
+    "q07_3": ([diagonal_fid], FID_WRONG),
+    "q07_4": ([kid], KID_WRONG),
+    "q07_5": ([possible], POSSIBLE_WRONG),
 }
 TWO_ARGUMENTS = {"q02_3"}
 
@@ -447,7 +551,8 @@ def test_a_wrong_answer_gets_its_hint(capsys, name, index):
 
 
 @pytest.mark.parametrize(
-    "name", ["q01_1", "q01_2", "q01_4", "q02_1", "q02_2", *(f"q03_{i}" for i in range(1, 6))]
+    "name",
+    ["q01_1", "q01_2", "q01_4", "q02_1", "q02_2", *(f"q{n}_{i}" for n in ("03", "07") for i in range(1, 6))],
 )
 @pytest.mark.parametrize("nothing", [None, ...])
 def test_a_stub_is_not_answered_yet(capsys, name, nothing):
