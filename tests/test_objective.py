@@ -339,7 +339,8 @@ def test_nothing_outside_the_masks_matters_or_changes(net, picture, distance, se
     assert not gradient[outside].any()
     assert gradient[~outside].any()
     disturbed = torch.where(outside, torch.rand(image.shape, generator=generator), image)
-    assert value(objective, disturbed) == pytest.approx(terms, rel=1e-5)  # sums of threads differ in the last bit
+    # Sums of several threads differ in the last bit.
+    assert value(objective, disturbed) == pytest.approx(terms, rel=1e-5)
 
 
 def test_a_soft_mask_mixes_picture_and_content(net, picture):
