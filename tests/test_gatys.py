@@ -272,6 +272,7 @@ def test_lbfgs_has_learning_rate_one_and_keeps_the_history_it_is_told(paint):
     assert torch.equal(paint(iterations=6, learning_rate=1.0).image, plain.image)
     assert not torch.equal(paint(iterations=6, learning_rate=0.5).image, plain.image)
     assert not torch.equal(paint(iterations=6, history_size=1).image, plain.image)
+    assert not torch.equal(paint(iterations=6, smoothing=0.5).image, plain.image)
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
@@ -522,6 +523,7 @@ BAD = [
     ({"iterations": -3}, r"iterations must be at least 1, not -3"),
     ({"iterations": 1.5}, r"iterations must be .*not 1\.5"),
     ({"iterations": math.nan}, r"iterations must be .*not nan"),
+    ({"smoothing": 3}, r"smoothing is an exponent from 0 to 2, not 3"),
     ({"history_size": 0}, r"history_size must be at least 1, not 0"),
     ({"history_size": 2.5}, r"history_size must be .*not 2\.5"),
     ({"content_weight": -1.0}, r"content_weight must be 0 or a positive number, not -1"),

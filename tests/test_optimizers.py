@@ -286,6 +286,7 @@ def saved(optimizer):
     [(name, {}) for name in FAMILIES]
     + [
         ("lbfgs", {"restart_every": 7}),  # the first step after loading needs the last one's length
+        ("lbfgs", {"smoothing": 0.5}),
         ("lbfgs", {"line_search": True}),
         ("gradient_descent", {"line_search": True}),
         ("gradient_descent", {"learning_rate": 1e-4}),
@@ -430,6 +431,35 @@ def test_adam_is_torchs_adam(rate):
 
 
 # ---------------------------------------------------------------------------------------------------- L-BFGS
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 9), (1, 5)])
+def test_smoothing_is_symmetric_positive_and_favors_broad_forms(size):
+    optimizer = LBFGS(torch.zeros(1, 3, *size), smoothing=0.7)
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(1, 3, *size, generator=generator) for _ in range(2))
+    torch.testing.assert_close((a * optimizer.smoothed(b)).sum(), (b * optimizer.smoothed(a)).sum())
+    assert (a * optimizer.smoothed(a)).sum() > 0
+    assert LBFGS(a).smoothed(a) is a
+    stripes = torch.tensor([1.0, -1.0]).repeat(8).expand(1, 3, 16, 16)  # the finest there are
+    torch.testing.assert_close(optimizer.smoothed(stripes), stripes, rtol=1e-2, atol=1e-2)
+    waves = torch.cos(2 * math.pi * torch.arange(16) / 8).expand(1, 3, 16, 16)  # four times as broad
+    torch.testing.assert_close(optimizer.smoothed(waves), 4**0.7 * waves, rtol=2e-2, atol=2e-2)
+
+
+def test_lbfgs_finds_the_minimum_sooner_with_smoothing_where_broad_forms_are_flat():
+    def blurred(x):  # the loss sees fine forms eight times as well as broad ones
+        fine = x - torch.nn.functional.avg_pool2d(x, 5, 1, 2, count_include_pad=False)
+        return (0.02 * (x - 0.3).square() + (fine - 0.1 * torch.sin(3 * x)).square()).sum()
+
+    start = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(2))
+    reached = []
+    for smoothing in (0.0, 0.5):
+        optimizer = LBFGS(start, smoothing=smoothing)
+        for _ in range(25):
+            losses = optimizer.step(Toy(blurred))
+        reached.append(losses["total"])
+    assert reached[1] < reached[0]
 
 
 @pytest.mark.parametrize(("room", "pairs"), [(4, 4), (2.5, 2), (0.5, 1)])
@@ -784,6 +814,8 @@ def test_bumps_are_smooth_and_lie_in_the_picture(shape):
         ("newton_cg", {"learning_rate": math.nan}, r"learning rate must be .* not nan"),
         ("langevin", {"learning_rate": math.inf}, r"learning rate must be .* not inf"),
         ("adam", {"learning_rate": "fast"}, r"learning rate must be .* not 'fast'"),
+        ("lbfgs", {"smoothing": -0.1}, r"smoothing is an exponent from 0 to 2, not -0\.1"),
+        ("lbfgs", {"smoothing": "much"}, r"smoothing is an exponent"),
         ("lbfgs", {"history_size": 0}, r"history_size must be at least 1, not 0"),
         ("lbfgs", {"history_size": 2.5}, r"history_size must be at least 1, not 2\.5"),
         ("lbfgs", {"restart_every": -2}, r"restart_every must be at least 1, not -2"),

@@ -187,7 +187,8 @@ class Run:
         s, longest = self.settings, max(x.shape[-2:])
         if self.optimizer is None:
             self.optimizer = make_optimizer(
-                s.optimizer, x, learning_rate=s.learning_rate, history_size=s.history_size,
+                s.optimizer, x, learning_rate=s.learning_rate, smoothing=s.smoothing,
+                history_size=s.history_size,
                 restart_every=s.restart_every, seed=self.seed, iterations=self.iterations,
             )  # fmt: skip
         else:

@@ -44,6 +44,7 @@ def make_optimizer(
     x: Tensor,
     *,
     learning_rate: float | None = None,
+    smoothing: float = 0.0,
     history_size: int = 20,
     restart_every: int | None = None,
     line_search: bool = False,
@@ -56,6 +57,7 @@ def make_optimizer(
         name: one of :data:`OPTIMIZERS`.
         x: (1, 3, H, W) to start from.
         learning_rate: what it means and its default: see each class.
+        smoothing: of L-BFGS.
         history_size: of L-BFGS.
         restart_every: of L-BFGS.
         line_search: of gradient descent and L-BFGS.
@@ -71,6 +73,8 @@ def make_optimizer(
         isinstance(learning_rate, int | float) and 0 < learning_rate < math.inf
     ):
         raise SettingError(f"The learning rate must be a positive number, not {learning_rate!r}.")
+    if not isinstance(smoothing, int | float) or not 0 <= smoothing <= 2:
+        raise SettingError(f"smoothing is an exponent from 0 to 2, not {smoothing!r}.")
     counts = {
         "history_size": history_size,
         "iterations": iterations,
@@ -85,6 +89,7 @@ def make_optimizer(
         return LBFGS(
             x,
             learning_rate,
+            smoothing=smoothing,
             history_size=history_size,
             restart_every=restart_every,
             line_search=line_search,

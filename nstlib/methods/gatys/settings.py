@@ -48,6 +48,7 @@ class Settings:
     iterations: int = 150  # the picture changes little after that; B: 1500 and 2200 of Adam, D: 1000
     learning_rate: float | None = None  # None: the optimizer's own; no paper prints one
     history_size: int = 20  # of L-BFGS: 20 vectors do as well as Gatys' 100 and take a fifth of the memory
+    smoothing: float = 0.0  # of L-BFGS: 0.5 lets broad forms go further than fine ones, see there
     restart_every: int | None = None  # of L-BFGS: forget the history every so often
     averaging: float = 0.0  # decay of an average over the iterates, which is then the result; 0.99 with Adam
     init: str = "content"  # D; "noise": A; "style" starts from the painting
@@ -85,6 +86,8 @@ class Settings:
                 raise SettingError(f"{name} must be 0 or a positive number, not {value!r}.")
         if not isinstance(self.averaging, int | float) or not 0 <= self.averaging < 1:
             raise SettingError(f"averaging is a decay from 0 (none) to below 1, not {self.averaging!r}.")
+        if not isinstance(self.smoothing, int | float) or not 0 <= self.smoothing <= 2:
+            raise SettingError(f"smoothing is an exponent from 0 to 2, not {self.smoothing!r}.")
         _one_of("optimizer", self.optimizer, OPTIMIZER_NAMES)
         _one_of("init", self.init, INITS)
         _one_of("color", self.color, COLOR_MODES)

@@ -93,12 +93,13 @@ def ladder(shape: Sequence[int], smallest: int | None) -> list[tuple[int, int]]:
 
 
 def plan(sizes: Sequence[tuple[int, int]], settings: Settings) -> list[int]:
-    """Iterations at each size: what the settings say, but fewer at those between 512 px and the last.
+    """Iterations at each size: what the settings say at the smallest and the last, fewer in between.
 
-    The larger a size, the nearer to its end it begins, and the more each iteration costs.
+    The larger a size, the nearer to its end it begins, and the more each iteration costs: with as many at
+    each, the sizes before the last took as long as the last.
     """
     coarse = settings.coarse_iterations or settings.iterations
-    before = [max(1, round(coarse * min(1.0, 512 / max(size)))) for size in sizes[:-1]]
+    before = [max(1, round(coarse * max(sizes[0]) / max(size))) for size in sizes[:-1]]
     return [*before, settings.iterations]
 
 
