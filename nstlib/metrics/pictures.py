@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from .. import images
 from ..errors import ImageError, SettingError
+from .pixel import check_pictures
 from .protocol import Protocol
 
 Pictures = str | os.PathLike[str] | Tensor | Sequence[str | os.PathLike[str] | Tensor]
@@ -24,7 +24,6 @@ ENDINGS = (
     ".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".jp2", ".avif",
     ".heic", ".heif", ".jxl", ".svg", ".psd",
 )  # fmt: skip
-_SLACK = 1 / 255  # as in `images`: rounding and resampling leave [0, 1] by less than one 8-bit level
 
 
 class Problem(NamedTuple):
@@ -70,24 +69,11 @@ class Picture:
             ImageError: it cannot be read, or is no picture in [0, 1].
         """
         image = images.load_image(self.content) if isinstance(self.content, Path) else self.content
-        shape = tuple(image.shape)
-        if image.ndim != 4 or shape[:2] != (1, 3) or 0 in shape or not image.is_floating_point():
+        if len(check_pictures(image, f"'{self.label}'")) != 1:
             raise ImageError(
-                f"'{self.label}' has the shape {shape} and type {image.dtype}: pass floats (1, 3, H, W)."
+                f"'{self.label}' holds {len(image)} pictures: pass them one by one, (1, 3, H, W)."
             )
-        image = image.detach().float().cpu()
-        if not bool(torch.isfinite(image).all()):
-            raise ImageError(
-                f"'{self.label}' holds values that are not numbers (NaN or infinity): look where they come "
-                "from."
-            )
-        low, high = image.min().item(), image.max().item()
-        if low < -_SLACK or high > 1 + _SLACK:
-            raise ImageError(
-                f"The values of '{self.label}' run from {low:.3g} to {high:.3g}, not from 0 to 1: call "
-                ".clamp(0, 1) if that is meant, or divide by 255 first."
-            )
-        image = image.clamp(0, 1)
+        image = image.detach().float().cpu().clamp(0, 1)
         if protocol.crop == "center":
             return images.square(image, protocol.resolution, allow_upscale=True)
         if protocol.resolution is None:

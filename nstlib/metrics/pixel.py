@@ -182,7 +182,8 @@ def check_pictures(images: Tensor, name: str = "The batch") -> Tensor:
     for n in torch.nonzero((low < -_TOLERANCE) | (high > 1 + _TOLERANCE))[:, 0].tolist():
         raise ImageError(
             f"{name} has values from {low[n].item():.3g} to {high[n].item():.3g} in picture {n + 1} of "
-            f"{shape[0]}, not from 0 to 1: call .clamp(0, 1) if that is meant, or bring it to that range."
+            f"{shape[0]}, not from 0 to 1: call .clamp(0, 1) if that is meant, or bring it to that range "
+            "(divide by 255, for instance)."
         )
     return images
 
