@@ -1,13 +1,17 @@
-"""Random weights for the three networks, and small pictures: what the tests look through and at."""
+"""Random weights, small pictures, and the command nst: what the tests look through, at and call."""
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
+
+from nstlib import __main__ as command
+from nstlib import hardware
 
 # Written down a second time, on purpose: the tests hold the library's own table to this one.
 VGG_BLOCKS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
@@ -76,3 +80,34 @@ def picture() -> Callable[..., Tensor]:
         return (0.8 * smooth + 0.2 * noise).clamp(0, 1)
 
     return make
+
+
+@pytest.fixture
+def nst(monkeypatch, capfd):
+    """``nst("assets", "list")``: the exit status, standard output and standard error of the whole program."""
+    monkeypatch.setattr(hardware, "keep_freed_memory", lambda: True)  # not for the test's own process
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["nst", *map(str, arguments)])
+        capfd.readouterr()
+        code = 0
+        try:
+            command.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run
+
+
+def one_sentence(code, out, err, *, status=1, endings=(".\n",)):
+    """The message of a program that has said one sentence and ended with this status."""
+    assert code == status
+    assert out == ""
+    assert "Traceback" not in err
+    if status == 1:  # an error of ours; 2 is click's own, with a line of usage before it
+        assert err.startswith("nst: ")
+        assert err.endswith(endings)
+        assert err.count("\n") == 1
+    return err

@@ -7,9 +7,11 @@ import re
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import click
+import conftest
 import pytest
 import torch
 from click.testing import CliRunner
@@ -26,25 +28,6 @@ COMMANDS = [
 
 
 @pytest.fixture
-def nst(monkeypatch, capfd):
-    """``nst("assets", "list")``: the exit status, standard output and standard error of the whole program."""
-    monkeypatch.setattr(hardware, "keep_freed_memory", lambda: True)  # not for the test's own process
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["nst", *map(str, arguments)])
-        capfd.readouterr()
-        try:
-            command.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return run
-
-
-@pytest.fixture
 def pair(tmp_path, picture):
     """Two small picture files, a portrait of 40×36 and a painting of 35×50."""
     images.save_image(picture(36, 40, 1), tmp_path / "face.png")
@@ -58,15 +41,8 @@ def no_work(monkeypatch):
     monkeypatch.setattr(gatys, "stylize", lambda *a, **k: pytest.fail("the work was begun"))
 
 
-def one_sentence(code, out, err, *, status=1):
-    assert code == status
-    assert out == ""
-    assert "Traceback" not in err
-    if status == 1:  # an error of ours; 2 is click's own, with a line of usage before it
-        assert err.startswith("nst: ")
-        assert err.endswith((".\n", "?\n"))
-        assert err.count("\n") == 1
-    return err
+# Here a message may end with a question: "did you mean ...?"
+one_sentence = partial(conftest.one_sentence, endings=(".\n", "?\n"))
 
 
 # ---------------------------------------------------------------------------------------------------- help

@@ -11,8 +11,8 @@ import tempfile
 import pandas as pd
 import pytest
 import torch
+from conftest import one_sentence
 
-from nstlib import __main__ as command
 from nstlib import images
 from nstlib import measure_command as own
 from nstlib.metrics import measure as module
@@ -22,22 +22,10 @@ from nstlib.metrics.table import Measurement, comparable
 
 
 @pytest.fixture
-def nst(monkeypatch, capfd, tmp_path):
+def nst(nst, monkeypatch, tmp_path):
     """``nst(a, b, ...)``: exit status, standard output and error of `nst measure` in tmp_path."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["nst", "measure", *map(str, arguments), "--device", "cpu"])
-        capfd.readouterr()
-        code = 0
-        try:
-            command.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return run
+    return lambda *arguments: nst("measure", *arguments, "--device", "cpu")
 
 
 @pytest.fixture
@@ -81,16 +69,6 @@ def asked(monkeypatch):
 
     monkeypatch.setattr(module, "measure", measure)
     return calls
-
-
-def one_sentence(code, out, err):
-    assert code == 1
-    assert out == ""
-    assert "Traceback" not in err
-    assert err.startswith("nst: ")
-    assert err.endswith(".\n")
-    assert err.count("\n") == 1
-    return err
 
 
 def test_the_names_written_down_twice_agree():

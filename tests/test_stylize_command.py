@@ -17,6 +17,7 @@ import click
 import pytest
 import torch
 from click.testing import CliRunner
+from conftest import one_sentence
 from PIL import Image
 
 from nstlib import __main__ as command
@@ -35,23 +36,15 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def nst(monkeypatch, capfd, tmp_path):
+def nst(nst, monkeypatch, capfd, tmp_path):
     """``nst(face, painting, ...)``: exit status, standard output and error of `nst stylize` in tmp_path."""
-    monkeypatch.setattr(hardware, "keep_freed_memory", lambda: True)  # not for the test's own process
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["nst", "stylize", *map(str, arguments)])
-        capfd.readouterr()
-        code = 0
         try:
-            command.main()
-        except SystemExit as stop:
-            code = stop.code or 0
+            return nst("stylize", *arguments)
         except Killed:
-            code = -9
-        out, err = capfd.readouterr()
-        return code, out, err
+            return -9, *capfd.readouterr()
 
     return run
 
@@ -112,16 +105,6 @@ def halves(monkeypatch):
     monkeypatch.setattr(regions, "region_masks", region_masks)
     monkeypatch.setattr(regions, "FaceParser", parser)
     return told
-
-
-def one_sentence(code, out, err):
-    assert code == 1
-    assert out == ""
-    assert "Traceback" not in err
-    assert err.startswith("nst: ")
-    assert err.endswith(".\n")
-    assert err.count("\n") == 1
-    return err
 
 
 def interrupt(monkeypatch, after, kind=KeyboardInterrupt):
