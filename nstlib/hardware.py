@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 
 import torch
@@ -13,12 +14,15 @@ from .errors import SettingError
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
     """The device to compute on: "auto" takes CUDA, then Apple's MPS, then the processor.
 
+    Each of the processes that a launcher has started (``accelerate launch``, ``torchrun``) takes its own GPU.
+
     Raises:
         SettingError: the device asked for is not there.
     """
     if str(device) == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            own = os.environ.get("LOCAL_RANK")
+            return torch.device("cuda" if own is None else f"cuda:{own}")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     wrong = f"'{device}' is no device to compute on here: use 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'."
     try:

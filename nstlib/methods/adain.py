@@ -8,6 +8,7 @@ decoder trained once turns the result back into pixels.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,12 +16,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import assets, color
-from ..errors import ImageError, SettingError
+from ..errors import SettingError
 from ..features import FeatureExtractor
 from ..nets.adain import from_official
+from .feedforward import check_pictures, finished, padded
 
 LAYER = "relu4_1"
 STRIDE = 8  # of that layer
+
+
+@dataclass(frozen=True)
+class StyleStatistics:
+    """All that AdaIN knows of a style: mean and deviation of each channel, (1, 512, 1, 1) each."""
+
+    mean: Tensor
+    deviation: Tensor
 
 
 def channel_statistics(features: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -102,10 +112,23 @@ class AdaIN:
         return self
 
     @torch.no_grad()
+    def statistics(self, style: Tensor) -> StyleStatistics:
+        """A style, looked at once: for :meth:`stylize` in place of the picture, for many pictures or a film.
+
+        Args:
+            style: (1, 3, H, W), as it is: its colors are not matched to any content's.
+
+        Raises:
+            ImageError: not a picture.
+        """
+        check_pictures("style", style, 2 * STRIDE)
+        return StyleStatistics(*channel_statistics(self._encode(style)))
+
+    @torch.no_grad()
     def stylize(
         self,
         content: Tensor,
-        style: Tensor | Sequence[Tensor],
+        style: Tensor | StyleStatistics | Sequence[Tensor | StyleStatistics],
         *,
         shares: Sequence[float] | None = None,
         masks: Sequence[Tensor] | None = None,
@@ -114,7 +137,7 @@ class AdaIN:
 
         Args:
             content: (N, 3, H, W), RGB in [0, 1], any size of at least 16 pixels.
-            style: (1, 3, H', W'), or several of them.
+            style: (1, 3, H', W'), or what :meth:`statistics` has found of it, or several of them.
             shares: how much of each style is blended in; None: alike. They are divided by their sum.
             masks: one (1, 1, H, W) a style instead: each style in its own region, the content elsewhere.
 
@@ -122,13 +145,13 @@ class AdaIN:
             (N, 3, H, W), in [0, 1].
 
         Raises:
-            SettingError: no style, shares or masks that do not go with the styles, or both of them.
+            SettingError: no style, shares or masks that do not go with the styles, or both of them;
+                statistics where the style's colors are to be matched to the content's.
             ImageError: not a picture.
         """
-        styles = [style] if isinstance(style, Tensor) else list(style)
-        weights = _shares(styles, shares, masks)
-        for name, picture in (("content", content), *(("style", s) for s in styles)):
-            _check(name, picture)
+        styles = [style] if isinstance(style, Tensor | StyleStatistics) else list(style)
+        weights = _shares(len(styles), shares, masks)
+        check_pictures("content", content, 2 * STRIDE)
         if masks is not None:
             for mask in masks:
                 if mask.shape[-2:] != content.shape[-2:]:
@@ -136,26 +159,20 @@ class AdaIN:
                         f"A mask of {mask.shape[-1]}×{mask.shape[-2]} does not fit the content of "
                         f"{content.shape[-1]}×{content.shape[-2]}: make it from that picture."
                     )
-        whole = _padded(content)
-        features = self._encode(whole)
-        prepared = [color.prepare_style(self.color, s, content[:1]) for s in styles]
-        found = [channel_statistics(self._encode(s)) for s in prepared]
+        features = self._encode(padded(content, STRIDE))
+        found = [self._found(one, content) for one in styles]
         if masks is None:
             styled = sum(share * adain(features, one) for share, one in zip(weights, found, strict=True))
         else:
             styled = features
             for mask, one in zip(masks, found, strict=True):
-                small = F.interpolate(_padded(mask.to(features)), features.shape[-2:], mode="area")
+                small = F.interpolate(padded(mask.to(features), STRIDE), features.shape[-2:], mode="area")
                 styled = styled + small * (adain(features, one, small) - features)
         mixed = features + self.strength * (styled - features)
         made = self.decoder(
             mixed.to(self.encoder.precision).contiguous(memory_format=self.encoder.memory_format)
         )
-        made = made[..., : content.shape[-2], : content.shape[-1]].float().clamp(0, 1).cpu()
-        if self.color == "luminance":
-            made = torch.cat(
-                [color.finish(self.color, m[None], c[None]) for m, c in zip(made, content.cpu(), strict=True)]
-            )
+        made = finished(made, content, self.color)
         if masks is not None:
             # The decoder alters what it was given unchanged as well; outside the masks the picture stays.
             paint = torch.stack([m.cpu() for m in masks]).sum(0).clamp(0, 1)
@@ -165,35 +182,26 @@ class AdaIN:
     def _encode(self, images: Tensor) -> Tensor:
         return self.encoder(images)[LAYER].float()
 
+    def _found(self, style: Tensor | StyleStatistics, content: Tensor) -> tuple[Tensor, Tensor]:
+        if isinstance(style, Tensor):
+            style = self.statistics(color.prepare_style(self.color, style, content[:1]))
+        elif self.color != "style":
+            raise SettingError(
+                f"A style's statistics have its own colors, and '{self.color}' is to change them: give the "
+                "style as a picture."
+            )
+        return style.mean, style.deviation
 
-def _shares(
-    styles: Sequence[Tensor], shares: Sequence[float] | None, masks: Sequence[Tensor] | None
-) -> list[float]:
-    if not styles:
+
+def _shares(count: int, shares: Sequence[float] | None, masks: Sequence[Tensor] | None) -> list[float]:
+    if not count:
         raise SettingError("The list of styles is empty: give a style picture.")
     if shares is not None and masks is not None:
         raise SettingError("Blend styles by shares or place them by masks, not both.")
     for name, given in (("shares", shares), ("masks", masks)):
-        if given is not None and len(given) != len(styles):
-            raise SettingError(f"{len(styles)} styles need as many {name}, not {len(given)}.")
-    weights = [1.0] * len(styles) if shares is None else [float(share) for share in shares]
+        if given is not None and len(given) != count:
+            raise SettingError(f"{count} styles need as many {name}, not {len(given)}.")
+    weights = [1.0] * count if shares is None else [float(share) for share in shares]
     if min(weights) < 0 or sum(weights) <= 0:
         raise SettingError(f"shares are not negative and not all 0, and these are {list(weights)}.")
     return [weight / sum(weights) for weight in weights]
-
-
-def _check(name: str, picture: Tensor) -> None:
-    if not isinstance(picture, Tensor) or picture.ndim != 4 or picture.shape[1] != 3:
-        found = tuple(picture.shape) if isinstance(picture, Tensor) else type(picture).__name__
-        raise ImageError(f"The {name} has the shape (N, 3, H, W), not {found}: load it with load_image.")
-    if min(picture.shape[-2:]) < 2 * STRIDE:
-        raise ImageError(
-            f"The {name} of {picture.shape[-1]}×{picture.shape[-2]} pixels is too small: take one of "
-            f"{2 * STRIDE} pixels a side at least."
-        )
-
-
-def _padded(image: Tensor) -> Tensor:
-    """Continued to multiples of 8 by its own mirror image, so that the decoder gives the whole size back."""
-    down, right = (-image.shape[-2]) % STRIDE, (-image.shape[-1]) % STRIDE
-    return F.pad(image, (0, right, 0, down), mode="reflect") if down or right else image

@@ -1,0 +1,16 @@
+"""One training loop for every method that learns: resumed exactly, saved whole, stopped without a loss.
+
+A method brings a :class:`Task` (its networks, its optimizers, one step); :func:`train` brings the rest.
+
+    >>> result = train(task, Schedule(steps=1000), folder="runs/starry_night")   # doctest: +SKIP
+"""
+
+from .checkpoint import Checkpoints
+from .data import Pictures, shuffled
+from .loop import train
+from .task import Callback, Progress, Schedule, Step, Task, TrainingResult
+
+__all__ = [
+    "Callback", "Checkpoints", "Pictures", "Progress", "Schedule", "Step", "Task", "TrainingResult",
+    "shuffled", "train",
+]  # fmt: skip
