@@ -13,6 +13,7 @@ from . import __version__
 from .errors import NstError, SettingError
 from .measure_command import measure
 from .stylize_command import stylize
+from .train_command import train
 
 # Heavy imports (torch, papermill) stay inside the commands, so that `nst --help` answers at once.
 
@@ -26,6 +27,7 @@ def cli() -> None:
     nst hello                                  is everything here that the course needs?
     nst stylize face.jpg painting.jpg          a portrait (or film) in a painting's style
     nst measure photos/ stylized/              how alike they are: SSIM, LPIPS, FID and more
+    nst train johnson painting.jpg             a network that paints in this style at once
     nst course 01 --preset quick               run a notebook and write its figures
     nst assets list                            networks and pictures from outside
     """
@@ -41,6 +43,7 @@ def hello() -> None:
 
 cli.add_command(stylize)
 cli.add_command(measure)
+cli.add_command(train)
 
 
 @cli.command()

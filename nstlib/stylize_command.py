@@ -14,6 +14,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .errors import ImageError, NstError, OptimizationError, SettingError
+from .film_output import thinned, write_film
+from .stylize_options import (
+    ANIMATIONS,
+    COARSE,
+    FILMS,
+    LARGE,
+    OPTIONS,
+    REGIONS,
+    SAVE_EVERY,
+    SAVE_SHARE,
+    STYLE_SIDE,
+    Grouped,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,104 +35,9 @@ if TYPE_CHECKING:
 
 # Heavy imports (torch) stay inside the functions, so that `nst --help` answers at once.
 
-ANIMATIONS = (".gif", ".webp")  # their files hold a film, or a picture
-FILMS = (*ANIMATIONS, ".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".wmv", ".ogv")
-REGIONS = ("eyebrow", "eye", "nose", "lip", "face", "hair", "person", "background")
-SAVE_EVERY = 30.0  # seconds between two checkpoints at least,
-SAVE_SHARE = 20.0  # and times as long as one takes: L-BFGS' memory of a large picture has gigabytes
-# Without it the broad forms of a large picture hardly change: a layer sees 150 pixels at most.
-COARSE, LARGE = 256, 768  # pixels: where coarse to fine begins, for results above
-STYLE_SIDE = 128  # pixels; the deepest layers see next to nothing of a smaller style picture
-
-_FILE: dict[str, Any] = {"type": click.Path(path_type=Path), "metavar": "FILE"}
-_PIXELS: dict[str, Any] = {"type": click.IntRange(16, 4096), "metavar": "PIXELS"}
-_NUMBER: dict[str, Any] = {"type": click.FloatRange(0), "metavar": "NUMBER"}
-
-
-def _one(option: str, *names: str, **settings: Any) -> click.Option:
-    return click.Option([option], type=click.Choice(list(names)), **settings)
-
-
-# fmt: off
-OPTIONS: dict[str, tuple[click.Option, ...]] = {  # by heading of the help
-    "Result": (
-        click.Option(["-o", "--output"], **_FILE, help="Picture (.png, .jpg, .webp; it holds the settings) "
-            "or, if CONTENT is one, film (.mp4, .gif, .webp; without sound).  "
-            "[default: stylized.png or stylized.mp4]"),
-        click.Option(["--size"], **_PIXELS, default=512, show_default=True,
-            help="Longest side of the result; CONTENT is not enlarged."),
-        click.Option(["--film"], **_FILE,
-            help="Also write a film (.mp4, .gif, .webp) of the picture coming about."),
-    ),
-    "Style": (
-        click.Option(["--style-size"], **_PIXELS, help="Longest side of the style pictures; smaller gives "
-            f"finer brush strokes.  [default: the result's, {STYLE_SIDE} at least]"),
-        click.Option(["--movement"], metavar="NAME", help="Blend the course's paintings of an art movement: "
-            "impressionism, ukiyo-e and others."),
-        click.Option(["--share", "shares"], multiple=True, **_NUMBER, help="How much a style picture counts "
-            "among several; once for each, in order.  [default: all alike]"),
-        _one("--color", "style", "luminance", "histogram", "coral", help="Whose colors: the style's, or "
-            "CONTENT's, pixel by pixel (luminance) or as a whole.  [default: style]"),
-        click.Option(["--style-weight"], **_NUMBER,
-            help="How much style: 3 keeps the likeness, 100 lets it dissolve.  [default: 10]"),
-        click.Option(["--tv-weight"], **_NUMBER, help="How much smoothness.  [default: 0]"),
-    ),
-    "Regions": (
-        click.Option(["--region", "regions"], multiple=True, metavar="NAME[=FILE]",
-            help=f"Paint this region only ({', '.join(REGIONS)}), in the style of FILE or else of STYLES. "
-            "May be repeated."),
-        click.Option(["--softness"], type=click.FloatRange(0), metavar="PIXELS",
-            help="Width of a region's soft border.  [default: a sixtieth of the result]"),
-    ),
-    "Optimization": (
-        click.Option(["--recipe"], metavar="NAME", help="A paper's settings: paper_a, paper_a_as_printed, "
-            "paper_b, paper_d, gatys_2016. What you set yourself wins."),
-        click.Option(["--iterations"], type=click.IntRange(1), metavar="NUMBER", help="Steps of the "
-            "optimizer at each size; a third for a film's frames but a scene's first.  "
-            f"[default: 150, fewer above {LARGE} px]"),
-        click.Option(["--smallest"], type=click.IntRange(16), metavar="PIXELS", help="Coarse to fine: "
-            "longest side to begin with, then up in steps.  "
-            f"[default: {COARSE} for results above {LARGE} and no recipe, else one size]"),
-        _one("--init", "content", "noise", "style", help="Picture to start from.  [default: content]"),
-        _one("--network", "vgg19", "vgg16", "alexnet", help="Network to look through.  [default: vgg19]"),
-        _one("--optimizer", "lbfgs", "adam", "gradient_descent", "newton_cg", "langevin", "annealing",
-            help="What changes the picture, step by step.  [default: lbfgs]"),
-        click.Option(["--learning-rate"], type=click.FloatRange(0, min_open=True), metavar="NUMBER",
-            help="How far a step goes.  [default: the optimizer's own]"),
-        click.Option(["--averaging"], type=click.FloatRange(0, 1, max_open=True), metavar="NUMBER",
-            help="Average over the last steps; 0.99 suits adam.  [default: 0]"),
-        _one("--style-distance", "gram", "wasserstein2",
-            help="What makes two styles alike.  [default: gram]"),
-        click.Option(["--seed"], type=click.IntRange(0, 2**32 - 1), metavar="NUMBER", default=0,
-            show_default=True, help="Of everything random."),
-    ),
-    "Running": (
-        click.Option(["--device"], metavar="NAME", default="auto", show_default=True,
-            help="What to compute on: auto, cpu, cuda, cuda:1, mps."),
-        _one("--precision", "auto", "float32", "bfloat16", default="auto", show_default=True,
-            help="Number format; auto: bfloat16 where the hardware is good at it."),
-        click.Option(["--checkpoint/--no-checkpoint"], default=True,
-            help="Save a picture's run now and then.  [default: checkpoint]"),
-        click.Option(["--quiet"], is_flag=True, help="No progress bar."),
-    ),
-}
-# fmt: on
-
-
-class _Grouped(click.Command):
-    """A command whose help shows its options under the headings of OPTIONS."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        last = self.get_help_option(ctx)
-        for heading, options in OPTIONS.items():
-            listed = [*options, last] if heading == "Running" and last else options
-            with formatter.section(heading):
-                records = [option.get_help_record(ctx) for option in listed]
-                formatter.write_dl([record for record in records if record], col_max=22)
-
 
 @click.command(
-    cls=_Grouped,
+    cls=Grouped,
     params=[
         click.Argument(["content"], type=click.Path(path_type=Path)),
         click.Argument(["styles"], nargs=-1, type=click.Path(path_type=Path)),
@@ -140,8 +58,10 @@ def stylize(
     nst stylize me.jpg --movement impressionism --color luminance
     nst stylize me.jpg kiss.jpg --region hair --region background=wave.jpg
     nst stylize clip.mp4 data/paintings/starry_night.jpg -o out.mp4 --size 256
+    nst stylize me.jpg data/paintings/the_kiss.jpg --method adain
+    nst stylize clip.mp4 starry_night --method johnson
     """
-    from . import hardware, images, video
+    from . import fast_command, hardware, images, video
 
     hardware.keep_freed_memory()
     moving = content.suffix.lower() in FILMS and not (
@@ -149,6 +69,11 @@ def stylize(
     )
     output = output or Path("stylized.mp4" if moving else "stylized.png")
     # All that can be known to be wrong is said before minutes of work, not after.
+    fast = options["method"] != "gatys"
+    if fast:
+        fast_command.check_options(options["method"], click.get_current_context())
+    elif options["strength"] is not None:
+        raise SettingError("--strength is adain's: say --style-weight, or --method adain.")
     pairs = _pairs(options["regions"])
     if moving and pairs:
         raise SettingError("Regions are for pictures: leave --region out for a film.")
@@ -157,7 +82,7 @@ def stylize(
             "--film shows how a picture comes about; a film's result is a film already: leave it out."
         )
     styles = _all_styles(styles, pairs, options)
-    settings = _settings(options)
+    settings = None if fast else _settings(options)
     options["device"] = hardware.resolve_device(options["device"])
     (video.check_film_writable if moving else images.check_writable)(output)
     if film is not None:
@@ -170,7 +95,9 @@ def stylize(
             raise SettingError(
                 f"'{target}' would overwrite a picture or film you give: choose another name for it."
             )
-    if moving:
+    if settings is None:
+        fast_command.stylize(content, styles, pairs, output, moving, quiet, options)
+    elif moving:
         _film(content, styles, output, settings, quiet, options)
     else:
         _picture(content, styles, pairs, output, film, settings, checkpoint, quiet, options)
@@ -267,6 +194,16 @@ def _guides(
     shares = options["shares"] or None
     if not pairs:
         return [gatys.Guide(tuple(styles), shares)]
+    return [
+        gatys.Guide((own[name],), mask=mask) if name in own else gatys.Guide(tuple(styles), shares, mask=mask)
+        for name, mask in masks_of(content, pairs, options).items()
+    ]
+
+
+def masks_of(
+    content: Tensor, pairs: list[tuple[str, Path | None]], options: dict[str, Any]
+) -> dict[str, Tensor]:
+    """The masks of the regions asked for; each is to be seen in the picture."""
     from .regions import REGIONS as OF_FACES
     from .regions import FaceParser, region_masks
 
@@ -278,12 +215,7 @@ def _guides(
     for name, mask in masks.items():
         if not bool(mask.max() > 0):
             raise ImageError(f"There is no {name} to be seen in the picture: leave --region {name} out.")
-    return [
-        gatys.Guide((own[name],), mask=masks[name])
-        if name in own
-        else gatys.Guide(tuple(styles), shares, mask=masks[name])
-        for name in names
-    ]
+    return {name: masks[name] for name in names}
 
 
 def _checkpoint(output: Path, filmed: bool) -> Any:
@@ -446,31 +378,9 @@ def _film(
     guide = gatys.Guide(
         tuple(images.load_image(path, size=style_size) for path in styles), options["shares"] or None
     )
-    # Animations show 50 frames a second at most: of a faster film every second frame, not a slower film.
-    step = math.ceil(fps / 50) if output.suffix.lower() in ANIMATIONS else 1
+    wanted, rate = thinned(itertools.chain([first], frames), fps, output)
     painted = gatys.stylize_clip(
-        itertools.islice(itertools.chain([first], frames), 0, None, step), [guide],
-        settings.changed(temporal_weight=gatys.TEMPORAL_WEIGHT), seed=options["seed"],
+        wanted, [guide], settings.changed(temporal_weight=gatys.TEMPORAL_WEIGHT), seed=options["seed"],
         device=options["device"], precision=options["precision"], progress=not quiet,
     )  # fmt: skip
-    state, failed, began = "done", None, time.monotonic()
-    with video.FilmWriter(output, fps=max(0.1, fps / step)) as writer:
-        try:
-            for frame in painted:
-                writer.add(frame.image)
-                if frame.result.interrupted:
-                    state = "stopped"
-                if not quiet:
-                    click.echo(f"frame {writer.count}: {time.monotonic() - began:.0f} s", err=True)
-        except KeyboardInterrupt:  # between two frames' optimizations
-            if not writer.count:
-                raise
-            state = "stopped"
-        except NstError as error:  # a damaged film, a loss that is no number
-            if not writer.count:
-                raise
-            failed = error
-    count = f"{writer.count} frame{'' if writer.count == 1 else 's'}"
-    if failed is not None:
-        raise type(failed)(f"{failed} What was painted until then is kept in '{output}' ({count}).")
-    click.echo(f"{state}: {output} ({count}), {time.monotonic() - began:.0f} s")
+    write_film(output, rate, ((frame.image, frame.result.interrupted) for frame in painted), quiet)

@@ -1,0 +1,106 @@
+"""The command ``nst train``: networks that learn, from pictures of yours or from faces that are nobody's."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .errors import SettingError
+
+# Heavy imports (torch) stay inside the functions, so that `nst --help` answers at once.
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # A processor without bfloat16 takes half an hour for `quick`, one with AMX a few minutes.
+    "smoke": {"steps": 4, "batch": 1, "size": 64, "faces": 4},
+    "quick": {"steps": 800, "batch": 2, "size": 128, "faces": 200},
+    "shipped": {"steps": 1600, "batch": 2, "size": 128, "faces": 400},
+    "paper": {"steps": 40_000, "batch": 4, "size": 256, "faces": 10_000},  # Johnson, section 4.1
+}
+
+
+@click.group()
+def train() -> None:
+    """Train a network; a run that was stopped or killed goes on when the same command is given again."""
+
+
+_COUNT: dict[str, Any] = {"type": click.IntRange(1), "metavar": "NUMBER"}
+
+
+@train.command()
+@click.argument("styles", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE",
+    help="The weights (.safetensors).  [default: johnson_STYLE.safetensors]")  # fmt: skip
+@click.option("--preset", type=click.Choice(list(PRESETS)), default="quick", show_default=True,
+    help="Steps, batch, size and faces; shipped: as the course's own were made.")  # fmt: skip
+@click.option("--pictures", type=click.Path(path_type=Path), metavar="FOLDER",
+    help="Pictures to learn on.  [default: generated faces]")  # fmt: skip
+@click.option("--faces", **_COUNT, help="How many faces to generate, where no FOLDER is given.")
+@click.option("--start", metavar="STYLE|FILE", help="Begin with another style's weights: quicker.")
+@click.option("--steps", **_COUNT, help="Steps.")
+@click.option("--batch", **_COUNT, help="Pictures a step, of all processes together.")
+@click.option("--size", type=click.IntRange(16, 1024), metavar="PIXELS", help="Side of the crops.")
+@click.option("--style-size", type=click.IntRange(16, 4096), metavar="PIXELS", default=256, show_default=True,
+    help="Longest side of the style picture; smaller gives finer strokes.")  # fmt: skip
+@click.option("--style-weight", type=click.FloatRange(0), metavar="NUMBER", default=4e4, show_default=True,
+    help="How much style.")  # fmt: skip
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), metavar="NUMBER", default=2e-3,
+    show_default=True, help="Of Adam; it falls to a tenth.")  # fmt: skip
+@click.option("--folder", type=click.Path(path_type=Path), metavar="FOLDER",
+    help="Where checkpoints and losses.csv go.  [default: OUTPUT.run]")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), metavar="NUMBER", default=0, show_default=True,
+    help="Of everything random.")  # fmt: skip
+@click.option("--device", metavar="NAME", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def johnson(
+    styles: tuple[Path, ...], output: Path | None, preset: str, pictures: Path | None, start: str | None,
+    folder: Path | None, seed: int, device: str, quiet: bool, **options: Any,
+) -> None:  # fmt: skip
+    """Train a network that paints in the manner of the pictures STYLES in one pass (Johnson et al. 2016).
+
+    \b
+    nst train johnson data/paintings/great_wave.jpg
+    nst stylize me.jpg johnson_great_wave.safetensors --method johnson
+    """
+    from . import faces, hardware, images
+    from .methods.johnson import Johnson, Settings
+    from .training import Schedule
+
+    hardware.keep_freed_memory()
+    output = output or Path(f"johnson_{styles[0].stem}.safetensors")
+    if output.suffix != ".safetensors":
+        raise SettingError(f"'{output}' is to hold weights: end its name in .safetensors.")
+    if pictures is not None and options["faces"] is not None:
+        raise SettingError("--faces are generated where no --pictures are given: leave one of them out.")
+    chosen = PRESETS[preset] | {k: v for k, v in options.items() if v is not None}
+    settings = Settings(
+        size=chosen["size"], style_size=chosen["style_size"], style_weight=chosen["style_weight"],
+        tv_weight=2.0, learning_rate=chosen["learning_rate"], decay=0.1,
+    )  # fmt: skip
+    schedule = Schedule(chosen["steps"], chosen["batch"], average=0.99, seed=seed)
+    paintings = [images.load_image(path, size=settings.style_size) for path in styles]
+    method = Johnson(start, settings=settings, device=device)
+    folder = folder or output.with_suffix(".run")
+    if pictures is None:
+        pictures = faces.cached(chosen["faces"], 2 * settings.size, device=device, progress=not quiet)
+        learned_on = f"{chosen['faces']} generated faces"
+        source: Any = faces.listed(pictures, chosen["faces"])[0]
+    else:
+        learned_on, source = str(pictures.name), pictures
+    result = method.fit(source, paintings, schedule, folder, progress=not quiet)
+    if int(os.environ.get("RANK", "0")):  # of several processes the first one saves, and speaks
+        return
+    row = result.history[-1]
+    said = ", ".join(f"{name} {row[name]:.3g}" for name in ("total", "content", "style"))
+    if result.interrupted:
+        click.echo(
+            f"stopped after {result.step} of {schedule.steps} steps ({said}); the same command goes on, from "
+            f"'{folder}'"
+        )
+        return
+    method.save(
+        output, style=", ".join(path.stem for path in styles), start=start, learned_on=learned_on, seed=seed
+    )  # fmt: skip
+    click.echo(f"done: {output}, {result.step} steps in {result.seconds:.0f} s ({said})")
