@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -159,6 +160,50 @@ def curves(
             axis.set_yscale("log")
         axis.legend()
     return figure
+
+
+class LiveCurve:
+    """Losses that grow on the page while a network learns: a callback for :func:`nstlib.training.train`.
+
+    Args:
+        *losses: columns of the history to draw.
+        every: seconds between two drawings.
+        width: of the figure, in inches.
+    """
+
+    def __init__(self, *losses: str, every: float = 1.0, width: float = 6.0) -> None:
+        self.losses, self.every = losses or ("total",), every
+        with house_style():
+            self.figure, self.axis = plt.subplots(figsize=(width, width * 0.5))
+        self._handle: Any = None
+        self._drawn = 0.0
+
+    def __call__(self, progress: Any) -> None:
+        """Draw, if it is time to, or the last step."""
+        if progress.step < progress.steps and time.monotonic() - self._drawn < self.every:
+            return
+        with house_style():
+            self.axis.clear()
+            steps = [row["step"] for row in progress.history]
+            for name in self.losses:
+                self.axis.plot(steps, [row[name] for row in progress.history], label=name)
+            left = progress.seconds * (progress.steps / progress.step - 1)
+            title = f"step {progress.step} of {progress.steps}, {progress.seconds:.0f} s"
+            self.axis.set(title=title + (f", about {left:.0f} s to go" if left >= 1 else ""), xlabel="step")
+            self.axis.set_yscale("log")
+            self.axis.legend()
+        if self._handle is None:
+            from IPython.display import display
+
+            self._handle = display(self.figure, display_id=True)
+        else:
+            self._handle.update(self.figure)
+        self._drawn = time.monotonic()
+
+    def finish(self) -> Figure:
+        """The figure as it stands; the page keeps it, and matplotlib will not show it a second time."""
+        plt.close(self.figure)
+        return self.figure
 
 
 def boxes(image: Tensor, sides: Mapping[str, int], *, center: tuple[float, float] = (0.5, 0.5)) -> Figure:
