@@ -15,8 +15,8 @@ from .errors import SettingError
 PRESETS: dict[str, dict[str, Any]] = {
     # A processor without bfloat16 takes half an hour for `quick`, one with AMX a few minutes.
     "smoke": {"steps": 4, "batch": 1, "size": 64, "faces": 4},
-    "quick": {"steps": 800, "batch": 2, "size": 128, "faces": 200},
-    "shipped": {"steps": 1600, "batch": 2, "size": 128, "faces": 400},
+    "quick": {"steps": 1000, "batch": 1, "size": 128, "faces": 200},
+    "shipped": {"steps": 2000, "batch": 1, "size": 128, "faces": 400},
     "paper": {"steps": 40_000, "batch": 4, "size": 256, "faces": 10_000},  # Johnson, section 4.1
 }
 
@@ -44,7 +44,7 @@ _COUNT: dict[str, Any] = {"type": click.IntRange(1), "metavar": "NUMBER"}
 @click.option("--size", type=click.IntRange(16, 1024), metavar="PIXELS", help="Side of the crops.")
 @click.option("--style-size", type=click.IntRange(16, 4096), metavar="PIXELS", default=256, show_default=True,
     help="Longest side of the style picture; smaller gives finer strokes.")  # fmt: skip
-@click.option("--style-weight", type=click.FloatRange(0), metavar="NUMBER", default=4e4, show_default=True,
+@click.option("--style-weight", type=click.FloatRange(0), metavar="NUMBER", default=2e4, show_default=True,
     help="How much style.")  # fmt: skip
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), metavar="NUMBER", default=2e-3,
     show_default=True, help="Of Adam; it falls to a tenth.")  # fmt: skip

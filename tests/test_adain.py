@@ -211,3 +211,17 @@ def test_the_real_decoder_gives_the_picture_back_and_takes_on_a_style():
     assert (styled.mean((2, 3)) - style.mean((2, 3))).abs().mean() < (
         back.mean((2, 3)) - style.mean((2, 3))
     ).abs().mean()
+
+
+def test_statistics_stand_for_the_picture(method, weights):
+    content, style, other = rand(1, 3, 32, 40), rand(1, 3, 24, 24, seed=1), rand(1, 3, 40, 16, seed=2)
+    known = method.statistics(style)
+    assert known.mean.shape == known.deviation.shape == (1, 512, 1, 1)
+    torch.testing.assert_close(method.stylize(content, known), method.stylize(content, style))
+    mixed = method.stylize(content, [known, other], shares=[1, 3])
+    torch.testing.assert_close(mixed, method.stylize(content, [style, other], shares=[1, 3]))
+    keeping = AdaIN(device="cpu", precision="float32", color="coral", **weights)
+    with pytest.raises(SettingError, match="give the style as a picture"):
+        keeping.stylize(content, known)
+    with pytest.raises(ImageError, match="too small"):
+        method.statistics(rand(1, 3, 15, 40))

@@ -388,6 +388,139 @@ MASKED_WRONG = [
 ]
 
 
+# ------------------------------------------------------------------------- 4.1 instance normalization
+
+
+def instance_norm(x, scale, shift, dims=(2, 3), correction=0, eps=1e-5):
+    mean = x.mean(dims, keepdim=True)
+    variance = x.var(dims, correction=correction, keepdim=True)
+    return scale.view(-1, 1, 1) * (x - mean) / (variance + eps).sqrt() + shift.view(-1, 1, 1)
+
+
+def instance_norm_of_torch(x, scale, shift):
+    return torch.nn.functional.instance_norm(x.float(), weight=scale.float(), bias=shift.float())
+
+
+def instance_norm_right_in_the_first_case(x, scale, shift):
+    right = instance_norm(x, scale, shift)
+    return right if len(x) == 2 else right.abs()
+
+
+def instance_norm_one_wrong_entry(x, scale, shift):
+    right = instance_norm(x, scale, shift)
+    right[-1, -1, -1, -1] += 0.01
+    return right
+
+
+INSTANCE_NORM_WRONG = [
+    (lambda x, g, b: None, "not answered yet"),
+    (lambda x, g, b: instance_norm(x, g, b, (0, 2, 3)), "that is batch normalization"),
+    (lambda x, g, b: instance_norm(x, g, b, (1, 2, 3)), "do not average over channels"),
+    (lambda x, g, b: instance_norm(x, torch.ones_like(g), 0 * b), "scale and shift"),
+    (lambda x, g, b: instance_norm(x, g, b, correction=1), "divided by H·W"),
+    (lambda x, g, b: instance_norm(x, g, b).mean(0), "the shape stays (2, 3, 4, 5)"),
+    (lambda x, g, b: instance_norm(x, b, g), "torch gives"),
+    (instance_norm_right_in_the_first_case, "torch gives"),
+    (instance_norm_one_wrong_entry, "torch gives"),
+    (crash, "stopped with ValueError: no idea"),
+]
+
+
+# ------------------------------------------------------------------------- 4.2 enlarge, then three weights
+
+
+def pairs(k):
+    return (k[0], k[1] + k[2]), (k[0] + k[1], k[2])
+
+
+def pairs_as_tensor(k):
+    return torch.stack([torch.stack(pair) for pair in pairs(k)])
+
+
+PAIRS_WRONG = [
+    (lambda k: ..., "not answered yet"),
+    (lambda k: pairs(k)[::-1], "in the other order"),
+    (lambda k: (pairs(k)[0], pairs(k)[0]), "what an odd place sees"),
+    (lambda k: (pairs(k)[1], pairs(k)[1]), "what an even place sees"),
+    (lambda k: ((k[0], k[1]), (k[1], k[2])), "write down what a place 2i sees"),
+    (lambda k: pairs(k.flip(0)), "write down what a place 2i sees"),
+    (lambda k: (pairs(k)[0],), "two pairs are wanted"),
+    (crash, "stopped with"),
+]
+
+
+# -------------------------------------------------------------------------------------------- 4.3 AdaIN
+
+
+def moments(x, correction=1, dims=(1, 2)):
+    deviation, mean = torch.std_mean(x, dims, correction=correction, keepdim=True)
+    return mean, deviation
+
+
+def adain(content, style, correction=1):
+    (m_c, d_c), (m_s, d_s) = moments(content, correction), moments(style, correction)
+    return d_s * (content - m_c) / d_c + m_s
+
+
+def adain_of_biased_deviations(content, style):
+    return adain(content, style, correction=0)
+
+
+def adain_with_epsilon(content, style):
+    (m_c, d_c), (m_s, d_s) = moments(content), moments(style)
+    return (d_s**2 + 1e-5).sqrt() * (content - m_c) / (d_c**2 + 1e-5).sqrt() + m_s
+
+
+def normalized(content):
+    mean, deviation = moments(content)
+    return (content - mean) / deviation
+
+
+def adain_by_variances(content, style):
+    return moments(style)[1] ** 2 * normalized(content) / moments(content)[1] + moments(style)[0]
+
+
+def adain_of_all_channels(content, style):
+    mean, deviation = moments(style, dims=(0, 1, 2))
+    return deviation * normalized(content) + mean
+
+
+ADAIN_WRONG = [
+    (lambda c, s: None, "not answered yet"),
+    (lambda c, s: adain(s, c), "content and style are exchanged"),
+    (lambda c, s: normalized(c), "are still to come"),
+    (lambda c, s: normalized(c) + moments(s)[0], "its deviation is missing"),
+    (adain_by_variances, "deviations, not variances"),
+    (adain_of_all_channels, "each channel has its own"),
+    (lambda c, s: 1.02 * adain(c, s), "channel 0 should have the mean"),
+    (lambda c, s: adain(c, s) + (c.shape != (3, 4, 5)), "channel 0 should have the mean"),
+    (crash, "stopped with"),
+]
+
+
+# ----------------------------------------------------------------------------------------- 4.4 when it pays
+
+
+def break_even(training, one_pass, optimization):
+    if one_pass >= optimization:
+        return math.inf
+    return math.floor(training / (optimization - one_pass)) + 1
+
+
+def if_it_pays(count):
+    return lambda t, p, o: count(t, p, o) if o > p else math.inf
+
+
+BREAK_EVEN_WRONG = [
+    (lambda t, p, o: None, "not answered yet"),
+    (lambda t, p, o: math.floor(t / (o - p)) + 1, "never pays"),
+    (if_it_pays(lambda t, p, o: math.ceil(t / (o - p))), "both take the same time"),
+    (if_it_pays(lambda t, p, o: math.floor(t / o) + 1), "passes take time, too"),
+    (if_it_pays(lambda t, p, o: t / (o - p)), "from 24 pictures on"),
+    (crash, "stopped with"),
+]
+
+
 # -------------------------------------------------------------------------------------------- 7 the metrics
 
 
@@ -511,6 +644,10 @@ CASES = {
         CONVERT_WRONG,
     ),
     "q03_5": ([masked_gram], MASKED_WRONG),
+    "q04_1": ([instance_norm, instance_norm_of_torch], INSTANCE_NORM_WRONG),
+    "q04_2": ([pairs, pairs_as_tensor], PAIRS_WRONG),
+    "q04_3": ([adain, adain_of_biased_deviations, adain_with_epsilon], ADAIN_WRONG),
+    "q04_4": ([break_even], BREAK_EVEN_WRONG),
     "q07_1": ([psnr, lambda x, y: psnr(x.float(), y.float()).item()], PSNR_WRONG),
     "q07_2": ([ssim], SSIM_WRONG),
     "q07_3": ([diagonal_fid], FID_WRONG),

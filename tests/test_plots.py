@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from types import SimpleNamespace
 
 import matplotlib
 
@@ -244,3 +245,40 @@ def test_a_figure_can_be_saved(tmp_path, picture):
     for ending in ("png", "jpg", "svg"):
         figure.savefig(tmp_path / f"figure.{ending}")
         assert (tmp_path / f"figure.{ending}").stat().st_size > 1000
+
+
+# ------------------------------------------------------------------------------------------ the live curve
+
+
+def test_a_live_curve_grows_and_is_shown_once(monkeypatch):
+    shown = []
+
+    def display(figure, display_id):
+        assert display_id is True
+        shown.append(("display", figure))
+        return SimpleNamespace(update=lambda figure: shown.append(("update", figure)))
+
+    monkeypatch.setattr("IPython.display.display", display)
+    live = plots.LiveCurve("total", "style", every=0.0)
+    rows = []
+    for step in range(1, 5):
+        rows.append({"step": step, "seconds": step / 2, "total": 1 / step, "style": 0.5 / step})
+        live(SimpleNamespace(step=step, steps=4, seconds=step / 2, history=rows))
+    assert [kind for kind, _ in shown] == ["display", "update", "update", "update"]
+    figure = live.finish()
+    (axis,) = figure.axes
+    assert [line.get_label() for line in axis.lines] == ["total", "style"]
+    assert np.allclose(axis.lines[0].get_ydata(), [1, 1 / 2, 1 / 3, 1 / 4])
+    assert axis.get_title() == "step 4 of 4, 2 s"
+    assert figure.number not in plots.plt.get_fignums()  # or the page would show it a second time
+
+
+def test_a_live_curve_is_not_drawn_at_every_step(monkeypatch):
+    drawn = []
+    monkeypatch.setattr("IPython.display.display", lambda *a, **k: SimpleNamespace(update=drawn.append))
+    live = plots.LiveCurve(every=3600.0)
+    row = {"step": 1, "seconds": 1.0, "total": 1.0}
+    for step in (1, 2, 3, 100):
+        live(SimpleNamespace(step=step, steps=100, seconds=10.0, history=[row]))
+    assert len(drawn) == 1  # the first one is displayed, the last one always drawn
+    live.finish()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -176,7 +177,7 @@ class LiveCurve:
         with house_style():
             self.figure, self.axis = plt.subplots(figsize=(width, width * 0.5))
         self._handle: Any = None
-        self._drawn = 0.0
+        self._drawn = -math.inf
 
     def __call__(self, progress: Any) -> None:
         """Draw, if it is time to, or the last step."""

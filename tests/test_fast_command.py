@@ -1,0 +1,298 @@
+"""nst stylize by methods of one forward pass, and nst train johnson: options, mistakes, films, going on."""
+
+from __future__ import annotations
+
+import pytest
+import safetensors.torch
+import torch
+from conftest import make_weights, one_sentence
+from torch import nn
+
+from nstlib import assets, faces, fast_command, images, regions, train_command, video
+from nstlib.methods import johnson
+from nstlib.methods.adain import AdaIN
+from nstlib.nets.adain import Decoder
+from nstlib.nets.johnson import TransformNet
+from nstlib.stylize_options import METHODS, OPTIONS
+
+COMMON = ("--device", "cpu", "--precision", "float32", "--quiet")
+
+
+@pytest.fixture
+def files(tmp_path, picture, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    images.save_image(picture(36, 43, 1), tmp_path / "face.png")
+    images.save_image(picture(50, 35, 2), tmp_path / "painting.jpg")
+    images.save_image(picture(33, 47, 3), tmp_path / "wave.png")
+    frames = [images.to_pil(picture(34, 44, 4)[..., i : i + 40]) for i in range(4)]
+    frames[0].save(tmp_path / "clip.gif", save_all=True, append_images=frames[1:], duration=100)
+    torch.manual_seed(0)
+    net = TransformNet(4)
+    with torch.no_grad():  # pictures, not black
+        net.deconv3.conv2d.weight.mul_(100)
+        nn.init.constant_(net.deconv3.conv2d.bias, 127.0)
+    torch.save(net.state_dict(), tmp_path / "own.pth")
+    return tmp_path
+
+
+@pytest.fixture
+def networks(monkeypatch):
+    """Random weights instead of fetched ones."""
+    torch.manual_seed(0)
+    decoder = Decoder()
+    for module in decoder:
+        if isinstance(module, nn.Conv2d):  # He's, so that a picture comes out, and a gray one in the middle
+            nn.init.kaiming_normal_(module.weight)
+    with torch.no_grad():
+        decoder[-1].weight *= 0.02
+        decoder[-1].bias.fill_(0.5)
+    given = {"adain_decoder": decoder.state_dict()}
+    made = {name: make_weights(name) for name in ("vgg16", "vgg19")}
+    monkeypatch.setattr(assets, "load_tensors", lambda name, **_: (given | made)[name])
+
+
+# ------------------------------------------------------------------------------------------------ the options
+
+
+def test_every_option_is_taken_or_refused():
+    """A new option of the command must be sorted out here, or two methods would pass over it in silence."""
+    names = {option.name for options in OPTIONS.values() for option in options} | {"content", "styles"}
+    assert set(METHODS) == {"gatys", *fast_command.TAKES}
+    for taken in fast_command.TAKES.values():
+        assert taken <= names
+
+
+@pytest.mark.parametrize("method", ["adain", "johnson"])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--iterations", 3), ("--style-weight", 1), ("--film", "x.gif"), ("--init", "noise"), ("--seed", 1)],
+)
+def test_an_option_of_gatys_is_refused(nst, files, method, option, value):
+    said = one_sentence(*nst("stylize", "face.png", "painting.jpg", "--method", method, option, value))
+    assert f"{option} is not for --method {method}" in said
+    assert not (files / "stylized.png").exists()
+
+
+def test_johnson_refuses_what_its_network_cannot_do(nst, files):
+    for options in (("--strength", 0.5), ("--region", "hair"), ("--share", 1), ("--style-size", 64)):
+        said = one_sentence(*nst("stylize", "face.png", "own.pth", "--method", "johnson", *options))
+        assert f"{options[0]} is not for --method johnson" in said
+
+
+def test_gatys_refuses_adains_strength(nst, files):
+    said = one_sentence(*nst("stylize", "face.png", "painting.jpg", "--strength", 0.5))
+    assert "--strength is adain's" in said
+
+
+# -------------------------------------------------------------------------------------------------- pictures
+
+
+def test_adain_paints_a_picture(nst, files, networks):
+    code, out, err = nst(
+        "stylize", "face.png", "painting.jpg", "--method", "adain", "--strength", 0.5, *COMMON
+    )
+    assert code == 0, err
+    assert out.startswith("done: stylized.png (43×36), ")
+    settings = images.read_settings(files / "stylized.png")
+    assert settings["method"] == "adain"
+    assert settings["strength"] == 0.5
+    content, style = (images.load_image(files / name, size=512) for name in ("face.png", "painting.jpg"))
+    style = images.resize(style, 128)
+    expected = AdaIN(strength=0.5, device="cpu", precision="float32").stylize(content, style)
+    assert (images.load_image(files / "stylized.png") - expected).abs().max() <= 0.51 / 255
+
+
+def test_adain_blends_and_keeps_colors(nst, files, networks):
+    options = ("--share", 1, "--share", 3, "--color", "luminance", "-o", "out.png")
+    code, _, err = nst(
+        "stylize", "face.png", "painting.jpg", "wave.png", "--method", "adain", *options, *COMMON
+    )
+    assert code == 0, err
+    settings = images.read_settings(files / "out.png")
+    assert settings["shares"] == [1, 3]
+    assert settings["color"] == "luminance"
+    assert settings["style_file"] == "painting.jpg, wave.png"
+
+
+def test_adain_paints_regions(nst, files, networks, monkeypatch):
+    def masks(image, names, **_):
+        found = {name: torch.zeros_like(image[:, :1]) for name in names}
+        found["person"][..., :20] = 1
+        found["background"][..., 30:] = 1
+        return found
+
+    monkeypatch.setattr(regions, "region_masks", masks)
+    options = ("--region", "person", "--region", "background=wave.png", "-o", "out.png")
+    code, _, err = nst("stylize", "face.png", "painting.jpg", "--method", "adain", *options, *COMMON)
+    assert code == 0, err
+    made, face = images.load_image(files / "out.png"), images.load_image(files / "face.png")
+    changed = (made - face).abs().amax((0, 1, 2))
+    assert changed[20:30].max() == 0  # in neither region
+    assert changed[:20].mean() > 0.05
+    assert changed[30:].mean() > 0.05
+
+
+def test_adain_takes_one_style_a_region(nst, files, networks):
+    arguments = ("face.png", "painting.jpg", "wave.png", "--method", "adain", "--region", "person")
+    assert "a region has one style, and 2 are named" in one_sentence(*nst("stylize", *arguments, *COMMON))
+
+
+def test_johnson_paints_by_a_file_of_weights(nst, files):
+    code, out, err = nst("stylize", "face.png", "own.pth", "--method", "johnson", *COMMON)
+    assert code == 0, err
+    assert out.startswith("done: stylized.png (43×36), ")
+    expected = johnson.Johnson(files / "own.pth", device="cpu", precision="float32").stylize(
+        images.load_image(files / "face.png")
+    )
+    assert (images.load_image(files / "stylized.png") - expected).abs().max() <= 0.51 / 255
+
+
+def test_a_shipped_style_goes_by_its_name_or_its_painting(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        johnson, "Johnson", lambda weights, **_: asked.append(weights) or pytest.skip("asked")
+    )
+    options = {"color": None, "device": "cpu", "precision": "float32"}
+    for given in ("starry_night", "data/paintings/starry_night.jpg"):
+        with pytest.raises(pytest.skip.Exception):
+            fast_command._johnson(None, (fast_command.Path(given),), [], options)
+    assert asked == ["starry_night", "starry_night"]
+
+
+@pytest.mark.parametrize(
+    ("style", "words"),
+    [
+        ("painting.jpg", "No network has learned 'painting.jpg'"),
+        ("nobody.pth", "There is no file 'nobody.pth'"),
+        ("text.pth", "holds no weights"),
+    ],
+)
+def test_a_style_that_no_network_has_learned(nst, files, style, words):
+    (files / "text.pth").write_text("not weights")
+    said = one_sentence(*nst("stylize", "face.png", style, "--method", "johnson", *COMMON))
+    assert words in said
+    assert not (files / "stylized.png").exists()
+
+
+def test_two_styles_are_one_too_many_for_johnson(nst, files):
+    said = one_sentence(*nst("stylize", "face.png", "own.pth", "own.pth", "--method", "johnson", *COMMON))
+    assert "2 are named" in said
+
+
+# ----------------------------------------------------------------------------------------------------- films
+
+
+@pytest.mark.parametrize("method", [("own.pth", "johnson"), ("painting.jpg", "adain")])
+@pytest.mark.parametrize("output", ["out.mp4", "out.gif"])
+def test_a_film_is_painted_frame_by_frame(nst, files, networks, method, output):
+    code, out, err = nst("stylize", "clip.gif", method[0], "--method", method[1], "-o", output, *COMMON)
+    assert code == 0, err
+    assert out.startswith(f"done: {output} (4 frames), ")
+    frames, fps = video.read_film(files / output)
+    made = list(frames)
+    assert len(made) == 4
+    assert made[0].shape == (1, 3, 34, 40)
+    assert fps == pytest.approx(10)
+
+
+def test_control_c_keeps_the_frames_painted(nst, files, monkeypatch):
+    paint, count = johnson.Johnson.stylize, []
+
+    def stylize(self, content, style=None):
+        count.append(1)
+        if len(count) == 3:
+            raise KeyboardInterrupt
+        return paint(self, content)
+
+    monkeypatch.setattr(johnson.Johnson, "stylize", stylize)
+    code, out, _ = nst("stylize", "clip.gif", "own.pth", "--method", "johnson", "-o", "out.gif", *COMMON)
+    assert (code, out[:31]) == (0, "stopped: out.gif (2 frames), 0 s"[:31])
+
+
+# -------------------------------------------------------------------------------------------------- training
+
+TRAIN = ("--preset", "smoke", "--size", 32, "--steps", 3, "--device", "cpu", "--quiet")
+
+
+@pytest.fixture
+def people(files, picture):
+    (files / "people").mkdir()
+    for index in range(3):
+        images.save_image(picture(48, 48, index), files / "people" / f"{index}.png")
+    return files
+
+
+def test_a_network_is_trained_saved_and_used(nst, people, networks):
+    code, out, err = nst(
+        "train", "johnson", "painting.jpg", "--pictures", "people", "-o", "net.safetensors", *TRAIN
+    )
+    assert code == 0, err
+    assert out.startswith("done: net.safetensors, 3 steps in ")
+    tensors, about = johnson.read(people / "net.safetensors")
+    assert {t.dtype for t in tensors.values()} == {torch.float16}
+    assert (about["style"], about["steps"], about["learned_on"], about["pictures"]) == (
+        "painting",
+        3,
+        "people",
+        3,
+    )
+    assert len((people / "net.run" / "losses.csv").read_text().splitlines()) == 4
+    code, _, err = nst("stylize", "face.png", "net.safetensors", "--method", "johnson", *COMMON)
+    assert code == 0, err
+    assert images.read_settings(people / "stylized.png")["network"]["style"] == "painting"
+
+
+def test_a_training_goes_on_and_may_begin_with_another_style(nst, people, networks):
+    arguments = ("train", "johnson", "painting.jpg", "--pictures", "people")
+    assert nst(*arguments, *TRAIN)[0] == 0
+    first = safetensors.torch.load_file("johnson_painting.safetensors")
+    assert nst(*arguments, *TRAIN)[0] == 0  # nothing is left to be done, and nothing changes
+    again = safetensors.torch.load_file("johnson_painting.safetensors")
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    code, _, err = nst(
+        "train",
+        "johnson",
+        "wave.png",
+        "--pictures",
+        "people",
+        "--start",
+        "johnson_painting.safetensors",
+        *TRAIN,
+    )
+    assert code == 0, err
+    about = johnson.read(people / "johnson_wave.safetensors")[1]
+    assert about["start"] == "johnson_painting.safetensors"
+
+
+def test_generated_faces_are_the_default(nst, people, networks, monkeypatch):
+    asked = []
+
+    def cached(count, size, **_):
+        asked.append((count, size))
+        return people / "people"
+
+    monkeypatch.setattr(faces, "cached", cached)
+    monkeypatch.setattr(faces, "listed", lambda folder, count: (sorted(folder.glob("*.png")), None))
+    assert nst("train", "johnson", "painting.jpg", "--faces", 2, *TRAIN)[0] == 0
+    assert asked == [(2, 64)]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("-o", "net.pth"), "end its name in .safetensors"),
+        (("--pictures", "nowhere"), "'nowhere' is no folder"),
+        (("--pictures", "people", "--faces", 3), "leave one of them out"),
+        (("--pictures", "people", "--start", "nothing.pth"), "There is no file 'nothing.pth'"),
+        (("--pictures", "people", "--folder", "people"), "holds other files"),
+    ],
+)
+def test_a_mistake_is_told_in_one_sentence(nst, people, networks, options, words):
+    assert words in one_sentence(*nst("train", "johnson", "painting.jpg", *options, *TRAIN))
+    assert not list(people.glob("*.safetensors"))
+
+
+def test_presets_are_whole():
+    assert list(train_command.PRESETS) == ["smoke", "quick", "shipped", "paper"]
+    for values in train_command.PRESETS.values():
+        assert set(values) == {"steps", "batch", "size", "faces"}
