@@ -148,13 +148,13 @@ def q04_4(pictures: Callable[[float, float, float], int]) -> bool:
 
     def judge() -> Outcome:
         cases = [
-            (1200.0, 0.5, 60.0),
+            (1190.0, 10.0, 60.0),
             (100.0, 1.0, 11.0),
             (7.0, 0.25, 2.0),
             (0.0, 1.0, 2.0),
             (3600.0, 0.4, 30.0),
+            (10.0, 3.0, 2.0),
         ]
-        cases += [(10.0, 3.0, 2.0)]
         for training, one_pass, optimization in cases:
             answer = pictures(training, one_pass, optimization)
             if missing(answer):
