@@ -64,6 +64,8 @@ class Settings:
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise SettingError(f"{name} is {value}, but must be above 0.")
+        if not self.style_layers:
+            raise SettingError("style_layers is empty: name the layers whose Gram matrices are the style.")
         if min(self.size, self.style_size) < LEAST or self.width < 1:
             raise SettingError(
                 f"size and style_size are {LEAST} pixels or more and width 1 or more, not {self.size}, "
@@ -140,6 +142,9 @@ class TransferTask:
         """All of the settings, the number of pictures, and the style, as a few of its numbers."""
         style = {name: [round(float(v), 6) for v in gram[0, 0, :3]] for name, gram in self.targets.items()}
         described = {"method": "johnson", **asdict(self.settings), "pictures": len(self.faces)}
+        crops = {key: getattr(self.faces, key) for key in ("size", "zoom", "flip", "seed")}
+        if crops != {"size": self.settings.size, "zoom": self.settings.zoom, "flip": True, "seed": 0}:
+            described["crops"] = crops
         # The learning rate falls towards the end, so with another end it is another training.
         return described | {"style": style} | ({"until": self.steps} if self.settings.decay != 1 else {})
 
@@ -153,8 +158,9 @@ class TransferTask:
         fallen = s.decay + (1 - s.decay) * (1 + math.cos(math.pi * step.number / self.steps)) / 2
         for group, rate in zip(self.optimizers["main"].param_groups, self.rates, strict=True):
             group["lr"] = rate * fallen
-        images = step.modules["net"](255 * step.batch).float() / 255
-        losses = self.losses(images, step.batch)
+        height, width = step.batch.shape[-2:]
+        images = step.modules["net"](255 * padded(step.batch, STRIDE)).float() / 255
+        losses = self.losses(images[..., :height, :width], step.batch)
         step.descend(losses["total"])
         return losses
 
@@ -188,6 +194,7 @@ class Johnson:
             state dict; None: untrained, to be :meth:`fit`.
         color: "style" (the painting's colors) or "luminance" (the content's), see :mod:`nstlib.color`.
         settings: for :meth:`fit`.
+        seed: of an untrained network's weights.
         device: see :func:`nstlib.hardware.resolve_device`.
         precision: see :func:`nstlib.hardware.resolve_precision`.
 
@@ -208,6 +215,7 @@ class Johnson:
         *,
         color: str = "style",
         settings: Settings | None = None,
+        seed: int = 0,
         device: str | torch.device = "auto",
         precision: str | torch.dtype = "auto",
     ) -> None:
@@ -221,8 +229,7 @@ class Johnson:
         self.precision = resolve_precision(precision, self.device)
         self.about: dict[str, Any] = {}
         if weights is None:
-            self.net = TransformNet(self.settings.width, normalization=self.settings.normalization)
-            _prepare(self.net)
+            self.net = _untrained(self.settings, seed)
         elif isinstance(weights, str | os.PathLike):
             tensors, self.about = read(_path(weights))
             self.net = from_official(tensors)
@@ -263,8 +270,7 @@ class Johnson:
         styles = [styles] if isinstance(styles, Tensor) else list(styles)
         if not styles:
             raise SettingError("The list of styles is empty: give a style picture.")
-        for style in styles:
-            check_pictures("style", style, LEAST)
+        styles = [one for style in styles for one in check_pictures("style", style, LEAST).split(1)]
         if not isinstance(faces, Pictures):
             faces = Pictures(faces, self.settings.size, zoom=self.settings.zoom, seed=schedule.seed)
         net = self.net.float().requires_grad_(True)
@@ -313,7 +319,8 @@ class Johnson:
         Raises:
             ImageError: the file cannot be written.
         """
-        half = {key: t.detach().half().cpu().contiguous() for key, t in self.net.state_dict().items()}
+        tensors = {key: t.detach().cpu().contiguous() for key, t in self.net.state_dict().items()}
+        half = {key: t.half() if _fits(t) else t for key, t in tensors.items()}
         said = {"nstlib": json.dumps({"method": "johnson", **self.about, **about})}
         write_atomic(Path(path), memoryview(safetensors.torch.save(half, said)))
         return Path(path)
@@ -348,12 +355,15 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"There is no file '{path}': name one, or a style of {', '.join(SHIPPED)}."
         ) from error
     except (SafetensorError, OSError, ValueError, RuntimeError, EOFError) as error:
-        raise SettingError(f"{wrong} ({reason(error)}): get it again from its source.") from error
+        why = reason(error).splitlines()[0]
+        raise SettingError(f"{wrong} ({why}): get it again from its source.") from error
     except Exception as error:  # an unpickler that met something else than tensors
         raise SettingError(
             f"{wrong}: it is not a plain state dict, and nothing else is unpickled."
         ) from error
-    if not isinstance(loaded, dict) or not all(isinstance(t, Tensor) for t in loaded.values()):
+    if not isinstance(loaded, dict) or not all(
+        isinstance(key, str) and isinstance(tensor, Tensor) for key, tensor in loaded.items()
+    ):
         raise SettingError(f"{wrong}: give a state dict, key by key.")
     return loaded, {}
 
@@ -364,12 +374,21 @@ def _path(name: str | os.PathLike[str]) -> Path:
     return Path(name)
 
 
-def _prepare(net: TransformNet) -> None:
-    """An untrained network begins with gray pictures of some contrast, not with black ones.
+def _fits(tensor: Tensor) -> bool:
+    """Whether float16 can hold it: batch normalization's variances and counts may be too large."""
+    return tensor.is_floating_point() and bool(tensor.abs().max() <= torch.finfo(torch.float16).max)
+
+
+def _untrained(settings: Settings, seed: int) -> TransformNet:
+    """A network that begins with gray pictures of some contrast, not with black ones.
 
     Its last layer writes [0, 255], which torch's own initialization does not know.
     """
+    with torch.random.fork_rng([]):
+        torch.default_generator.manual_seed(seed)
+        net = TransformNet(settings.width, normalization=settings.normalization)
     layer = net.deconv3.conv2d
     with torch.no_grad():
         layer.weight.mul_(255 / 4)
         nn.init.constant_(cast(Tensor, layer.bias), 255 / 2)
+    return net

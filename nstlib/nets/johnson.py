@@ -149,7 +149,7 @@ def from_official(tensors: Mapping[str, Tensor]) -> TransformNet:
     own = {key.removeprefix("module."): tensor for key, tensor in tensors.items()}
     numbers = {int(m[1]) for m in map(re.compile(r"res(\d+)\.").match, own) if m}
     first = own.get("conv1.conv2d.weight")
-    if first is None or first.ndim != 4 or numbers != set(range(1, len(numbers) + 1)):
+    if not isinstance(first, Tensor) or first.ndim != 4 or numbers != set(range(1, len(numbers) + 1)):
         raise wrong
     # Only batch normalization counts its batches.
     batch = any(key.endswith("num_batches_tracked") for key in own)

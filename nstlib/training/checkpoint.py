@@ -31,6 +31,7 @@ from ..errors import ImageError, OptimizationError, SettingError
 State = dict[str, dict[str, Tensor]]  # module -> its state dict
 
 _STEP = re.compile(r"step-(\d{8})")
+_PART = re.compile(r"\.nst-.*\.part")  # see write_atomic
 
 
 @dataclass
@@ -69,7 +70,7 @@ class Checkpoints:
                 shutil.rmtree(half, ignore_errors=True)
         except (OSError, ImageError) as error:
             raise SettingError(
-                f"No training can be kept in '{self.folder}' ({reason(error)}): name another folder."
+                f"No training can be kept in '{self.folder}' ({_why(error)}): name another folder."
             ) from error
         if found is not None and found != wanted:
             keys = [key for key in sorted({*found, *wanted}) if found.get(key) != wanted.get(key)]
@@ -82,7 +83,8 @@ class Checkpoints:
     def _read_description(self) -> dict[str, Any] | None:
         path = self.folder / "run.json"
         if not path.exists():
-            if any(self.folder.iterdir()):
+            # A training that was killed while it wrote its first file has left a part of that.
+            if any(not _PART.fullmatch(path.name) for path in self.folder.iterdir()):
                 raise SettingError(
                     f"'{self.folder}' holds other files, and no training: name another folder."
                 )
@@ -118,7 +120,7 @@ class Checkpoints:
             history = self._read_log(step)
         except Exception as error:  # the readers raise half a dozen kinds on a broken file
             raise SettingError(
-                f"The training saved in '{path}' is damaged ({reason(error)}): delete '{self.folder}' to "
+                f"The training saved in '{path}' is damaged ({_why(error)}): delete '{self.folder}' to "
                 "begin anew."
             ) from error
         return Saved(step, weights, averages, optimizers, history)
@@ -142,44 +144,71 @@ class Checkpoints:
                 content = io.BytesIO()
                 torch.save({"optimizers": dict(optimizers)}, content)
                 _write(part / "state.pt", content.getbuffer())
+                with open(self.folder / "losses.csv", "ab") as log:
+                    os.fsync(log.fileno())  # a step without its losses could not be loaded
                 os.replace(part, final)
             finally:
                 shutil.rmtree(part, ignore_errors=True)
         except OSError as error:
-            kept = self.latest()
-            raise OptimizationError(
-                f"Step {step} cannot be saved in '{self.folder}' ({reason(error)}): make room, then start "
-                f"the same training again; it goes on from {kept.name if kept else 'its beginning'}."
-            ) from error
+            raise self._full(f"Step {step} cannot be saved", error) from error
         for path in self.folder.glob("step-*"):
             if path != final and _STEP.fullmatch(path.name):
                 shutil.rmtree(path, ignore_errors=True)
 
     def begin_log(self, history: list[dict[str, float]]) -> None:
-        """Write the losses so far; what a killed run has logged beyond them is struck."""
+        """Write the losses so far; what a killed run has logged beyond them is struck.
+
+        Raises:
+            OptimizationError: as for :meth:`log`.
+        """
         self._columns = list(dict.fromkeys(key for row in history for key in row))
         text = io.StringIO()
         if self._columns:
             writer = csv.DictWriter(text, self._columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(history)
-        write_atomic(self.folder / "losses.csv", memoryview(text.getvalue().encode()))
+        try:
+            for path in self.folder.iterdir():
+                if _PART.fullmatch(path.name):
+                    path.unlink(missing_ok=True)
+            write_atomic(self.folder / "losses.csv", memoryview(text.getvalue().encode()))
+        except (OSError, ImageError) as error:
+            raise self._full(f"The losses up to step {len(history)} cannot be logged", error) from error
 
     def log(self, history: list[dict[str, float]]) -> None:
-        """Add the last row of a history to the log, from where a plot can read it while the training runs."""
+        """Add the last row of a history to the log, from where a plot can read it while the training runs.
+
+        Raises:
+            OptimizationError: the disk is full, or the file cannot be written.
+        """
         row = history[-1]
         if not set(row) <= set(self._columns):  # the first row, or a loss that comes now and then
             self.begin_log(history)
             return
-        with open(self.folder / "losses.csv", "a", encoding="utf-8", newline="") as file:
-            csv.DictWriter(file, self._columns, lineterminator="\n").writerow(row)
+        try:
+            with open(self.folder / "losses.csv", "a", encoding="utf-8", newline="") as file:
+                csv.DictWriter(file, self._columns, lineterminator="\n").writerow(row)
+        except OSError as error:
+            raise self._full(f"The losses of step {len(history)} cannot be logged", error) from error
+
+    def _full(self, what: str, error: Exception) -> OptimizationError:
+        kept = self.latest()
+        return OptimizationError(
+            f"{what} in '{self.folder}' ({_why(error)}): make room, then start the same training again; it "
+            f"goes on from {kept.name if kept else 'its beginning'}."
+        )
 
     def _read_log(self, steps: int) -> list[dict[str, float]]:
         with open(self.folder / "losses.csv", encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))[:steps]  # the last may have been cut off, but is beyond then
         if len(rows) != steps:
             raise ValueError(f"losses.csv has {len(rows)} rows for {steps} steps")
-        return [{k: float(v) if "." in v or "n" in v else int(v) for k, v in r.items() if v} for r in rows]
+        return [{k: int(v) if v.isdigit() else float(v) for k, v in r.items() if v} for r in rows]
+
+
+def _why(error: Exception) -> str:
+    text = reason(error.__cause__ if isinstance(error, ImageError) and error.__cause__ else error)
+    return text if "\n" not in text else type(error).__name__  # torch explains at length
 
 
 def _write(path: Path, content: bytes | memoryview) -> None:
@@ -191,7 +220,8 @@ def _write(path: Path, content: bytes | memoryview) -> None:
 
 def _flattened(state: State) -> dict[str, Tensor]:
     return {
-        f"{module}/{key}": tensor.detach().cpu().contiguous()
+        # Copied, because weights that two modules share are refused.
+        f"{module}/{key}": tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for module, tensors in state.items()
         for key, tensor in tensors.items()
     }

@@ -64,16 +64,19 @@ class Pictures:
         flip: bool = True,
         seed: int = 0,
     ) -> None:
-        if size < 1 or not 0 < zoom[0] <= zoom[1] <= 1:
+        if size < 1 or not 0 < zoom[0] <= zoom[1] <= 1 or seed < 0:
             raise SettingError(
-                f"Crops have 1 pixel a side or more and a zoom within (0, 1], not {size} and {zoom}."
+                f"Crops have 1 pixel a side or more, a zoom within (0, 1] and a seed of 0 or more, not "
+                f"{size}, {zoom} and {seed}."
             )
         self.size, self.zoom, self.flip, self.seed = size, zoom, flip, seed
         self._pictures: Sequence[Path] | Tensor
         if isinstance(source, Tensor):
             if source.ndim != 4 or source.shape[1] != 3 or not len(source):
                 raise ImageError(f"Pictures have the shape (N, 3, H, W), not {tuple(source.shape)}.")
-            self._pictures = source.mul(255).round().to(torch.uint8)
+            if not bool(((source >= 0) & (source <= 1)).all()):  # also NaN
+                raise ImageError("Pictures have values in [0, 1], and these have others: see load_image.")
+            self._pictures = source.detach().mul(255).round().to("cpu", torch.uint8)
         else:
             self._pictures = _listed(source)
         self._kept: dict[int, Tensor] = {}

@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .._image_decode import reason
 from ..errors import NstError, OptimizationError, SettingError
 from ..hardware import resolve_device, resolve_precision
 from .checkpoint import Checkpoints, Saved, State
@@ -68,7 +67,10 @@ def train(
     )  # fmt: skip
     stop = False
     # The random numbers of whoever calls are theirs again afterwards.
-    with bar, _stop_signals() as asked, torch.random.fork_rng(devices), ThreadPoolExecutor(1) as ahead:
+    with (
+        bar, _stop_signals() as asked, torch.random.fork_rng(devices), _restored(task),
+        ThreadPoolExecutor(1) as ahead,
+    ):  # fmt: skip
         coming = _submit(ahead, trainer)
         while coming is not None and not stop:
             batch = trainer.guarded(coming.result)
@@ -123,18 +125,13 @@ class Trainer:
         self._began = self._saved_at = time.monotonic()
         self._before = 0.0  # seconds of the runs this one goes on from
         saved = None if folder is None else self._open(folder)
-        for name, module in task.modules.items():
-            if saved is not None:
-                module.load_state_dict(saved.weights[name])
+        for module in task.modules.values():
             module.to(self.device).train()
+        if saved is not None:
+            self._load(saved)
         if schedule.average:
             for name, state in (saved.averages if saved is not None else self.weights()).items():
                 self.averages[name] = {k: t.detach().to(self.device, copy=True) for k, t in state.items()}
-        if saved is not None:
-            for name, optimizer in task.optimizers.items():
-                optimizer.load_state_dict(saved.optimizers[name])
-            self.step, self.history = saved.step, saved.history
-            self._before = self.history[-1]["seconds"]
         prepare = {"device_placement": several}
         self.modules = {k: self.accelerator.prepare_model(m, **prepare) for k, m in task.modules.items()}
         self.optimizers = {
@@ -157,9 +154,27 @@ class Trainer:
             self.checkpoints.begin_log(saved.history if saved else [])
         return saved
 
-    def seed_of(self, number: int) -> int:
-        """Of the random numbers of one step of this process."""
-        return ((self.schedule.seed * 1_000_003 + number) * 1_009 + self.accelerator.process_index) % 2**62
+    def _load(self, saved: Saved) -> None:
+        try:
+            for name, module in self.task.modules.items():
+                module.load_state_dict(saved.weights[name])
+            for name, optimizer in self.task.optimizers.items():
+                optimizer.load_state_dict(saved.optimizers[name])
+            if self.schedule.average and _shapes(saved.averages) != _shapes(self.weights()):
+                raise ValueError
+        except (KeyError, ValueError, RuntimeError) as error:
+            assert self.checkpoints is not None
+            raise SettingError(
+                f"The training saved in '{self.checkpoints.latest()}' is of other networks: delete "
+                f"'{self.checkpoints.folder}' to begin anew, or name another folder."
+            ) from error
+        self.step, self.history = saved.step, saved.history
+        self._before = self.history[-1]["seconds"]
+
+    def seed_of(self, number: int, stream: int = 0) -> int:
+        """Of the random numbers of one step of this process, of which there are two streams."""
+        one = 2 * self.accelerator.process_index + stream
+        return ((self.schedule.seed * 1_000_003 + number) * 1_009 + one) % 2**62
 
     def mean(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
         """The losses of all processes, averaged."""
@@ -211,8 +226,12 @@ class Trainer:
         if self.checkpoints is None:
             return "Nothing is kept, as no folder was named."
         if step is None or not step.learned:
+            if step is not None:
+                step.undo()
             with suppress(OptimizationError):  # then an earlier one is there, or none
                 self.save()
+        if not self.accelerator.is_main_process:  # which may be about to save
+            return "What is kept, the first process says."
         kept = self.checkpoints.latest()
         if kept is None:
             return "No step had been saved yet."
@@ -229,15 +248,12 @@ class Trainer:
         """
         stop = False
         if self.accelerator.is_main_process:
-            try:
-                if self.checkpoints is not None:
+            if self.checkpoints is not None:
+                try:
                     self.checkpoints.log(self.history)
-            except OSError as error:
-                raise OptimizationError(
-                    f"The log of step {self.step} cannot be written ({reason(error)}): make room, then start "
-                    f"the same training again. {self._kept(None)}",
-                    self.result(),
-                ) from error
+                except OptimizationError as error:  # not saved either: its losses would be missing
+                    error.result = self.result()
+                    raise
             if time.monotonic() - self._saved_at >= self.schedule.save_every:
                 self.save()
             if callback is not None:
@@ -287,6 +303,10 @@ class Trainer:
         return TrainingResult(self.step, self.task.modules, self.averages, self.history, self.interrupted)
 
 
+def _shapes(state: State) -> dict[tuple[str, str], torch.Size]:
+    return {(name, key): t.shape for name, tensors in state.items() for key, t in tensors.items()}
+
+
 def _moved(batch: Any, device: torch.device) -> Any:
     if isinstance(batch, Tensor):
         return batch.to(device)
@@ -308,6 +328,17 @@ def _accelerator(device: str | torch.device, precision: str | torch.dtype) -> An
     resolved = resolve_device(device)
     half = resolve_precision(precision, resolved) is torch.bfloat16
     return Accelerator(cpu=resolved.type == "cpu", mixed_precision="bf16" if half else "no")
+
+
+@contextmanager
+def _restored(task: Task) -> Iterator[None]:
+    """Afterwards the networks compute in their own precision again, not in Accelerate's autocast."""
+    try:
+        yield
+    finally:
+        for module in task.modules.values():
+            if vars(module).pop("_original_forward", None) is not None:
+                del module.forward
 
 
 @contextmanager

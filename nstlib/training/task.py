@@ -82,8 +82,9 @@ class Step:
     def __init__(self, trainer: Trainer, number: int, batch: Any) -> None:
         self.number, self.batch = number, batch
         self.modules, self.device = trainer.modules, trainer.device
-        self.generator = torch.Generator().manual_seed(trainer.seed_of(number))
+        self.generator = torch.Generator().manual_seed(trainer.seed_of(number, 1))
         self.learned = False
+        self._buffers = [(b, b.clone()) for m in trainer.task.modules.values() for b in m.buffers()]
         self._trainer = trainer
 
     def descend(self, loss: Tensor, optimizer: str = "main", *, clip: float = math.inf) -> float:
@@ -112,6 +113,12 @@ class Step:
         self.learned = True
         descending.step()
         return float(norm)
+
+    def undo(self) -> None:
+        """Put back what a forward pass alone changes: batch normalization's running means."""
+        with torch.no_grad():
+            for buffer, before in self._buffers:
+                buffer.copy_(before)
 
 
 @dataclass(frozen=True)
