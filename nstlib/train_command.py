@@ -81,7 +81,7 @@ def johnson(
     )  # fmt: skip
     schedule = Schedule(chosen["steps"], chosen["batch"], average=0.99, seed=seed)
     paintings = [images.load_image(path, size=settings.style_size) for path in styles]
-    method = Johnson(start, settings=settings, device=device)
+    method = Johnson(start, settings=settings, seed=seed, device=device)
     folder = folder or output.with_suffix(".run")
     if pictures is None:
         pictures = faces.cached(chosen["faces"], 2 * settings.size, device=device, progress=not quiet)
@@ -101,6 +101,7 @@ def johnson(
         )
         return
     method.save(
-        output, style=", ".join(path.stem for path in styles), start=start, learned_on=learned_on, seed=seed
+        output, style=", ".join(path.stem for path in styles), start=start and Path(start).name,
+        learned_on=learned_on, seed=seed,
     )  # fmt: skip
     click.echo(f"done: {output}, {result.step} steps in {result.seconds:.0f} s ({said})")
