@@ -66,7 +66,7 @@ lint: $(VENV)/.dev
 	@bash tests/run.sh lint
 
 bench: $(VENV)/.course
-	@for b in gatys_iteration coarse_to_fine large_picture; do $(BIN)/python benchmarks/$$b.py || exit 1; done
+	@for b in gatys_iteration fast_networks coarse_to_fine large_picture; do $(BIN)/python benchmarks/$$b.py || exit 1; done
 
 # `smoke` is only measured; the outputs that the notebooks keep come from `quick`.
 store: $(VENV)/.course
