@@ -168,7 +168,8 @@ def main() -> None:
     lines += [
         "",
         f"Ceilings: Johnson's network is {gflop['Johnson']:.0f} GFLOP, AdaIN {gflop['AdaIN']:.0f}; "
-        f"this machine multiplies 2048² matrices at {rate:.0f} GFLOP/s in float32. The peer is the plain way itself.",
+        f"this machine multiplies 2048² matrices at {rate:.0f} GFLOP/s in float32. The peer "
+        "is the plain way itself.",
         "",
     ]
     (HERE / "fast_networks.md").write_text("\n".join(lines))

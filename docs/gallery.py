@@ -18,6 +18,7 @@ COPIES = {
     "01_end": "01_gram_matrix_theory/end.png",
     "02_networks": "02_vgg16_vs_vgg19_layers/three_networks.png",
     "03_regions": "03_optimizers_and_weights/two_regions_first.png",
+    "04_three_ways": "04_fast_style_transfer/three_ways.png",
     "07_what_they_see": "07_metrics_comparison/what_they_see.png",
 }
 

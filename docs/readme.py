@@ -24,6 +24,10 @@ NOTEBOOKS = {
         "Optimizers and weights; sizes, colors, regions, films",
         "A Figs 4–6, B section 3, C, D Figs 8–13, E (9)–(10)",
     ),
+    "04_fast_style_transfer": (
+        "One forward pass: Johnson's networks and AdaIN",
+        "A and C on Johnson et al.; Johnson Fig. 5, Table 1; Huang and Belongie (8)",
+    ),
     "07_metrics_comparison": (
         "Metrics: what they see and miss, and a protocol (part one)",
         "A (11)–(12) and Fig. 9, C, E section 4.1, Tables 1–2",
@@ -35,15 +39,17 @@ def course_map() -> str:
     """The notebooks with what was measured for each preset."""
     measured = json.loads((ROOT / "notebooks" / "measured.json").read_text(encoding="utf-8"))
     rows = ["| notebook | papers | `smoke` | `quick` |", "|---|---|---|---|"]
-    machines = set()
+    runs = {name: [measured[name][preset]["cpu"] for preset in ("smoke", "quick")] for name in NOTEBOOKS}
+    machines = list(dict.fromkeys(run["processor"] for two in runs.values() for run in two))
     for name, (title, papers) in NOTEBOOKS.items():
         cells = []
-        for preset in ("smoke", "quick"):
-            run = measured[name][preset]["cpu"]
-            machines.add(run["processor"])
-            cells.append(f"{show_seconds(run['seconds'])}, {show_mib(run['peak_mib'])}")
+        for run in runs[name]:
+            mark = machines.index(run["processor"])  # the first machine is the rule, others are marked
+            note = f" <sup>{mark}</sup>" if mark else ""
+            cells.append(f"{show_seconds(run['seconds'])}, {show_mib(run['peak_mib'])}{note}")
         rows.append(f"| [{name[:2]}](notebooks/{name}.ipynb) {title} | {papers} | {' | '.join(cells)} |")
-    return "\n".join(rows) + f"\n\nTime and peak memory as measured on {', '.join(sorted(machines))}.\n"
+    others = "".join(f"; <sup>{i}</sup> on {name}" for i, name in enumerate(machines[1:], start=1))
+    return "\n".join(rows) + f"\n\nTime and peak memory as measured on {machines[0]}{others}.\n"
 
 
 def filled(text: str) -> str:
