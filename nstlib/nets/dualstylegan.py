@@ -1,0 +1,278 @@
+"""DualStyleGAN: a face generator with a second, extrinsic path that brings an artistic portrait's style.
+
+Source: paper A, section 3.2, and Yang et al. 2022, "Pastiche Master: Exemplar-Based High-Resolution Portrait
+Style Transfer" (section 3.2, figure 4). The intrinsic path is StyleGAN2. The extrinsic path enters it
+
+- in the first 7 layers (4 to 32 pixels) through modulative residual blocks, ModRes, whose styles pass a small
+  network of their own, T_s: the structure, such as large eyes or a strong chin;
+- in the others by a mixture of both paths' w, where the extrinsic one passes a linear layer, T_c: the colors.
+
+Names and shapes of the weights are those of the published checkpoints, whose ``style`` is T_s, ``res.0`` to
+``res.6`` are ModRes, and ``res.7`` on are T_c. In those checkpoints' running average, T_s has kept its first,
+random weights, because the average was taken over ``res`` alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import SettingError
+from .official import build, length
+from .stylegan2 import Generator, channels_for, generator_plan
+from .stylegan2_layers import STYLE, Bias, EqualConv, EqualLinear, linear, mapping_network, per_channel
+
+STRUCTURE = 7
+"""The layers whose style is structure; in all further ones it is color."""
+
+
+class AdaIN(nn.Module):
+    """Each channel to mean 0 and deviation 1, then to what the style says.
+
+    Source: Huang and Belongie 2017, equation 8.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.style = nn.Linear(STYLE, 2 * channels)
+        with torch.no_grad():
+            self.style.bias.copy_(torch.cat([torch.ones(channels), torch.zeros(channels)]))
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        """Features (N, channels, H, W) and styles (N, 512) -> features."""
+        deviation, mean = linear(style, self.style.weight, self.style.bias).chunk(2, dim=1)
+        return torch.addcmul(per_channel(mean, x), F.instance_norm(x), per_channel(deviation, x))
+
+
+class ModRes(nn.Module):
+    """The modulative residual block: what it adds to the features is small at first, and the style's.
+
+    Args:
+        channels: in and out.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm, self.norm2 = AdaIN(channels), AdaIN(channels)
+        first, second = (EqualConv(channels, channels, 3) for _ in range(2))
+        with torch.no_grad():
+            # Nearly nothing is added before the first step, so that training starts at StyleGAN2's faces.
+            first.weight.mul_(0.01)
+            second.weight.mul_(0.01)
+        self.conv, self.conv2 = nn.Sequential(first, Bias(channels)), nn.Sequential(second, Bias(channels))
+
+    def forward(self, x: Tensor, style: Tensor, weight: Tensor) -> Tensor:
+        """Features (N, channels, H, W), structure codes (N, 512) and weights (N or 1,) -> features."""
+        residual = self.conv2(self.norm2(self.conv(self.norm(x, style)), style))
+        return torch.addcmul(x, residual, per_channel(weight[:, None], x))
+
+
+class ColorTransform(EqualLinear):
+    """T_c of one layer: an extrinsic w to one that the layer understands; at first nearly the same w."""
+
+    def __init__(self) -> None:
+        super().__init__(STYLE, STYLE)
+        with torch.no_grad():
+            self.weight.mul_(0.01).add_(math.sqrt(STYLE) * torch.eye(STYLE))
+
+
+class DualStyleGAN(nn.Module):
+    """An intrinsic code (whose face) and an extrinsic one (in which style) to a picture.
+
+    Args:
+        size: pixels a side of the pictures, a power of two from 32 to 1024.
+        channels: of the features at 4, 8, 16 ... ``size`` pixels; None: configuration F's.
+
+    Attributes:
+        generator: the intrinsic path, a whole StyleGAN2.
+        style: T_s.
+        res: 7 ModRes, then a T_c for each further layer.
+        layers: codes of a z+ or w+, 18 at 1024 pixels: 7 of structure, 11 of color.
+        size: pixels a side.
+
+    Raises:
+        SettingError: another size or number of channels.
+    """
+
+    def __init__(self, size: int = 1024, channels: Sequence[int] | None = None) -> None:
+        super().__init__()
+        channels = channels_for(size, channels)
+        self.style = mapping_network(2)
+        self.generator = Generator(size, channels)
+        self.size, self.layers = size, self.generator.layers
+        structure = [ModRes(channels[(index + 1) // 2]) for index in range(STRUCTURE)]
+        self.res = nn.ModuleList([*structure, *(ColorTransform() for _ in range(self.layers - STRUCTURE))])
+
+    def forward(
+        self,
+        intrinsic: Tensor,
+        extrinsic: Tensor | None = None,
+        *,
+        space: str = "z",
+        extrinsic_space: str = "z",
+        interp_weights: float | Sequence[float] | Tensor = 1.0,
+        fuse_index: int | None = None,
+        keep_colors: bool = False,
+        truncation: float = 1.0,
+        center: Tensor | None = None,
+        noise: str | Sequence[Tensor | None] = "fixed",
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Codes to pictures, differentiable.
+
+        Args:
+            intrinsic: the face: z or w (N, 512), z+ or w+ (N, layers, 512).
+            extrinsic: the style, likewise, N or a single one for all; None: StyleGAN2's own picture.
+            space: "z" or "w", what ``intrinsic`` is.
+            extrinsic_space: "z" or "w", what ``extrinsic`` is.
+            interp_weights: how much of the extrinsic path enters each layer: a number, (layers,) or
+                (N, layers), see :func:`layer_weights`. 0 leaves the layer StyleGAN2's.
+            fuse_index: the last layer with the extrinsic path, counted from 0, except that 0 means none, as
+                in the released code; None: all have it.
+            keep_colors: take the colors from the face: in the color layers its w, not truncated, stands in
+                for the style's.
+            truncation: of the intrinsic w, 1 for none. The released program takes 0.75.
+            center: what they are truncated toward; None: 0. See :meth:`Generator.w_plus`.
+            noise: see :meth:`Generator.noise_maps`.
+            generator: what "random" noise is drawn from.
+
+        Returns:
+            (N, 3, size, size), RGB, about [-1, 1] (not clamped).
+
+        Raises:
+            SettingError: codes, weights, noise or center of another shape; an unknown space or noise; a
+                negative ``fuse_index``.
+        """
+        source = self.generator
+        face = source.w_plus(intrinsic, space)
+        w_plus = source.w_plus(face, "w", truncation, center)
+        maps = source.noise_maps(noise, len(face), generator)
+        if extrinsic is None:
+            return source.synthesize(w_plus, maps)
+        art = source.w_plus(extrinsic, extrinsic_space)
+        if len(art) not in (1, len(face)):
+            raise SettingError(
+                f"{len(face)} faces take {len(face)} styles, or a single one, not {len(art)}: repeat "
+                "one of both."
+            )
+        art = art.expand(len(face), -1, -1)
+        if keep_colors:
+            art = torch.cat([art[:, :STRUCTURE], face[:, STRUCTURE:]], 1)
+        weights = self._weights(interp_weights, face)
+        fused = self._fused(weights, fuse_index)
+        structure = self.style(art[:, :STRUCTURE])
+
+        mixed = list(w_plus.unbind(1))
+        for index in range(STRUCTURE, self.layers):
+            if fused[index]:
+                mixed[index] = torch.lerp(
+                    mixed[index], self.res[index](art[:, index]), weights[:, index, None]
+                )
+
+        def residual(index: int, x: Tensor) -> Tensor:
+            if index >= STRUCTURE or not fused[index]:
+                return x
+            return self.res[index](x, structure[:, index], weights[:, index])
+
+        return source.synthesize(torch.stack(mixed, 1), maps, residual)
+
+    def _weights(self, weights: float | Sequence[float] | Tensor, face: Tensor) -> Tensor:
+        """In the shape (1 or N, layers), where the faces' codes are."""
+        found = torch.as_tensor(weights, dtype=face.dtype, device=face.device)
+        if found.ndim == 0:
+            return found.expand(1, self.layers)
+        if found.shape not in ((self.layers,), (1, self.layers), (len(face), self.layers)):
+            raise SettingError(
+                f"interp_weights is a number or has one for each of {self.layers} layers, not the shape "
+                f"{tuple(found.shape)}: see layer_weights."
+            )
+        return found.reshape(-1, self.layers)
+
+    def _fused(self, weights: Tensor, fuse_index: int | None) -> list[bool]:
+        """Which layers the extrinsic path enters at all: none is computed for a weight of 0."""
+        last = self.layers if fuse_index is None else fuse_index
+        if last < 0:
+            raise SettingError(
+                f"fuse_index is the last layer with the extrinsic path, 0 or more, not {last}."
+            )
+        entered = weights.detach().ne(0).any(0).tolist()
+        return [0 < last >= index and (one or weights.requires_grad) for index, one in enumerate(entered)]
+
+
+def layer_weights(
+    layers: int, structure: float | Sequence[float] = 1.0, color: float | Sequence[float] = 1.0
+) -> list[float]:
+    """``interp_weights`` out of one strength (or one for each layer) of the structure and of the color.
+
+    Args:
+        layers: of the network.
+        structure: 0 keeps the face's own, 1 takes the style's; a number, or 7.
+        color: likewise; a number, or layers - 7.
+
+    Raises:
+        SettingError: another number of strengths.
+    """
+    found: list[float] = []
+    for name, given, number in (("structure", structure, STRUCTURE), ("color", color, layers - STRUCTURE)):
+        each = [float(given)] * number if isinstance(given, int | float) else [float(one) for one in given]
+        if len(each) != number:
+            raise SettingError(f"{name} is one number, or one for each of {number} layers, not {len(each)}.")
+        found += each
+    return found
+
+
+def from_official(state_dict: Mapping[str, Tensor]) -> DualStyleGAN:
+    """A frozen DualStyleGAN with published weights ("g_ema" of a checkpoint), its size read off them.
+
+    Raises:
+        SettingError: a tensor is missing, left over or of another shape.
+    """
+    size, channels = generator_plan(state_dict, "generator.")
+    return build("DualStyleGAN", lambda: DualStyleGAN(size, channels), state_dict)
+
+
+class Sampler(nn.Module):
+    """Random numbers to the extrinsic codes of a style that the collection might have held.
+
+    Source: paper A, section 3.2 (stage four, the sampling network): one such network draws the structure, 7
+    codes, another one the color, the other codes.
+
+    Args:
+        codes: how many codes of 512 come out.
+        inputs: random numbers that go in, and the width of the layers.
+
+    Shape:
+        input (N, inputs), drawn from the normal distribution; output (N, codes · 512), as published;
+        :meth:`codes` gives the same as codes.
+    """
+
+    def __init__(self, codes: int, inputs: int = 128) -> None:
+        super().__init__()
+        self.lin1, self.bn1 = nn.Linear(inputs, inputs, bias=False), nn.BatchNorm1d(inputs)
+        self.lin2, self.bn2 = nn.Linear(inputs, inputs, bias=False), nn.BatchNorm1d(inputs)
+        self.lin_out = nn.Linear(inputs, codes * STYLE, bias=False)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(N, inputs) -> (N, codes · 512)."""
+        x = F.relu(self.bn1(self.lin1(z)))
+        x = F.relu(self.bn2(self.lin2(x)))
+        return self.lin_out(x)
+
+    def codes(self, z: Tensor) -> Tensor:
+        """(N, inputs) -> (N, codes, 512)."""
+        return self(z).unflatten(1, (-1, STYLE))
+
+
+def sampler_from_official(state_dict: Mapping[str, Tensor]) -> Sampler:
+    """A frozen sampler with published weights; the number of its codes is read off them.
+
+    Raises:
+        SettingError: a tensor is missing, left over or of another shape.
+    """
+    codes = max(1, length(state_dict, "lin_out.weight", 0, STYLE) // STYLE)
+    inputs = length(state_dict, "lin1.weight", 1, 128)
+    return build("DualStyleGAN's sampler", lambda: Sampler(codes, inputs), state_dict)

@@ -1,0 +1,389 @@
+"""StyleGAN2: 512 random numbers to a picture, and the critic that taught it.
+
+Source: Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN": skip generator and
+residual discriminator (section 4.1, figure 7), of the size of its configuration F. Names and shapes of the
+weights are those of the PyTorch checkpoints that DualStyleGAN (paper A) and JoJoGAN start from. The layers,
+and how a style enters them, stand in :mod:`nstlib.nets.stylegan2_layers`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import SettingError
+from .official import blocks, build, length
+from .stylegan2_layers import (
+    STYLE,
+    Bias,
+    Blur,
+    Constant,
+    EqualConv,
+    EqualLinear,
+    StyledConv,
+    ToRGB,
+    fast_layout,
+    mapping_network,
+)
+
+SIZES = (32, 64, 128, 256, 512, 1024)
+"""Pixels a side of the pictures there are layouts for."""
+
+CHANNELS = (512, 512, 512, 512, 512, 256, 128, 64, 32)
+"""Channels of the features at 4, 8, 16 ... 1024 pixels: configuration F, "channel multiplier 2"."""
+
+
+def channels_for(size: int, channels: Sequence[int] | None = None) -> tuple[int, ...]:
+    """Channels of the features at 4, 8, 16 ... ``size`` pixels: configuration F's, or those given.
+
+    Raises:
+        SettingError: a size without a layout, or another number of channels.
+    """
+    if size not in SIZES:
+        raise SettingError(
+            f"StyleGAN2's pictures have {', '.join(map(str, SIZES[:-1]))} or {SIZES[-1]} pixels a side, not "
+            f"{size}: choose one of these."
+        )
+    default = CHANNELS[: SIZES.index(size) + 4]
+    if channels is not None and len(channels) != len(default):
+        raise SettingError(f"For {size} pixels give {len(default)} channels, not {len(channels)}.")
+    return default if channels is None else tuple(channels)
+
+
+class Generator(nn.Module):
+    """Codes to pictures.
+
+    A code is z (drawn from the normal distribution) or w (what the mapping network makes of it), and one for
+    all layers (N, 512) or, as z+ or w+, one for each (N, layers, 512).
+
+    Args:
+        size: pixels a side of the pictures, a power of two from 32 to 1024.
+        channels: of the features at 4, 8, 16 ... ``size`` pixels; None: configuration F's.
+
+    Attributes:
+        layers: codes of a z+ or w+: 2 log2(size) - 2, 18 at 1024 pixels.
+        size: pixels a side.
+
+    Raises:
+        SettingError: another size, or another number of channels.
+    """
+
+    def __init__(self, size: int = 1024, channels: Sequence[int] | None = None) -> None:
+        super().__init__()
+        channels = channels_for(size, channels)
+        self.size, self.layers = size, 2 * len(channels)
+        self.style = mapping_network(8)
+        self.input = Constant(channels[0])
+        self.conv1 = StyledConv(channels[0], channels[0])
+        self.to_rgb1 = ToRGB(channels[0], upsample=False)
+        self.convs, self.to_rgbs, self.noises = nn.ModuleList(), nn.ModuleList(), nn.Module()
+        for before, here in pairwise(channels):
+            self.convs.extend([StyledConv(before, here, upsample=True), StyledConv(here, here)])
+            self.to_rgbs.append(ToRGB(here))
+        for index in range(self.layers - 1):
+            side = 4 << (index + 1) // 2
+            self.noises.register_buffer(f"noise_{index}", torch.randn(1, 1, side, side))
+
+    def forward(
+        self,
+        codes: Tensor,
+        *,
+        space: str = "z",
+        truncation: float = 1.0,
+        center: Tensor | None = None,
+        noise: str | Sequence[Tensor | None] = "fixed",
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Codes to pictures, differentiable.
+
+        Args:
+            codes: z or w (N, 512), z+ or w+ (N, layers, 512).
+            space: "z" or "w".
+            truncation: see :meth:`w_plus`.
+            center: see :meth:`w_plus`.
+            noise: see :meth:`noise_maps`.
+            generator: what "random" noise is drawn from.
+
+        Returns:
+            (N, 3, size, size), RGB, about [-1, 1] (not clamped).
+
+        Raises:
+            SettingError: codes, noise or center of another shape; an unknown space or noise.
+        """
+        w_plus = self.w_plus(codes, space, truncation, center)
+        return self.synthesize(w_plus, self.noise_maps(noise, len(w_plus), generator))
+
+    def w_plus(
+        self, codes: Tensor, space: str = "w", truncation: float = 1.0, center: Tensor | None = None
+    ) -> Tensor:
+        """Codes of any kind to one w for each layer.
+
+        Args:
+            codes: z or w (N, 512), z+ or w+ (N, layers, 512).
+            space: "z" or "w".
+            truncation: how far from the center the w's stay: 1 leaves them, 0 gives the center.
+            center: (512,), (1, 512) or (1, layers, 512); None: 0, as in DualStyleGAN (StyleGAN2 takes the
+                mean of w, :meth:`mean_w`).
+
+        Returns:
+            (N, layers, 512).
+
+        Raises:
+            SettingError: another shape or space.
+        """
+        if codes.shape[1:] not in ((STYLE,), (self.layers, STYLE)):
+            raise SettingError(
+                f"Codes for {self.size} pixels are (N, {STYLE}), or (N, {self.layers}, {STYLE}) with one for "
+                f"each layer, and these are {tuple(codes.shape)}."
+            )
+        if space not in ("z", "w"):
+            raise SettingError(f"A code's space is 'z' or 'w', not '{space}'.")
+        w = self.style(codes) if space == "z" else codes
+        w = w[:, None].expand(-1, self.layers, -1) if w.ndim == 2 else w
+        if center is None:
+            return w * truncation
+        if center.shape not in ((STYLE,), (1, STYLE), (1, self.layers, STYLE)):
+            raise SettingError(
+                f"The center of truncation is ({STYLE},) or (1, {self.layers}, {STYLE}), not "
+                f"{tuple(center.shape)}."
+            )
+        return center + truncation * (w - center)
+
+    @torch.no_grad()
+    def mean_w(self, samples: int = 4096, generator: torch.Generator | None = None) -> Tensor:
+        """The mean of w over so many random z: (1, 512)."""
+        first = self.input.input
+        z = torch.randn(samples, STYLE, generator=generator, dtype=first.dtype, device=first.device)
+        return self.style(z).mean(0, keepdim=True)
+
+    def noise_maps(
+        self,
+        noise: str | Sequence[Tensor | None] = "fixed",
+        number: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> list[Tensor | None]:
+        """The noise for each convolution.
+
+        Args:
+            noise: "fixed" (the network's own maps), "random" (new ones for each picture), "none", or the
+                maps, layers - 1 of them, each (1 or N, 1, H, W) or None.
+            number: pictures, N.
+            generator: what "random" is drawn from.
+
+        Raises:
+            SettingError: an unknown word, another number of maps, or a map of another shape.
+        """
+        own = [self.noises.get_buffer(f"noise_{index}") for index in range(self.layers - 1)]
+        if noise == "fixed":
+            return [*own]
+        if noise == "none":
+            return [None] * len(own)
+        if noise == "random":
+            return [
+                torch.randn(number, *m.shape[1:], generator=generator, dtype=m.dtype, device=m.device)
+                for m in own
+            ]
+        if isinstance(noise, str) or len(noise) != len(own):
+            given = f"'{noise}'" if isinstance(noise, str) else f"{len(noise)} maps"
+            raise SettingError(f"noise is 'fixed', 'random', 'none' or {len(own)} maps, not {given}.")
+        for index, (given_map, m) in enumerate(zip(noise, own, strict=True)):
+            if given_map is not None and given_map.shape not in (m.shape, (number, *m.shape[1:])):
+                raise SettingError(
+                    f"Noise map {index} is {tuple(m.shape)} or has {number} such, not "
+                    f"{tuple(given_map.shape)}."
+                )
+        return list(noise)
+
+    def synthesize(
+        self,
+        w_plus: Tensor,
+        maps: Sequence[Tensor | None],
+        after: Callable[[int, Tensor], Tensor] = lambda _, x: x,
+    ) -> Tensor:
+        """One w for each layer, and the noise, to pictures.
+
+        Args:
+            w_plus: (N, layers, 512).
+            maps: as :meth:`noise_maps` gives them.
+            after: takes the index of a convolution and its features, and gives the features that go on: the
+                place where DualStyleGAN's structure comes in.
+
+        Returns:
+            (N, 3, size, size).
+        """
+        x = after(0, self.conv1(self.input(len(w_plus)), w_plus[:, 0], maps[0]))
+        image = self.to_rgb1(x, w_plus[:, 1])
+        for level, to_rgb in enumerate(self.to_rgbs):
+            for index in (2 * level + 1, 2 * level + 2):
+                x = after(index, self.convs[index - 1](x, w_plus[:, index], maps[index]))
+            image = to_rgb(x, w_plus[:, index + 1], image)
+        return image
+
+
+def minibatch_deviation(x: Tensor, group: int = 4) -> Tensor:
+    """One more channel, which tells the critic how much the pictures of a group differ.
+
+    Source: Karras et al. 2017, "Progressive Growing of GANs", section 3. Of a batch of 8, pictures 0, 2, 4
+    and 6 are a group, and 1, 3, 5 and 7. Where N cannot be cut into groups of 4, they are smaller, down to
+    single pictures, which do not differ.
+
+    Args:
+        x: features (N, C, H, W).
+        group: pictures of a group at most.
+
+    Returns:
+        (N, C + 1, H, W).
+    """
+    number, _, height, width = x.shape
+    size = next(size for size in range(group, 0, -1) if number % size == 0)
+    exact = x.to(torch.promote_types(x.dtype, torch.float32))
+    variance = exact.unflatten(0, (size, number // size)).var(0, correction=0)
+    deviation = (variance + 1e-8).sqrt().mean((1, 2, 3)).repeat(size).to(x.dtype)
+    return torch.cat([x, deviation.reshape(-1, 1, 1, 1).expand(-1, 1, height, width)], 1)
+
+
+class ResidualBlock(nn.Module):
+    """Half the size: two convolutions, and beside them a 1 × 1 convolution (figure 7c)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Sequential(EqualConv(inputs, inputs, 3), Bias(inputs))
+        self.conv2 = nn.Sequential(Blur(padding=2), EqualConv(inputs, outputs, 3, halve=True), Bias(outputs))
+        # Blurred only where pixels remain: a 1 × 1 convolution looks at no others.
+        self.skip = nn.Sequential(Blur(padding=1, stride=2), EqualConv(inputs, outputs, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, H, W) -> (N, outputs, H / 2, W / 2)."""
+        return (self.conv2(self.conv1(x)) + self.skip(x)) / math.sqrt(2)
+
+
+class DiscriminatorFeatures(nn.Module):
+    """The discriminator's blocks without its judgement: JoJoGAN compares pictures by what they give.
+
+    Args:
+        size: pixels a side of the pictures, a power of two from 32 to 1024.
+        channels: of the features at 4, 8, 16 ... ``size`` pixels; None: configuration F's.
+        taken: numbers of the blocks whose features are wanted, 0 being the 1 × 1 convolution from RGB.
+            JoJoGAN takes 1, 3, 4 and 5; of a network for less than 128 pixels, those of them it has.
+
+    Raises:
+        SettingError: another size or number of channels.
+    """
+
+    def __init__(
+        self, size: int = 1024, channels: Sequence[int] | None = None, taken: Sequence[int] = (1, 3, 4, 5)
+    ) -> None:
+        super().__init__()
+        self.size, self.taken = size, tuple(taken)
+        plan = channels_for(size, channels)[::-1]
+        self.convs = nn.Sequential(nn.Sequential(EqualConv(3, plan[0], 1), Bias(plan[0])))
+        self.convs.extend(ResidualBlock(*pair) for pair in pairwise(plan))
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """What :meth:`features` gives."""
+        return self.features(images)
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Pictures (N, 3, size, size), RGB in [-1, 1], to features (N, C, size / 2**k, size / 2**k).
+
+        Raises:
+            SettingError: pictures of another shape.
+        """
+        x, found = self.check(images), []
+        for number, block in enumerate(self.convs[: max(self.taken, default=-1) + 1]):
+            x = block(x)
+            if number in self.taken:
+                found.append(x)
+        return found
+
+    def check(self, images: Tensor) -> Tensor:
+        """The pictures in the layout that convolutions are fastest in; a SettingError for another shape."""
+        if images.ndim != 4 or images.shape[1:] != (3, self.size, self.size):
+            raise SettingError(
+                f"This discriminator sees (N, 3, {self.size}, {self.size}), not {tuple(images.shape)}: "
+                "resize the pictures first."
+            )
+        return fast_layout(images)
+
+
+class Discriminator(DiscriminatorFeatures):
+    """Pictures to one number each: the larger, the more the picture looks like one of those learned from.
+
+    Args:
+        size: pixels a side of the pictures, a power of two from 32 to 1024.
+        channels: of the features at 4, 8, 16 ... ``size`` pixels; None: configuration F's.
+
+    Raises:
+        SettingError: another size or number of channels.
+    """
+
+    def __init__(self, size: int = 1024, channels: Sequence[int] | None = None) -> None:
+        super().__init__(size, channels)
+        last = channels_for(size, channels)[0]
+        self.final_conv = nn.Sequential(EqualConv(last + 1, last, 3), Bias(last))
+        self.final_linear = nn.Sequential(EqualLinear(16 * last, last, activate=True), EqualLinear(last, 1))
+
+    def forward(self, images: Tensor) -> Tensor:  # type: ignore[override]
+        """Pictures (N, 3, size, size), RGB in [-1, 1], to judgements (N, 1), before any sigmoid.
+
+        Raises:
+            SettingError: pictures of another shape.
+        """
+        x = self.final_conv(minibatch_deviation(self.convs(self.check(images))))
+        return self.final_linear(x.flatten(1))
+
+
+def generator_from_official(state_dict: Mapping[str, Tensor]) -> Generator:
+    """A frozen generator with published weights, its size and channels read off them.
+
+    Raises:
+        SettingError: a tensor is missing, left over or of another shape.
+    """
+    return build("StyleGAN2's generator", lambda: Generator(*generator_plan(state_dict)), state_dict)
+
+
+def generator_plan(state_dict: Mapping[str, Tensor], prefix: str = "") -> tuple[int, list[int]]:
+    """Size and channels of the generator whose weights have such names: what :class:`Generator` takes."""
+    size, default = _plan(blocks(state_dict, f"{prefix}to_rgbs."))
+    names = [f"{prefix}to_rgb1", *(f"{prefix}to_rgbs.{index}" for index in range(len(default) - 1))]
+    keys = [f"{name}.conv.weight" for name in names]
+    return size, [length(state_dict, key, 2, one) for key, one in zip(keys, default, strict=True)]
+
+
+def discriminator_from_official(state_dict: Mapping[str, Tensor]) -> Discriminator:
+    """A frozen discriminator with published weights, its size and channels read off them.
+
+    Raises:
+        SettingError: a tensor is missing, left over or of another shape.
+    """
+    plan = _discriminator_plan(state_dict)
+    return build("StyleGAN2's discriminator", lambda: Discriminator(*plan), state_dict)
+
+
+def features_from_official(state_dict: Mapping[str, Tensor]) -> DiscriminatorFeatures:
+    """JoJoGAN's frozen discriminator without its last layers; the whole one has :meth:`features` as well.
+
+    Raises:
+        SettingError: a tensor is missing, left over or of another shape.
+    """
+    plan = _discriminator_plan(state_dict)
+    return build("JoJoGAN's discriminator", lambda: DiscriminatorFeatures(*plan), state_dict)
+
+
+def _discriminator_plan(state_dict: Mapping[str, Tensor]) -> tuple[int, list[int]]:
+    size, default = _plan(blocks(state_dict, "convs.") - 1)
+    names = ["convs.0.0", *(f"convs.{index}.conv2.1" for index in range(1, len(default)))]
+    found = [
+        length(state_dict, f"{name}.weight", 0, one) for name, one in zip(names, default[::-1], strict=True)
+    ]
+    return size, found[::-1]
+
+
+def _plan(doublings: int) -> tuple[int, tuple[int, ...]]:
+    """Size and channels after so many doublings from 4; the largest's where there is no such size."""
+    size = SIZES[doublings - 3] if 3 <= doublings < len(SIZES) + 3 else SIZES[-1]
+    return size, channels_for(size)

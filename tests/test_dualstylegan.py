@@ -1,0 +1,399 @@
+"""DualStyleGAN: the published layouts and pictures, the plain way's pictures, what each switch does."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import parity
+import plain_stylegan2 as plain
+import pytest
+import torch
+import torch.nn.functional as F
+from test_stylegan2 import Layout, drawn, generator_layout, stirred
+from torch import Tensor
+
+from nstlib.errors import SettingError
+from nstlib.nets.dualstylegan import (
+    AdaIN,
+    ColorTransform,
+    DualStyleGAN,
+    ModRes,
+    Sampler,
+    from_official,
+    layer_weights,
+    sampler_from_official,
+)
+from nstlib.nets.stylegan2 import CHANNELS
+
+TINY = (8, 6, 5, 4, 4)
+LAYERS = 10
+
+
+def dualstylegan_layout(channels: tuple[int, ...]) -> Layout:
+    """Name -> shape of the published network; written down a second time, on purpose."""
+    layout = {f"generator.{key}": shape for key, shape in generator_layout(channels).items()}
+    for index in (1, 2):
+        layout |= {f"style.{index}.weight": (512, 512), f"style.{index}.bias": (512,)}
+    for index, size in enumerate((0, 1, 1, 2, 2, 3, 3)):
+        width = channels[size]
+        for part in ("", "2"):
+            layout[f"res.{index}.conv{part}.0.weight"] = (width, width, 3, 3)
+            layout[f"res.{index}.conv{part}.1.bias"] = (width,)
+            layout[f"res.{index}.norm{part}.style.weight"] = (2 * width, 512)
+            layout[f"res.{index}.norm{part}.style.bias"] = (2 * width,)
+    for index in range(7, 2 * len(channels)):
+        layout |= {f"res.{index}.weight": (512, 512), f"res.{index}.bias": (512,)}
+    return layout
+
+
+def sampler_layout(codes: int) -> Layout:
+    layout: Layout = {"lin_out.weight": (512 * codes, 128)}
+    for index in (1, 2):
+        layout[f"lin{index}.weight"] = (128, 128)
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            layout[f"bn{index}.{part}"] = (128,)
+        layout[f"bn{index}.num_batches_tracked"] = ()
+    return layout
+
+
+@pytest.fixture(scope="module")
+def net() -> DualStyleGAN:
+    torch.manual_seed(0)
+    net = stirred(DualStyleGAN(64, TINY)).requires_grad_(False)
+    for one in net.res[:7]:  # large enough to be seen
+        one.conv[0].weight.mul_(100)
+        one.conv2[0].weight.mul_(100)
+    return net
+
+
+@pytest.fixture(scope="module")
+def codes() -> tuple[Tensor, Tensor]:
+    """z+ of a face and of a style."""
+    return drawn(2, LAYERS, 512), drawn(2, LAYERS, 512, seed=1)
+
+
+def expected(net: DualStyleGAN, w: Tensor, art: Tensor, weights: list[float], last: int = 99) -> Tensor:
+    return plain.dualstylegan(net.state_dict(), w, art, weights, last)
+
+
+# -------------------------------------------------------------------------------------------- the layouts
+
+
+@pytest.mark.parametrize(("size", "keys"), [(64, 165), (256, 209), (1024, 253)])
+def test_the_published_names_and_shapes_are_taken(size, keys):
+    layout = dualstylegan_layout(CHANNELS[: size.bit_length() - 2])
+    assert len(layout) == keys
+    net = from_official(parity.empty(layout))
+    assert parity.shapes(net.state_dict()) == layout
+    assert (net.size, net.layers) == (size, len(net.res))
+    assert not net.training
+    assert not any(one.requires_grad for one in net.parameters())
+    if size == 1024:
+        assert sum(one.numel() for one in net.parameters()) == 74_176_268
+
+
+@parity.needed
+@pytest.mark.parametrize(("size", "count"), [(64, 5), (256, 7), (1024, 9)])
+def test_the_layouts_are_those_of_the_published_files(size, count):
+    assert parity.layout(f"dualstylegan_{size}_keys") == dualstylegan_layout(CHANNELS[:count])
+
+
+@pytest.mark.parametrize("key", ["res.9.bias", "res.6.norm2.style.bias", "generator.convs.7.conv.weight"])
+def test_other_weights_are_refused_in_a_sentence(key):
+    state = parity.empty(dualstylegan_layout(TINY))
+    from_official(state)
+    for change in (lambda s: s.pop(key), lambda s: s.update({key: torch.empty(3, device="meta")})):
+        changed = dict(state)
+        change(changed)
+        with pytest.raises(SettingError, match=f"not those of DualStyleGAN: .*'{key}' .1 such, of 165"):
+            from_official(changed)
+    with pytest.raises(SettingError, match=r"beyond what it takes, 'res\.10.bias'"):
+        from_official(state | {"res.10.bias": torch.empty(512)})
+
+
+def test_other_sizes_are_refused():
+    with pytest.raises(SettingError, match="not 100"):
+        DualStyleGAN(100)
+    with pytest.raises(SettingError, match="give 5 channels, not 4"):
+        DualStyleGAN(64, TINY[:4])
+
+
+# ------------------------------------------------------------------------------------ the published numbers
+
+
+@parity.needed
+def test_the_pictures_are_those_of_the_published_network():
+    """All five that are recorded, from one network: to make its 69 million weights takes longest."""
+    io = parity.recorded("dualstylegan_64")
+    layout = dualstylegan_layout(CHANNELS[:5])
+    net = from_official(parity.weights(layout, "eqlr", gain=4.0))
+    z, e = io["z"], io["e"]
+    parity.assert_equal(net.generator.w_plus(e, "z"), io["exstyle_w"], 1e-5)
+    parity.assert_equal(net.generator.w_plus(z, "z", 0.75), io["latent"], 1e-5)
+
+    weights = layer_weights(LAYERS, 0.75, 1)
+    parity.assert_equal(net(z, e, truncation=0.75, interp_weights=weights), io["img"])
+    parity.assert_equal(net(z), io["plain"])
+    half = layer_weights(LAYERS, 0, 0.5)
+    parity.assert_equal(net(z, io["exstyle_w"], extrinsic_space="w", interp_weights=half), io["half"])
+    parity.assert_equal(net(z, e, fuse_index=7), io["fuse7"])
+    # The two codes of "single" are not in the file: the rule draws them too.
+    one, other = (parity.rule().draw(f"in.{name}", (1, 512)) for name in ("z1", "e1"))
+    parity.assert_equal(net(one, other), io["single"])
+
+
+@parity.needed
+def test_the_samplers_codes_are_those_of_the_published_network():
+    io = parity.recorded("dsg_sampler_color")
+    net = sampler_from_official(parity.weights(sampler_layout(11), "fanin"))
+    parity.assert_equal(net(io["z"]), io["y"], 1e-5)
+    assert torch.equal(net.codes(io["z"])[:, 1], net(io["z"])[:, 512:1024])
+    for part, codes in (("color", 11), ("structure", 7)):
+        assert parity.layout(f"dsg_sampler_{part}_keys") == sampler_layout(codes)
+
+
+# ------------------------------------------------------------------------------------------- the plain way
+
+
+def test_pictures_are_those_of_the_plain_way(net, codes):
+    w, art = (net.generator.w_plus(one, "z") for one in codes)
+    weights = [0.1 * index for index in range(1, LAYERS + 1)]
+    found = net(*codes, interp_weights=weights)
+    assert found.shape == (2, 3, 64, 64)
+    torch.testing.assert_close(found, expected(net, w, art, weights))
+    torch.testing.assert_close(net(*codes), expected(net, w, art, [1] * LAYERS))
+    assert not torch.allclose(net(*codes), found)
+    torch.testing.assert_close(net(codes[0][:1], codes[1][:1], interp_weights=weights), found[:1])
+
+
+@pytest.mark.parametrize("last", [0, 1, 6, 7, 8, 9, 18])
+def test_fusion_ends_behind_the_layer_named(net, codes, last):
+    w, art = (net.generator.w_plus(one, "z") for one in codes)
+    if last == 0:  # as in the released code
+        assert torch.equal(net(*codes, fuse_index=0), net(codes[0]))
+    else:
+        torch.testing.assert_close(net(*codes, fuse_index=last), expected(net, w, art, [1] * LAYERS, last))
+
+
+@pytest.mark.parametrize("space", ["z", "w"])
+@pytest.mark.parametrize("other", ["z", "w"])
+@pytest.mark.parametrize("plus", [False, True])
+@pytest.mark.parametrize("other_plus", [False, True])
+def test_codes_of_each_kind_are_taken_on_both_paths(net, codes, space, other, plus, other_plus):
+    def plain_w(code: Tensor, space: str) -> Tensor:
+        code = code if code.ndim == 3 else code[:, None].repeat(1, LAYERS, 1)
+        return plain.mapping(net.state_dict(), "generator.style", 8, code) if space == "z" else code
+
+    face, art = codes[0][:1], codes[1][:1]
+    face, art = face if plus else face[:, 3], art if other_plus else art[:, 4]
+    found = net(face, art, space=space, extrinsic_space=other)
+    w, art = plain_w(face, space), plain_w(art, other)
+    torch.testing.assert_close(found, expected(net, w, art, [1] * LAYERS))
+
+
+def test_truncation_is_the_faces_alone(net, codes):
+    w, art = (net.generator.w_plus(one, "z") for one in codes)
+    found = net(*codes, truncation=0.75)
+    torch.testing.assert_close(found, expected(net, 0.75 * w, art, [1] * LAYERS))
+    center = drawn(1, 512, seed=2)
+    found = net(*codes, truncation=0.5, center=center)
+    torch.testing.assert_close(found, expected(net, (w + center) / 2, art, [1] * LAYERS))
+    torch.testing.assert_close(net(*codes, truncation=0.5, center=0 * center), net(*codes, truncation=0.5))
+
+
+def test_colors_of_the_face_are_kept_by_its_own_codes(net, codes):
+    w, art = (net.generator.w_plus(one, "z") for one in codes)
+    own = torch.cat([art[:, :7], w[:, 7:]], 1)
+    found = net(*codes, truncation=0.75, keep_colors=True)
+    torch.testing.assert_close(found, expected(net, 0.75 * w, own, [1] * LAYERS))
+    assert not torch.allclose(found, net(*codes, truncation=0.75))
+
+
+def test_noise_is_the_generators(net, codes):
+    assert not torch.allclose(net(*codes, noise="none"), net(*codes))
+    first, again = (net(*codes, noise="random", generator=torch.Generator().manual_seed(1)) for _ in range(2))
+    assert torch.equal(first, again)
+    maps = net.generator.noise_maps()
+    torch.testing.assert_close(net(*codes, noise=maps), net(*codes))
+
+
+# -------------------------------------------------------------------------------------- weights of the layers
+
+
+def test_without_weight_or_style_it_is_stylegan2(net, codes):
+    face = net.generator(codes[0])
+    assert torch.equal(net(codes[0]), face)
+    assert torch.equal(net(*codes, interp_weights=layer_weights(LAYERS, 0, 0)), face)
+    assert torch.equal(net(*codes, interp_weights=0), face)
+
+
+def test_weights_differ_from_picture_to_picture(net, codes):
+    weights = torch.rand(2, LAYERS, generator=torch.Generator().manual_seed(0)).double()
+    weights[0, 3] = weights[1, 8] = 0
+    found = net(*codes, interp_weights=weights)
+    for index in (0, 1):
+        alone = (code[index : index + 1] for code in codes)
+        torch.testing.assert_close(found[index : index + 1], net(*alone, interp_weights=weights[index]))
+
+
+def test_one_style_serves_many_faces(net, codes):
+    art = codes[1][:1]
+    torch.testing.assert_close(net(codes[0], art), net(codes[0], art.repeat(2, 1, 1)))
+    torch.testing.assert_close(net(codes[0], art[:, 0]), net(codes[0], art[:, 0].repeat(2, 1)))
+
+
+def test_weights_are_made_of_two_strengths():
+    assert layer_weights(10, 0.5, 0.25) == [0.5] * 7 + [0.25] * 3
+    assert layer_weights(18, 1) == [1.0] * 18
+    assert layer_weights(8, range(7), [9]) == [0, 1, 2, 3, 4, 5, 6, 9]
+    with pytest.raises(SettingError, match="structure is one number, or one for each of 7 layers, not 6"):
+        layer_weights(10, [1.0] * 6)
+    with pytest.raises(SettingError, match="color is one number, or one for each of 3 layers, not 11"):
+        layer_weights(10, 1, [1.0] * 11)
+
+
+@pytest.mark.parametrize("layer", range(LAYERS))
+def test_each_weight_is_that_of_its_layer(net, codes, layer):
+    """Alone, a layer of structure or color changes the picture; nothing before it changes."""
+    weights = [0.0] * LAYERS
+    weights[layer] = 1.0
+    found = net(*codes, interp_weights=weights)
+    w, art = (net.generator.w_plus(one, "z") for one in codes)
+    torch.testing.assert_close(found, expected(net, w, art, weights))
+    assert not torch.allclose(found, net(codes[0]))
+    other = codes[1].clone()
+    other[:, [index for index in range(LAYERS) if index != layer]] += 1
+    torch.testing.assert_close(net(codes[0], other, interp_weights=weights), found)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"interp_weights": [1.0] * 18}, r"one for each of 10 layers, not the shape \(18,\)"),
+        ({"interp_weights": torch.ones(3, LAYERS)}, "not the shape"),
+        ({"fuse_index": -1}, "0 or more, not -1"),
+        ({"space": "z+"}, "'z' or 'w', not 'z\\+'"),
+        ({"extrinsic_space": "wplus"}, "'z' or 'w', not 'wplus'"),
+        ({"noise": "some"}, "'fixed', 'random', 'none'"),
+        ({"center": torch.ones(3)}, "center of truncation"),
+    ],
+)
+def test_wrong_settings_are_told(net, codes, settings, message):
+    with pytest.raises(SettingError, match=message):
+        net(*codes, **settings)
+
+
+def test_wrong_codes_are_told(net, codes):
+    with pytest.raises(SettingError, match=r"or \(N, 10, 512\) with one for each layer"):
+        net(codes[0][:, :9])
+    with pytest.raises(SettingError, match=r"these are \(2, 18, 512\)"):
+        net(codes[0], torch.zeros(2, 18, 512))
+    with pytest.raises(SettingError, match="2 faces take 2 styles, or a single one, not 3"):
+        net(codes[0], torch.zeros(3, 512))
+
+
+# ------------------------------------------------------------------------------------------------ the parts
+
+
+def test_a_residual_block_without_weight_is_the_identity():
+    torch.manual_seed(0)
+    block, x, style = ModRes(6), torch.randn(2, 6, 5, 5), torch.randn(2, 512)
+    assert torch.equal(block(x, style, torch.zeros(1)), x)
+    full, half = (block(x, style, torch.tensor([weight])) for weight in (1.0, 0.5))
+    torch.testing.assert_close(full - x, 2 * (half - x))
+
+
+def test_a_fresh_block_adds_nearly_nothing():
+    torch.manual_seed(0)
+    block, x = ModRes(64), torch.randn(2, 64, 8, 8)
+    added = block(x, torch.randn(2, 512), torch.ones(1)) - x
+    assert 0 < added.std().item() < 0.05
+
+
+def test_a_fresh_networks_colors_are_the_styles_own():
+    """T_c begins as the identity, with a little noise; the structure begins as nothing."""
+    torch.manual_seed(0)
+    layer = ColorTransform()
+    w = torch.randn(4, 512)
+    assert 0 < (layer(w) - w).std().item() < 0.02
+    fresh = DualStyleGAN(32, TINY[:4]).eval()
+    face, style = torch.randn(1, 8, 512), torch.randn(1, 8, 512)
+    with torch.no_grad():
+        w = fresh.generator.w_plus(face, "z")
+        w[:, 7:] = fresh.generator.w_plus(style, "z")[:, 7:]
+        found, expected = fresh(face, style), fresh.generator(w, space="w")
+    assert 0 < (found - expected).std().item() < 0.1 * expected.std().item()
+
+
+def test_normalized_features_get_the_styles_mean_and_deviation():
+    torch.manual_seed(0)
+    norm, x, style = AdaIN(6), 3 * torch.randn(2, 6, 9, 9) + 5, torch.randn(2, 512)
+    assert torch.equal(norm.style.bias, torch.cat([torch.ones(6), torch.zeros(6)]))
+    deviation, mean = norm.style(style).chunk(2, 1)
+    y = norm(x, style)
+    torch.testing.assert_close(y.mean((2, 3)), mean, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(y.std((2, 3), correction=0), deviation.abs(), rtol=1e-3, atol=1e-5)
+
+
+def test_codes_and_every_part_get_gradients(codes):
+    torch.manual_seed(0)
+    net = stirred(DualStyleGAN(64, TINY))
+    face, art = (one.clone().requires_grad_() for one in codes)
+    weights = torch.zeros(LAYERS, dtype=torch.float64).requires_grad_()
+    net(face, art, interp_weights=weights).square().mean().backward()
+    assert bool((weights.grad.abs() > 0).all())
+    net(face, art).square().mean().backward()
+    assert bool((face.grad.abs().amax((0, 2))[:7] > 0).all())
+    assert bool((art.grad.abs().amax((0, 2)) > 0).all())
+    assert all(bool(one.grad.any()) for one in net.parameters())
+
+
+def test_under_autocast_the_structure_keeps_float32s_styles():
+    torch.manual_seed(0)
+    net = DualStyleGAN(32, TINY[:4]).eval().requires_grad_(False)
+    face, art = torch.randn(1, 512), torch.randn(1, 512)
+    exact = net(face, art)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = net(face, art)
+        style = torch.randn(1, 512)
+        dtype = net.res[0].norm(torch.randn(1, 8, 4, 4, dtype=torch.bfloat16), style).dtype
+    assert dtype == torch.bfloat16
+    assert rounded.dtype == torch.float32
+    assert 1e-5 < float((rounded - exact).abs().max() / exact.abs().max()) < 0.05
+
+
+# ---------------------------------------------------------------------------------------------- the samplers
+
+
+@pytest.mark.parametrize("codes", [7, 11])
+def test_samplers_are_read_from_their_weights(codes):
+    torch.manual_seed(0)
+    state = {key: torch.rand(shape) for key, shape in sampler_layout(codes).items()}
+    net = sampler_from_official(state)
+    z = torch.randn(5, 128)
+    x = z
+    for index in (1, 2):
+        x = x @ state[f"lin{index}.weight"].T
+        mean, variance = state[f"bn{index}.running_mean"], state[f"bn{index}.running_var"]
+        x = (x - mean) / (variance + 1e-5).sqrt() * state[f"bn{index}.weight"] + state[f"bn{index}.bias"]
+        x = F.relu(x)
+    expected = x @ state["lin_out.weight"].T
+    assert net(z).shape == (5, 512 * codes)
+    torch.testing.assert_close(net(z), expected, rtol=1e-4, atol=1e-2)
+    torch.testing.assert_close(net.codes(z), net(z).reshape(5, codes, 512))
+
+
+def test_other_samplers_are_refused():
+    state = parity.empty(sampler_layout(7))
+    for key in ("lin_out.weight", "bn2.running_var"):
+        with pytest.raises(SettingError, match=f"DualStyleGAN's sampler: they lack '{key}'"):
+            sampler_from_official({name: one for name, one in state.items() if name != key})
+    with pytest.raises(SettingError, match=r"another shape of 'lin_out\.weight'"):
+        sampler_from_official(state | {"lin_out.weight": torch.empty(1000, 128, device="meta")})
+
+
+def test_samplers_draw_different_codes():
+    torch.manual_seed(0)
+    codes = Sampler(11).codes(torch.randn(8, 128))
+    assert codes.shape == (8, 11, 512)
+    assert all(not torch.allclose(one, other) for one, other in combinations(codes, 2))

@@ -1,0 +1,103 @@
+"""Winograd's convolution: the plain one's numbers, and the plain one wherever it is not for."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nstlib.nets import winograd
+
+
+def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def always(monkeypatch):
+    """Winograd's way for the smallest pictures too."""
+    monkeypatch.setattr(winograd, "CHANNELS", 1)
+    monkeypatch.setattr(winograd, "PIXELS", 1)
+
+
+@pytest.fixture
+def plain_calls(monkeypatch) -> list[int]:
+    calls: list[int] = []
+
+    def counted(*arguments, **settings):
+        calls.append(1)
+        return conv2d(*arguments, **settings)
+
+    conv2d = F.conv2d
+    monkeypatch.setattr(F, "conv2d", counted)
+    return calls
+
+
+@given(
+    number=st.integers(1, 3),
+    inputs=st.integers(1, 5),
+    outputs=st.integers(1, 5),
+    rows=st.integers(1, 4),
+    columns=st.integers(1, 4),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=25, deadline=None)
+def test_its_numbers_are_the_plain_ones(number, inputs, outputs, rows, columns, seed):
+    x = drawn(number, inputs, 4 * rows, 4 * columns, seed=seed)
+    weight, bias = drawn(outputs, inputs, 3, 3, seed=seed + 1), drawn(outputs, seed=seed + 2)
+    expected = F.conv2d(x.double(), weight.double(), bias.double(), padding=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(winograd, "CHANNELS", 1)
+        patch.setattr(winograd, "PIXELS", 1)
+        patch.setattr(F, "conv2d", None)  # or the plain one is held to itself
+        found = winograd.conv3x3(x, weight, bias)
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=2e-4)
+
+
+def test_rounding_costs_about_one_decimal(plain_calls):
+    x, weight = drawn(1, 128, 32, 32), drawn(128, 128, 3, 3, seed=1) / 34
+    found = winograd.conv3x3(x, weight)
+    assert not plain_calls
+    expected = F.conv2d(x.double(), weight.double(), padding=1)
+    assert float((found - expected).abs().max()) < 1e-4
+    assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("x", "weight"),
+    [
+        (drawn(1, 2, 8, 8).double(), drawn(3, 2, 3, 3).double()),
+        (drawn(1, 2, 8, 8).bfloat16(), drawn(3, 2, 3, 3).bfloat16()),
+        (drawn(1, 2, 8, 8).requires_grad_(), drawn(3, 2, 3, 3)),
+        (drawn(1, 2, 8, 8), drawn(3, 2, 3, 3).requires_grad_()),
+        (drawn(1, 2, 6, 8), drawn(3, 2, 3, 3)),
+        (drawn(1, 2, 8, 7), drawn(3, 2, 3, 3)),
+        (drawn(0, 2, 8, 8), drawn(3, 2, 3, 3)),
+    ],
+    ids=["float64", "bfloat16", "gradient", "filters learn", "height", "width", "no picture"],
+)
+def test_elsewhere_it_is_the_plain_convolution(always, plain_calls, x, weight):
+    found = winograd.conv3x3(x, weight)
+    assert plain_calls
+    assert torch.equal(found, F.conv2d(x, weight, padding=1))
+
+
+def test_few_channels_and_pixels_are_convolved_plainly(plain_calls):
+    for channels, side in ((winograd.CHANNELS - 1, 32), (winograd.CHANNELS, 28)):
+        winograd.conv3x3(drawn(1, channels, side, side), drawn(channels, channels, 3, 3))
+    assert len(plain_calls) == 2
+
+
+def test_autocast_is_left_to_the_plain_convolution(always, plain_calls):
+    with torch.autocast("cpu", torch.bfloat16):
+        assert winograd.conv3x3(drawn(1, 2, 8, 8), drawn(3, 2, 3, 3)).dtype == torch.bfloat16
+    assert plain_calls
+
+
+def test_frozen_filters_and_pictures_need_no_gradient(always, plain_calls):
+    winograd.conv3x3(drawn(1, 2, 8, 8), drawn(3, 2, 3, 3))  # gradients are on, and nobody asks for one
+    with torch.no_grad():
+        winograd.conv3x3(drawn(1, 2, 8, 8).requires_grad_(), drawn(3, 2, 3, 3))
+    assert not plain_calls
