@@ -327,6 +327,16 @@ def test_the_filter_keeps_what_is_even():
     torch.testing.assert_close(Upsample()(flat)[:, :, 1:-1, 1:-1], torch.full((2, 3, 16, 16), 0.7))
 
 
+def test_each_filter_has_its_gain():
+    """All of the generator's follow a doubling of the size; the critic's none."""
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
+    for net, gain in ((Generator(32, TINY), 4), (Discriminator(32, TINY), 1)):
+        found = [one for name, one in net.state_dict().items() if name.endswith("kernel")]
+        assert len(found) == 6
+        for one in found:
+            torch.testing.assert_close(one, gain * taps[:, None] * taps / 64)
+
+
 def test_a_single_pixel_becomes_the_filter():
     one = torch.zeros(1, 1, 4, 4)
     one[0, 0, 1, 2] = 1

@@ -274,6 +274,7 @@ class Johnson:
         if not isinstance(faces, Pictures):
             faces = Pictures(faces, self.settings.size, zoom=self.settings.zoom, seed=schedule.seed)
         net = self.net.float().requires_grad_(True)
+        net.load_state_dict(self._exact)
         task = TransferTask(
             net, faces, styles, self.settings, schedule.steps, device=self.device, precision=self.precision,
             tensors=tensors,
@@ -319,8 +320,7 @@ class Johnson:
         Raises:
             ImageError: the file cannot be written.
         """
-        tensors = {key: t.detach().cpu().contiguous() for key, t in self.net.state_dict().items()}
-        half = {key: t.half() if _fits(t) else t for key, t in tensors.items()}
+        half = {key: t.half() if _fits(t) else t for key, t in self._exact.items()}
         said = {"nstlib": json.dumps({"method": "johnson", **self.about, **about})}
         write_atomic(Path(path), memoryview(safetensors.torch.save(half, said)))
         return Path(path)
@@ -330,6 +330,11 @@ class Johnson:
         return torch.contiguous_format if self.device.type == "mps" else torch.channels_last
 
     def _ready(self) -> None:
+        # What is saved or trained on must not be rounded to the precision that pictures are painted with.
+        plain = torch.contiguous_format
+        self._exact = {
+            k: t.detach().to("cpu", copy=True, memory_format=plain) for k, t in self.net.state_dict().items()
+        }
         form: dict[str, Any] = {"memory_format": self._memory_format}
         self.net.to(self.device, self.precision).to(**form).eval().requires_grad_(False)
 
