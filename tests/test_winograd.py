@@ -9,6 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nstlib.nets import winograd
+from nstlib.nets.adain import Decoder
+from nstlib.nets.johnson import TransformNet
+from nstlib.nets.vgg import LayeredNet
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -101,3 +104,34 @@ def test_frozen_filters_and_pictures_need_no_gradient(always, plain_calls):
     with torch.no_grad():
         winograd.conv3x3(drawn(1, 2, 8, 8).requires_grad_(), drawn(3, 2, 3, 3))
     assert not plain_calls
+
+
+def test_a_border_that_is_there_already(always, monkeypatch):
+    x, weight, bias = drawn(2, 3, 10, 14), drawn(4, 3, 3, 3, seed=1), drawn(4, seed=2)
+    expected = F.conv2d(x, weight, bias)
+    monkeypatch.setattr(F, "conv2d", None)
+    torch.testing.assert_close(winograd.conv3x3(x, weight, bias, padding=0), expected, rtol=0, atol=2e-4)
+
+
+def test_networks_of_one_pass_take_this_way_and_keep_their_numbers(monkeypatch):
+    torch.manual_seed(0)
+    johnson, decoder = TransformNet().eval(), Decoder().eval()
+    encoder = LayeredNet("vgg19", ["relu4_1"], padding="reflect").eval()
+    given = (
+        (johnson, 255 * drawn(1, 3, 128, 128).sigmoid()),
+        (decoder, drawn(1, 512, 16, 16)),
+        (encoder, drawn(1, 3, 128, 128)),
+    )
+    calls, way = [], winograd._convolve
+    monkeypatch.setattr(winograd, "_convolve", lambda *a: calls.append(1) or way(*a))
+    with torch.no_grad():
+        for net, x in given:
+            before = len(calls)
+            found = net(x)
+            assert len(calls) > before
+            with monkeypatch.context() as patch:
+                patch.setattr(winograd, "_pays", lambda *_: False)
+                expected = net(x)
+            if isinstance(found, dict):
+                found, expected = found["relu4_1"], expected["relu4_1"]
+            assert float((found - expected).abs().max() / expected.abs().max()) < 1e-4

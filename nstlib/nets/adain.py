@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from ..errors import SettingError
+from .winograd import conv3x3
 
 # (channels out, whether the size is doubled afterwards) of each convolution, from relu4_1 to pixels.
 _PLAN = (
@@ -25,6 +26,17 @@ _PLAN = (
 )
 
 
+class Conv3x3(nn.Conv2d):
+    """A convolution of pictures that have a border of one pixel already, by the quickest way."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, H + 2, W + 2) -> (N, outputs, H, W)."""
+        return conv3x3(x, self.weight, self.bias, padding=0)
+
+
 class Decoder(nn.Sequential):
     """Features to picture; the published release is a plain sequence, so its numbering is the layout.
 
@@ -37,7 +49,7 @@ class Decoder(nn.Sequential):
         layers: list[nn.Module] = []
         channels = 512
         for out, doubled in _PLAN:
-            layers += [nn.ReflectionPad2d(1), nn.Conv2d(channels, out, 3), nn.ReLU()]
+            layers += [nn.ReflectionPad2d(1), Conv3x3(channels, out), nn.ReLU()]
             if doubled:
                 layers.append(nn.Upsample(scale_factor=2, mode="nearest"))
             channels = out

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import SettingError
+from .winograd import conv3x3
 
 STRIDE = 4
 """What the network shrinks a side by before its residual blocks: sides come out as multiples of it."""
@@ -33,7 +34,10 @@ class ConvLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, ceil(H / stride), ceil(W / stride))."""
-        return self.conv2d(F.pad(x, (self.padding,) * 4, mode="reflect"))
+        padded = F.pad(x, (self.padding,) * 4, mode="reflect")
+        if self.conv2d.kernel_size == (3, 3) and self.conv2d.stride == (1, 1):
+            return conv3x3(padded, self.conv2d.weight, self.conv2d.bias, padding=0)
+        return self.conv2d(padded)
 
 
 class UpsampleConvLayer(nn.Module):

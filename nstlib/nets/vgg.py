@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import SettingError
+from .winograd import conv3x3
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,16 @@ def receptive_field(network: str, name: str) -> tuple[int, int]:
     return field, step
 
 
+def _convolved(conv: nn.Module, x: Tensor) -> Tensor:
+    """Reflected borders are AdaIN's, whose passes have no gradient: by the quickest way.
+
+    Others go PyTorch's own: to metrics the last digits count.
+    """
+    if isinstance(conv, nn.Conv2d) and conv.padding_mode == "reflect" and conv.kernel_size == (3, 3):
+        return conv3x3(F.pad(x, (1, 1, 1, 1), mode="reflect"), conv.weight, conv.bias, padding=0)
+    return conv(x)
+
+
 class LayeredNet(nn.Module):
     """The convolutional part of a VGG or AlexNet, cut after the deepest layer asked for.
 
@@ -162,7 +173,7 @@ class LayeredNet(nn.Module):
         x = images
         for layer in self.layers:
             if layer.kind == "conv":
-                x = self.get_submodule(layer.name)(x)
+                x = _convolved(self.get_submodule(layer.name), x)
             elif layer.kind == "relu":
                 # In place saves a third of the memory, unless the convolution's own output is asked for.
                 x = F.relu(x, inplace=layer.name.replace("relu", "conv") not in self.names)

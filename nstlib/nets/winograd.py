@@ -30,8 +30,8 @@ PIXELS = 1024
 """... fewer pixels, turning tiles and filters takes longer than what is spared."""
 
 
-def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``F.conv2d`` with a padding of 1, by Winograd's way where that is the faster one.
+def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None, padding: int = 1) -> Tensor:
+    """``F.conv2d`` by Winograd's way where that is the faster one.
 
     It is for float32 on a processor, where no gradient is asked for, for many channels, and for sizes that
     tiles of 4 fill. Everywhere else this is ``F.conv2d``.
@@ -40,23 +40,24 @@ def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         x: (N, inputs, H, W).
         weight: (outputs, inputs, 3, 3).
         bias: (outputs,).
+        padding: 1 for zeros around the picture; 0 where its border of one pixel is there already.
 
     Returns:
-        (N, outputs, H, W).
+        (N, outputs, H, W), or (N, outputs, H - 2, W - 2) without padding.
     """
-    if not _pays(x, weight):
-        return F.conv2d(x, weight, bias, padding=1)
+    if not _pays(x, weight, padding):
+        return F.conv2d(x, weight, bias, padding=padding)
     points = _both_ways(G) @ weight.flatten(0, 1).flatten(1).T  # (36, outputs · inputs)
     filters = points.view(36, *weight.shape[:2]).transpose(1, 2)
     # A picture at a time: its tiles take more than twice the memory of its features.
-    y = torch.cat([_convolve(one, filters) for one in x.split(1)])
+    y = torch.cat([_convolve(one, filters, padding) for one in x.split(1)])
     return y if bias is None else y.add_(bias[:, None, None])
 
 
-def _pays(x: Tensor, weight: Tensor) -> bool:
+def _pays(x: Tensor, weight: Tensor, padding: int) -> bool:
     plain = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
     gradient = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
-    height, width = x.shape[2:]
+    height, width = (side + 2 * padding - 2 for side in x.shape[2:])
     return (
         plain
         and not gradient
@@ -74,10 +75,11 @@ def _both_ways(matrix: tuple[tuple[float, ...], ...]) -> Tensor:
     return torch.kron(square, square)
 
 
-def _convolve(x: Tensor, filters: Tensor) -> Tensor:
+def _convolve(x: Tensor, filters: Tensor, padding: int) -> Tensor:
     """One picture's features (1, inputs, H, W) and the filters at 36 points (36, inputs, outputs)."""
-    _, inputs, height, width = x.shape
-    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))[0]
+    inputs = x.shape[1]
+    height, width = (side + 2 * padding - 2 for side in x.shape[2:])
+    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, *(padding,) * 4))[0]
     tiles = padded.unfold(0, 6, 4).unfold(1, 6, 4).permute(3, 4, 0, 1, 2)  # (6, 6, rows, columns, inputs)
     points = (_both_ways(B_T) @ tiles.reshape(36, -1)).view(36, -1, inputs)
     y = _both_ways(A_T) @ (points @ filters).view(36, -1)
