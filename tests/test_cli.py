@@ -23,7 +23,7 @@ from nstlib.methods import gatys
 
 COMMANDS = [
     [], ["hello"], ["stylize"], ["course"], ["assets"], ["assets", "list"], ["assets", "fetch"],
-    ["assets", "verify"], ["measure"],
+    ["assets", "verify"], ["measure"], ["train"], ["train", "johnson"],
 ]  # fmt: skip
 
 
