@@ -13,7 +13,7 @@ from .errors import SettingError
 # Heavy imports (torch) stay inside the functions, so that `nst --help` answers at once.
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # A processor without bfloat16 takes half an hour for `quick`, one with AMX a few minutes.
+    # `quick` and `shipped`: 0.7 to 1.3 s a step on two cores without AVX-512.
     "smoke": {"steps": 4, "batch": 1, "size": 64, "faces": 4},
     "quick": {"steps": 1000, "batch": 1, "size": 128, "faces": 200},
     "shipped": {"steps": 2000, "batch": 1, "size": 128, "faces": 400},

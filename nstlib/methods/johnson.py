@@ -132,8 +132,8 @@ class TransferTask:
         head = list(net.deconv3.parameters())
         ids = {id(p) for p in head}
         body = [p for p in net.parameters() if id(p) not in ids]
-        # The last layer writes [0, 255]: its weights are larger, and Adam's steps have to be. Published
-        # networks learn that range at one rate for all, which takes them their first hundreds of steps.
+        # The last layer writes [0, 255]: its weights are larger, and Adam's steps have to be; at 255 times
+        # the others' rate the first pictures overshoot, and their loss with them.
         self.rates = (settings.learning_rate, 16 * settings.learning_rate)
         groups = [{"params": p, "lr": rate} for p, rate in zip((body, head), self.rates, strict=True)]
         self.optimizers: dict[str, torch.optim.Optimizer] = {"main": torch.optim.Adam(groups)}
@@ -275,11 +275,11 @@ class Johnson:
             faces = Pictures(faces, self.settings.size, zoom=self.settings.zoom, seed=schedule.seed)
         net = self.net.float().requires_grad_(True)
         net.load_state_dict(self._exact)
-        task = TransferTask(
-            net, faces, styles, self.settings, schedule.steps, device=self.device, precision=self.precision,
-            tensors=tensors,
-        )  # fmt: skip
         try:
+            task = TransferTask(
+                net, faces, styles, self.settings, schedule.steps, device=self.device,
+                precision=self.precision, tensors=tensors,
+            )  # fmt: skip
             result = train(
                 task, schedule, folder, device=self.device, precision=self.precision, callback=callback,
                 progress=progress,
