@@ -32,7 +32,8 @@ from ._image_decode import reason, write_atomic
 from .errors import AssetError, SettingError
 from .hardware import resolve_device
 from .images import resize, save_image
-from .nets.mobilestylegan import STYLE, ShortCut, from_official
+from .nets.face_prior import FacePrior
+from .nets.mobilestylegan import CUT, STYLE, ShortCut, from_official
 
 TRUNCATION = 0.7
 """How far from the mean style faces are drawn: 1 as far as the network learned, 0 the mean face."""
@@ -94,6 +95,10 @@ class Faces:
         head.load_state_dict({key: tensor.float() for key, tensor in tensors.items()})
         return head.to(self.device).requires_grad_(False).eval()
 
+    def prior(self) -> FacePrior:
+        """The small generator of 128 pixels with these weights, frozen; what methods train styles on."""
+        return FacePrior.of(self.mapping, self.synthesis, self.short_cut).to(self.device)
+
     def w(self, count: int, seed: int = 0, *, truncation: float = TRUNCATION, start: int = 0) -> Tensor:
         """The styles of faces ``start`` to ``start + count`` of a seed, each from its own random numbers.
 
@@ -139,7 +144,8 @@ class Faces:
         self._check(size, quick)
         w = w.to(self.device)
         if quick:
-            pictures = self.short_cut(self.synthesis, w)
+            features = self.synthesis.features(w, CUT)
+            pictures = self.short_cut(features, self.synthesis.w_plus(w)[:, 3 * CUT + 1])
         elif 2 * size <= self.largest:
             pictures = self.synthesis.coefficients(w)[:, :3] / 2
         else:

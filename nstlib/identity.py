@@ -33,6 +33,10 @@ TEMPLATE = (
 )
 """ArcFace's places (x, y) in its 112 × 112 pixels: the eyes, the nose's tip, the corners of the mouth."""
 
+PORTRAIT = ((0.739, -0.0065, -0.006), (0.0065, 0.739, -0.004))
+"""Where the face of a portrait aligned like FFHQ is, as :func:`align` gives it: what it found in 24 generated
+faces on average (standard deviation 0.018 of size, 0.011 of turn, 0.008 of place)."""
+
 _EYES, _GLASSES, _NOSE = ("left eye", "right eye"), ("glasses",), ("nose",)
 _MOUTH = ("upper lip", "lower lip", "inner mouth")
 
@@ -166,6 +170,11 @@ def align(image: Tensor, parser: FaceParser | None = None) -> Tensor:
         (scale.imag * SIDE / height, scale.real * SIDE / height, 2 * middle.imag / height - 1),
     )
     return torch.tensor([rows])
+
+
+def portrait_alignment() -> Tensor:
+    """The alignment (1, 2, 3) that fits all portraits aligned like FFHQ, without looking for their faces."""
+    return torch.tensor([PORTRAIT])
 
 
 def cut_out(images: Tensor, alignment: Tensor) -> Tensor:

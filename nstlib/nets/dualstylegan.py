@@ -23,11 +23,9 @@ from torch import Tensor, nn
 
 from ..errors import SettingError
 from .official import build, length
-from .stylegan2 import Generator, channels_for, generator_plan
-from .stylegan2_layers import STYLE, Bias, EqualConv, EqualLinear, linear, mapping_network, per_channel
-
-STRUCTURE = 7
-"""The layers whose style is structure; in all further ones it is color."""
+from .style_generator import STRUCTURE, STYLE, StyleGenerator
+from .stylegan2 import Generator, generator_plan
+from .stylegan2_layers import Bias, EqualConv, EqualLinear, linear, mapping_network, per_channel
 
 
 class AdaIN(nn.Module):
@@ -71,6 +69,30 @@ class ModRes(nn.Module):
         return torch.addcmul(x, residual, per_channel(weight[:, None], x))
 
 
+class SlimModRes(nn.Module):
+    """ModRes through a waist: a tenth of the weights at a waist of 64, so that a style is a small file.
+
+    Ours, for generators whose styles are to be carried along; what it does is what :class:`ModRes` does.
+
+    Args:
+        channels: in and out.
+        waist: channels between the two 1 × 1 convolutions.
+    """
+
+    def __init__(self, channels: int, waist: int) -> None:
+        super().__init__()
+        self.narrow, self.widen = EqualConv(channels, waist, 1), EqualConv(waist, channels, 1)
+        self.norm, self.norm2 = AdaIN(waist), AdaIN(waist)
+        self.conv = nn.Sequential(EqualConv(waist, waist, 3), Bias(waist))
+        with torch.no_grad():
+            self.widen.weight.mul_(0.01)  # as in ModRes: nearly nothing before the first step
+
+    def forward(self, x: Tensor, style: Tensor, weight: Tensor) -> Tensor:
+        """Features (N, channels, H, W), structure codes (N, 512) and weights (N or 1,) -> features."""
+        residual = self.widen(self.norm2(self.conv(self.norm(self.narrow(x), style)), style))
+        return torch.addcmul(x, residual, per_channel(weight[:, None], x))
+
+
 class ColorTransform(EqualLinear):
     """T_c of one layer: an extrinsic w to one that the layer understands; at first nearly the same w."""
 
@@ -86,9 +108,11 @@ class DualStyleGAN(nn.Module):
     Args:
         size: pixels a side of the pictures, a power of two from 32 to 1024.
         channels: of the features at 4, 8, 16 ... ``size`` pixels; None: configuration F's.
+        source: another generator as the intrinsic path, instead of a StyleGAN2 of that size; see :meth:`over`.
+        waist: channels of a narrower extrinsic path, see :class:`SlimModRes`; None: as published.
 
     Attributes:
-        generator: the intrinsic path, a whole StyleGAN2.
+        generator: the intrinsic path, a whole StyleGAN2 (or the source).
         style: T_s.
         res: 7 ModRes, then a T_c for each further layer.
         layers: codes of a z+ or w+, 18 at 1024 pixels: 7 of structure, 11 of color.
@@ -98,14 +122,32 @@ class DualStyleGAN(nn.Module):
         SettingError: another size or number of channels.
     """
 
-    def __init__(self, size: int = 1024, channels: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        size: int = 1024,
+        channels: Sequence[int] | None = None,
+        *,
+        source: StyleGenerator | None = None,
+        waist: int | None = None,
+    ) -> None:
         super().__init__()
-        channels = channels_for(size, channels)
         self.style = mapping_network(2)
-        self.generator = Generator(size, channels)
-        self.size, self.layers = size, self.generator.layers
-        structure = [ModRes(channels[(index + 1) // 2]) for index in range(STRUCTURE)]
+        self.generator = Generator(size, channels) if source is None else source
+        self.size, self.layers = self.generator.size, self.generator.layers
+        structure: list[nn.Module] = [
+            ModRes(width) if waist is None else SlimModRes(width, waist)
+            for width in self.generator.structure_channels
+        ]
         self.res = nn.ModuleList([*structure, *(ColorTransform() for _ in range(self.layers - STRUCTURE))])
+
+    @classmethod
+    def over(cls, source: StyleGenerator, waist: int | None = 64) -> DualStyleGAN:
+        """A new extrinsic path over any generator with styles, which stays as it is."""
+        return cls(source=source, waist=waist)
+
+    def extrinsic_state(self) -> dict[str, Tensor]:
+        """The weights of the extrinsic path alone, T_s, ModRes and T_c: what makes a style."""
+        return {k: v for k, v in self.state_dict().items() if not k.startswith("generator.")}
 
     def forward(
         self,
@@ -136,8 +178,8 @@ class DualStyleGAN(nn.Module):
             keep_colors: take the colors from the face: in the color layers its w, not truncated, stands in
                 for the style's.
             truncation: of the intrinsic w, 1 for none. The released program takes 0.75.
-            center: what they are truncated toward; None: 0. See :meth:`Generator.w_plus`.
-            noise: see :meth:`Generator.noise_maps`.
+            center: what they are truncated toward; None: 0. See :meth:`StyleGenerator.w_plus`.
+            noise: see :meth:`StyleGenerator.noise_maps`.
             generator: what "random" noise is drawn from.
 
         Returns:

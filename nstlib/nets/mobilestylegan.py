@@ -22,9 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import SettingError
-
-STYLE = 512
-"""Numbers of z and of w."""
+from .style_generator import STYLE
 
 CHANNELS = (512, 512, 512, 512, 512, 256, 128, 64)
 """Channels of the released network's features at 4, 8, 16 ... 512 pixels."""
@@ -37,15 +35,15 @@ class MappingNetwork(nn.Sequential):
     """z, drawn from the normal distribution, to w: StyleGAN2's eight layers.
 
     Shape:
-        input (N, 512), output (N, 512).
+        input (..., 512), output (..., 512).
     """
 
     def __init__(self) -> None:
         super().__init__(*(nn.Linear(STYLE, STYLE) for _ in range(8)))
 
     def forward(self, z: Tensor) -> Tensor:
-        """(N, 512) -> (N, 512), each row by itself."""
-        x = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-8)
+        """(..., 512) -> (..., 512), each code by itself."""
+        x = z * torch.rsqrt(z.square().mean(-1, keepdim=True) + 1e-8)
         for layer in self:
             x = F.leaky_relu(layer(x), 0.2) * math.sqrt(2)
         return x
@@ -113,11 +111,13 @@ class SynthesisNetwork(nn.Module):
         layers: how often a style enters: once at 4 pixels, three times at each further size, once before the
             picture. 23 in the released network.
         size: pixels a side of the pictures.
+        channels: of the features at 4, 8, 16 ... pixels.
     """
 
     def __init__(self, channels: Sequence[int] = CHANNELS) -> None:
         super().__init__()
         self.layers, self.size = 3 * len(channels) - 1, 4 << len(channels)
+        self.channels = tuple(channels)
         self.input = nn.Parameter(torch.zeros(1, channels[0], 4, 4))
         self.conv1 = StyledConv(channels[0], channels[0], 4, separable=False)
         self.levels = nn.ModuleList(
@@ -199,15 +199,10 @@ class ShortCut(nn.Module):
             nn.Conv2d(64, 12, 3, padding=1, padding_mode="replicate"),
         )
 
-    def forward(self, synthesis: SynthesisNetwork, w: Tensor) -> Tensor:
-        """Styles as :class:`SynthesisNetwork` takes them -> pictures (N, 3, 128, 128), about [-1, 1]."""
-        style = synthesis.w_plus(w)[:, 3 * CUT + 1]
-        return inverse_haar(self.head(synthesis.features(w, CUT), style))
-
-    def head(self, x: Tensor, style: Tensor) -> Tensor:
-        """Features (N, channels, H, W) and styles (N, 512) -> wavelet coefficients (N, 12, H, W)."""
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        """Features (N, channels, 64, 64) and styles (N, 512) -> pictures (N, 3, 128, 128), about [-1, 1]."""
         x = self.near(self.modulation(x, style))
-        return self.to_img(x) + self.detail(x)
+        return inverse_haar(self.to_img(x) + self.detail(x))
 
 
 def inverse_haar(x: Tensor) -> Tensor:

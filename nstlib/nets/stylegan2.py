@@ -9,7 +9,7 @@ and how a style enters them, stand in :mod:`nstlib.nets.stylegan2_layers`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from ..errors import SettingError
 from .official import blocks, build, length
+from .style_generator import STRUCTURE, After, StyleGenerator
 from .stylegan2_layers import (
-    STYLE,
     Bias,
     Blur,
     Constant,
@@ -54,11 +54,8 @@ def channels_for(size: int, channels: Sequence[int] | None = None) -> tuple[int,
     return default if channels is None else tuple(channels)
 
 
-class Generator(nn.Module):
-    """Codes to pictures.
-
-    A code is z (drawn from the normal distribution) or w (what the mapping network makes of it), and one for
-    all layers (N, 512) or, as z+ or w+, one for each (N, layers, 512).
+class Generator(StyleGenerator):
+    """Codes to pictures; see :class:`nstlib.nets.style_generator.StyleGenerator` for what a code is.
 
     Args:
         size: pixels a side of the pictures, a power of two from 32 to 1024.
@@ -76,6 +73,7 @@ class Generator(nn.Module):
         super().__init__()
         channels = channels_for(size, channels)
         self.size, self.layers = size, 2 * len(channels)
+        self.structure_channels = tuple(channels[(index + 1) // 2] for index in range(STRUCTURE))
         self.style = mapping_network(8)
         self.input = Constant(channels[0])
         self.conv1 = StyledConv(channels[0], channels[0])
@@ -87,78 +85,6 @@ class Generator(nn.Module):
         for index in range(self.layers - 1):
             side = 4 << (index + 1) // 2
             self.noises.register_buffer(f"noise_{index}", torch.randn(1, 1, side, side))
-
-    def forward(
-        self,
-        codes: Tensor,
-        *,
-        space: str = "z",
-        truncation: float = 1.0,
-        center: Tensor | None = None,
-        noise: str | Sequence[Tensor | None] = "fixed",
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Codes to pictures, differentiable.
-
-        Args:
-            codes: z or w (N, 512), z+ or w+ (N, layers, 512).
-            space: "z" or "w".
-            truncation: see :meth:`w_plus`.
-            center: see :meth:`w_plus`.
-            noise: see :meth:`noise_maps`.
-            generator: what "random" noise is drawn from.
-
-        Returns:
-            (N, 3, size, size), RGB, about [-1, 1] (not clamped).
-
-        Raises:
-            SettingError: codes, noise or center of another shape; an unknown space or noise.
-        """
-        w_plus = self.w_plus(codes, space, truncation, center)
-        return self.synthesize(w_plus, self.noise_maps(noise, len(w_plus), generator))
-
-    def w_plus(
-        self, codes: Tensor, space: str = "w", truncation: float = 1.0, center: Tensor | None = None
-    ) -> Tensor:
-        """Codes of any kind to one w for each layer.
-
-        Args:
-            codes: z or w (N, 512), z+ or w+ (N, layers, 512).
-            space: "z" or "w".
-            truncation: how far from the center the w's stay: 1 leaves them, 0 gives the center.
-            center: (512,), (1, 512) or (1, layers, 512); None: 0, as in DualStyleGAN (StyleGAN2 takes the
-                mean of w, :meth:`mean_w`).
-
-        Returns:
-            (N, layers, 512).
-
-        Raises:
-            SettingError: another shape or space.
-        """
-        if codes.shape[1:] not in ((STYLE,), (self.layers, STYLE)):
-            raise SettingError(
-                f"Codes for {self.size} pixels are (N, {STYLE}), or (N, {self.layers}, {STYLE}) with one for "
-                f"each layer, and these are {tuple(codes.shape)}."
-            )
-        if space not in ("z", "w"):
-            raise SettingError(f"A code's space is 'z' or 'w', not '{space}'.")
-        w = self.style(codes) if space == "z" else codes
-        w = w[:, None].expand(-1, self.layers, -1) if w.ndim == 2 else w
-        if center is None:
-            return w * truncation
-        if center.shape not in ((STYLE,), (1, STYLE), (1, self.layers, STYLE)):
-            raise SettingError(
-                f"The center of truncation is ({STYLE},) or (1, {self.layers}, {STYLE}), not "
-                f"{tuple(center.shape)}."
-            )
-        return center + truncation * (w - center)
-
-    @torch.no_grad()
-    def mean_w(self, samples: int = 4096, generator: torch.Generator | None = None) -> Tensor:
-        """The mean of w over so many random z: (1, 512)."""
-        first = self.input.input
-        z = torch.randn(samples, STYLE, generator=generator, dtype=first.dtype, device=first.device)
-        return self.style(z).mean(0, keepdim=True)
 
     def noise_maps(
         self,
@@ -202,19 +128,9 @@ class Generator(nn.Module):
         self,
         w_plus: Tensor,
         maps: Sequence[Tensor | None],
-        after: Callable[[int, Tensor], Tensor] = lambda _, x: x,
+        after: After = lambda _, x: x,
     ) -> Tensor:
-        """One w for each layer, and the noise, to pictures.
-
-        Args:
-            w_plus: (N, layers, 512).
-            maps: as :meth:`noise_maps` gives them.
-            after: takes the index of a convolution and its features, and gives the features that go on: the
-                place where DualStyleGAN's structure comes in.
-
-        Returns:
-            (N, 3, size, size).
-        """
+        """See :meth:`StyleGenerator.synthesize`."""
         x = after(0, self.conv1(self.input(len(w_plus)), w_plus[:, 0], maps[0]))
         image = self.to_rgb1(x, w_plus[:, 1])
         for level, to_rgb in enumerate(self.to_rgbs):

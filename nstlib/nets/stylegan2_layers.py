@@ -25,10 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .style_generator import STYLE
 from .winograd import conv3x3
-
-STYLE = 512
-"""Numbers of z and of w."""
 
 GAIN = math.sqrt(2)
 """What a leaky ReLU takes from the deviation of its input, about; given back behind each."""

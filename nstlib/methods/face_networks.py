@@ -1,0 +1,265 @@
+"""How the networks behind the small DualStyleGAN learn: the face prior's head, its critic, and the encoder.
+
+None of them is a paper's of its own. The head (:class:`nstlib.nets.mobilestylegan.ShortCut`) learns to give
+at once what MobileStyleGAN gives after more layers; the encoder (:class:`nstlib.nets.face_encoder
+.FaceEncoder`) learns to read a face's codes off its picture, from pairs without limit: the prior draws them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..faces import Faces
+from ..features import FeatureExtractor
+from ..identity import Identity, portrait_alignment
+from ..images import load_image, resize
+from ..metrics import Lpips
+from ..nets.face_encoder import FaceEncoder
+from ..nets.mobilestylegan import CUT, ShortCut
+from ..nets.style_generator import STYLE, StyleGenerator
+from ..nets.stylegan2 import Discriminator
+from ..training import Step, shuffled
+
+CRITIC_CHANNELS = (128, 128, 128, 96, 64, 32)
+"""Of the critic's features at 4, 8 ... 128 pixels: a fiftieth of configuration F's weights."""
+
+
+@dataclass(frozen=True)
+class PriorSettings:
+    """What the head is trained for; all values are ours."""
+
+    pixel_weight: float = 1.0  # mean absolute difference, in [-1, 1]
+    perceptual_weight: float = 0.5  # the same of VGG-16's features, divided by what the target's measure
+    layers: tuple[str, ...] = ("relu1_2", "relu2_2")
+    adversarial_weight: float = 0.05
+    r1_weight: float = 10.0  # StyleGAN2's
+    r1_every: int = 16  # StyleGAN2's
+    learning_rate: float = 1e-3
+    critic_rate: float = 2e-3
+    decay: float = 0.1  # the last step's learning rate as a part of the first's, by a cosine
+
+
+class PriorTask:
+    """One step of head and critic: features of 64 pixels to the whole network's picture, made smaller.
+
+    Args:
+        head: what learns.
+        critic: what tells its pictures from the whole network's; learns too.
+        faces: the generator.
+        pictures: its faces, as files, and ``w``, their styles (see :func:`nstlib.faces.cached`).
+        settings: see :class:`PriorSettings`.
+        steps: of the whole training.
+        tensors: VGG-16's weights instead of the asset's (tests).
+    """
+
+    def __init__(
+        self, head: ShortCut, critic: Discriminator, faces: Faces, pictures: Sequence[Path], w: Tensor,
+        settings: PriorSettings, steps: int, seed: int = 0, tensors: Mapping[str, Tensor] | None = None,
+    ) -> None:  # fmt: skip
+        self.faces, self.pictures, self.w, self.settings = faces, list(pictures), w, settings
+        self.seen = FeatureExtractor("vgg16", settings.layers, device=faces.device, tensors=tensors)
+        self.steps, self.seed = steps, seed
+        self.modules: dict[str, nn.Module] = {"head": head, "critic": critic}
+        self.optimizers: dict[str, torch.optim.Optimizer] = {
+            "main": torch.optim.Adam(head.parameters(), settings.learning_rate, betas=(0.5, 0.99)),
+            "critic": torch.optim.Adam(critic.parameters(), settings.critic_rate, betas=(0.0, 0.99)),
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """See :class:`nstlib.training.Task`."""
+        return {
+            "method": "face-prior",
+            "faces": len(self.pictures),
+            "planned": self.steps,
+            **asdict(self.settings),
+        }
+
+    @torch.no_grad()
+    def batch(self, positions: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Features (N, 512, 64, 64), the head's styles (N, 512), pictures (N, 3, 128, 128) in [-1, 1]."""
+        chosen = shuffled(len(self.pictures), self.seed, positions)
+        w = self.w[chosen].to(self.faces.device)
+        features = self.faces.synthesis.features(w, CUT)
+        side = 2 * features.shape[-1]
+        pictures = torch.cat([resize(load_image(self.pictures[i]), (side, side)) for i in chosen])
+        return features, w, 2 * pictures - 1
+
+    def step(self, step: Step) -> dict[str, Tensor]:
+        """See :class:`nstlib.training.Task`."""
+        settings = self.settings
+        rate = cosine(step.number, self.steps, settings.decay)
+        for name, first in (("main", settings.learning_rate), ("critic", settings.critic_rate)):
+            for group in self.optimizers[name].param_groups:
+                group["lr"] = first * rate
+        features, w, target = step.batch
+        critic = step.modules["critic"]
+        picture = step.modules["head"](features, w)
+        critic.requires_grad_(False)
+        pixel = (picture - target).abs().mean()
+        perceptual = self._perceptual(picture, target)
+        judged = F.softplus(-critic(picture)).mean()
+        total = (
+            settings.pixel_weight * pixel + settings.perceptual_weight * perceptual
+            + settings.adversarial_weight * judged
+        )  # fmt: skip
+        step.descend(total, "main")
+        critic.requires_grad_(True)
+        losses = {"total": total, "pixel": pixel, "perceptual": perceptual, "adversarial": judged}
+        if settings.adversarial_weight:
+            losses["critic"] = self._criticize(step, critic, picture.detach(), target)
+        return losses
+
+    def _perceptual(self, picture: Tensor, target: Tensor) -> Tensor:
+        with torch.no_grad():
+            wanted = self.seen((target + 1) / 2)
+        found = self.seen((picture + 1) / 2)
+        return torch.stack([(found[k] - v).abs().mean() / v.abs().mean() for k, v in wanted.items()]).sum()
+
+    def _criticize(self, step: Step, critic: nn.Module, drawn: Tensor, real: Tensor) -> Tensor:
+        penalized = step.number % self.settings.r1_every == 0
+        real = real.detach().requires_grad_(penalized)
+        of_real = critic(real)
+        loss = F.softplus(critic(drawn)).mean() + F.softplus(-of_real).mean()
+        if penalized:
+            (gradient,) = torch.autograd.grad(of_real.sum(), real, create_graph=True)
+            r1 = gradient.square().sum((1, 2, 3)).mean()
+            loss = loss + self.settings.r1_weight / 2 * self.settings.r1_every * r1
+        step.descend(loss, "critic")
+        return loss
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """What the encoder is trained for; all values are ours."""
+
+    truncation: tuple[float, float] = (0.4, 1.0)  # of each face, drawn between these two
+    mixed: float = 0.5  # of the faces have the coarse codes of one w and the fine ones of another
+    latent_weight: float = 1.0  # mean squared difference of codes, in units of their variance
+    rendered: int = 1  # faces of a step that are drawn again from their codes, which costs most of the time
+    pixel_weight: float = 0.5  # mean absolute difference of these, in [-1, 1]
+    perceptual_weight: float = 1.0  # their LPIPS (AlexNet)
+    identity_weight: float = 0.3  # 1 - cosine of their identities
+    jitter: float = 0.04  # of the picture's place, size and turn, as parts of 1: photographs lie no better
+    colors: float = 0.15  # of brightness, contrast and each channel
+    learning_rate: float = 1e-3
+    trunk_rate: float = 2e-4  # of the layers that know faces already
+    decay: float = 0.05
+
+
+class EncoderTask:
+    """One step of the encoder: pictures drawn from random codes, and those codes to be found again.
+
+    Args:
+        net: what learns.
+        prior: the generator, frozen.
+        settings: see :class:`EncoderSettings`.
+        steps: of the whole training.
+        seed: of the faces.
+        lpips: measures what pictures drawn again differ by, from [0, 1]; None: LPIPS with AlexNet.
+        identity: tells faces apart; None: leave the identities out.
+    """
+
+    def __init__(
+        self, net: FaceEncoder, prior: StyleGenerator, settings: EncoderSettings, steps: int, seed: int = 0,
+        lpips: nn.Module | None = None, identity: Identity | None = None,
+    ) -> None:  # fmt: skip
+        self.net, self.prior, self.settings, self.steps, self.seed = net, prior, settings, steps, seed
+        self.lpips = Lpips("alexnet") if lpips is None else lpips
+        self.identity = identity
+        self.modules: dict[str, nn.Module] = {"net": net}
+        known = list(net.trunk.parameters())
+        ids = {id(p) for p in known}
+        self.rates = (settings.learning_rate, settings.trunk_rate)
+        groups = [[p for p in net.parameters() if id(p) not in ids], known]
+        self.optimizers: dict[str, torch.optim.Optimizer] = {
+            "main": torch.optim.Adam(
+                [{"params": p, "lr": rate} for p, rate in zip(groups, self.rates, strict=True)]
+            )
+        }
+        self.center = prior.mean_w(generator=torch.Generator().manual_seed(0))
+        z = torch.randn(1024, STYLE, generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            self.variance = (prior.style(z.to(self.center.device)) - self.center).square().mean(0)
+
+    def describe(self) -> dict[str, Any]:
+        """See :class:`nstlib.training.Task`."""
+        return {"method": "encoder", "planned": self.steps, "faces_seed": self.seed, **asdict(self.settings)}
+
+    @torch.no_grad()
+    def batch(self, positions: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Codes (N, layers, 512), their pictures as the encoder sees them, and as they are, in [-1, 1]."""
+        codes, seen, drawn = [], [], []
+        for position in positions:
+            random = np.random.default_rng([self.seed, position, 2])
+            code = self._codes(random)
+            # One by one: in a batch of another size the same face may differ in its last bits.
+            picture = self.prior.synthesize(code, self.prior.noise_maps("fixed", 1)).clamp(-1, 1)
+            codes.append(code)
+            drawn.append(picture)
+            seen.append(_disturbed(picture, random, self.settings))
+        return torch.cat(codes), torch.cat(seen), torch.cat(drawn)
+
+    def _codes(self, random: np.random.Generator) -> Tensor:
+        z = torch.from_numpy(random.standard_normal((2, STYLE), np.float32)).to(self.center.device)
+        truncation = random.uniform(*self.settings.truncation)
+        w = torch.lerp(self.center, self.prior.style(z), truncation)
+        cut = int(random.integers(1, self.prior.layers)) if random.random() < self.settings.mixed else 0
+        return torch.stack([w[1] if layer < cut else w[0] for layer in range(self.prior.layers)])[None]
+
+    def step(self, step: Step) -> dict[str, Tensor]:
+        """See :class:`nstlib.training.Task`."""
+        settings = self.settings
+        rate = cosine(step.number, self.steps, settings.decay)
+        for group, first in zip(self.optimizers["main"].param_groups, self.rates, strict=True):
+            group["lr"] = first * rate
+        codes, seen, drawn = step.batch
+        found = step.modules["net"](seen)
+        latent = ((found - codes).square() / self.variance).mean()
+        total, losses = settings.latent_weight * latent, {"latent": latent}
+        if settings.rendered:
+            wanted, some = drawn[: settings.rendered], found[: settings.rendered]
+            again = self.prior.synthesize(some, self.prior.noise_maps("fixed", len(some)))
+            losses["pixel"] = (again - wanted).abs().mean()
+            again, wanted = (again.clamp(-1, 1) + 1) / 2, (wanted + 1) / 2
+            losses["perceptual"] = self.lpips(again, wanted).mean()
+            total = total + settings.pixel_weight * losses["pixel"]
+            total = total + settings.perceptual_weight * losses["perceptual"]
+            if self.identity is not None and settings.identity_weight:
+                place = portrait_alignment()
+                a, b = self.identity.embed(again, place), self.identity.embed(wanted, place)
+                losses["identity"] = 1 - (a * b).sum(1).mean()
+                total = total + settings.identity_weight * losses["identity"]
+        step.descend(total, "main", clip=5.0)
+        return {"total": total, **losses}
+
+
+def _disturbed(picture: Tensor, random: np.random.Generator, settings: EncoderSettings) -> Tensor:
+    """As photographs come: a little off in place, size, turn and colors, not quite sharp."""
+    j, c = settings.jitter, settings.colors
+    angle, size = random.uniform(-j, j) * 2, 1 + random.uniform(-j, j)
+    x, y = random.uniform(-j, j, 2)
+    cos, sin = np.cos(angle) * size, np.sin(angle) * size
+    theta = torch.tensor([[[cos, -sin, x], [sin, cos, y]]], dtype=torch.float32, device=picture.device)
+    grid = F.affine_grid(theta, list(picture.shape), align_corners=False)
+    moved = F.grid_sample(picture, grid, padding_mode="reflection", align_corners=False)
+    if random.random() < 0.5:
+        small = int(random.integers(48, 112))
+        moved = F.interpolate(
+            F.interpolate(moved, (small, small), mode="bilinear", antialias=True),
+            moved.shape[-2:], mode="bilinear",
+        )  # fmt: skip
+    gain = torch.from_numpy(1 + random.uniform(-c, c, (1, 3, 1, 1)).astype(np.float32)).to(moved)
+    return (moved * gain + float(random.uniform(-c, c)) / 2).clamp(-1, 1)
+
+
+def cosine(number: int, steps: int, last: float) -> float:
+    """From 1 at the first step to ``last`` at the end, by half a cosine."""
+    return last + (1 - last) * (1 + np.cos(np.pi * min(1.0, number / max(1, steps)))) / 2

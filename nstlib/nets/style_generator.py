@@ -1,0 +1,151 @@
+"""What every generator with styles has in common, so that methods ride on any of them.
+
+A code is z (drawn from the normal distribution) or w (what the mapping network makes of it), and one for all
+layers (N, 512) or, as z+ or w+, one for each (N, layers, 512). StyleGAN2 (:mod:`nstlib.nets.stylegan2`) is
+such a generator, and so is the small one that runs in milliseconds (:mod:`nstlib.nets.face_prior`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import SettingError
+
+STYLE = 512
+"""Numbers of z and of w."""
+
+STRUCTURE = 7
+"""The layers whose style is structure (4 to 32 pixels); in all further ones it is color."""
+
+After = Callable[[int, Tensor], Tensor]
+"""The index of a convolution and its features -> the features that go on."""
+
+
+class StyleGenerator(nn.Module):
+    """Codes to pictures; a child brings the mapping network ``style`` and :meth:`synthesize`.
+
+    Attributes:
+        size: pixels a side of the pictures.
+        layers: codes of a z+ or w+.
+        structure_channels: of the features behind each of the first 7 convolutions.
+        style: the mapping network, (..., 512) -> (..., 512).
+    """
+
+    size: int
+    layers: int
+    structure_channels: tuple[int, ...]
+    style: nn.Module
+
+    def forward(
+        self,
+        codes: Tensor,
+        *,
+        space: str = "z",
+        truncation: float = 1.0,
+        center: Tensor | None = None,
+        noise: str | Sequence[Tensor | None] = "fixed",
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Codes to pictures, differentiable.
+
+        Args:
+            codes: z or w (N, 512), z+ or w+ (N, layers, 512).
+            space: "z" or "w".
+            truncation: see :meth:`w_plus`.
+            center: see :meth:`w_plus`.
+            noise: see :meth:`noise_maps`.
+            generator: what "random" noise is drawn from.
+
+        Returns:
+            (N, 3, size, size), RGB, about [-1, 1] (not clamped).
+
+        Raises:
+            SettingError: codes, noise or center of another shape; an unknown space or noise.
+        """
+        w_plus = self.w_plus(codes, space, truncation, center)
+        return self.synthesize(w_plus, self.noise_maps(noise, len(w_plus), generator))
+
+    def w_plus(
+        self, codes: Tensor, space: str = "w", truncation: float = 1.0, center: Tensor | None = None
+    ) -> Tensor:
+        """Codes of any kind to one w for each layer.
+
+        Args:
+            codes: z or w (N, 512), z+ or w+ (N, layers, 512).
+            space: "z" or "w".
+            truncation: how far from the center the w's stay: 1 leaves them, 0 gives the center.
+            center: (512,), (1, 512) or (1, layers, 512); None: 0, as in DualStyleGAN (StyleGAN2 takes the
+                mean of w, :meth:`mean_w`).
+
+        Returns:
+            (N, layers, 512).
+
+        Raises:
+            SettingError: another shape or space.
+        """
+        if codes.shape[1:] not in ((STYLE,), (self.layers, STYLE)):
+            raise SettingError(
+                f"Codes for {self.size} pixels are (N, {STYLE}), or (N, {self.layers}, {STYLE}) with one for "
+                f"each layer, and these are {tuple(codes.shape)}."
+            )
+        if space not in ("z", "w"):
+            raise SettingError(f"A code's space is 'z' or 'w', not '{space}'.")
+        w = self.style(codes) if space == "z" else codes
+        w = w[:, None].expand(-1, self.layers, -1) if w.ndim == 2 else w
+        if center is None:
+            return w * truncation
+        if center.shape not in ((STYLE,), (1, STYLE), (1, self.layers, STYLE)):
+            raise SettingError(
+                f"The center of truncation is ({STYLE},) or (1, {self.layers}, {STYLE}), not "
+                f"{tuple(center.shape)}."
+            )
+        return center + truncation * (w - center)
+
+    @torch.no_grad()
+    def mean_w(self, samples: int = 4096, generator: torch.Generator | None = None) -> Tensor:
+        """The mean of w over so many random z: (1, 512)."""
+        first = next(self.style.parameters())
+        z = torch.randn(samples, STYLE, generator=generator, dtype=first.dtype, device=first.device)
+        return self.style(z).mean(0, keepdim=True)
+
+    def noise_maps(
+        self,
+        noise: str | Sequence[Tensor | None] = "fixed",
+        number: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> list[Tensor | None]:
+        """The noise for each convolution: none here, for a generator whose noise is a part of its layers.
+
+        Args:
+            noise: "fixed" (the network's own maps), "random" (new ones for each picture), "none", or maps.
+            number: pictures, N.
+            generator: what "random" is drawn from.
+
+        Raises:
+            SettingError: an unknown word, or maps.
+        """
+        if noise not in ("fixed", "random", "none"):
+            raise SettingError(
+                f"noise is 'fixed', 'random' or 'none' for {type(self).__name__}, whose maps are its own, "
+                f"not {noise!r}."
+            )
+        return []
+
+    def synthesize(
+        self, w_plus: Tensor, maps: Sequence[Tensor | None], after: After = lambda _, x: x
+    ) -> Tensor:
+        """One w for each layer, and the noise, to pictures.
+
+        Args:
+            w_plus: (N, layers, 512).
+            maps: as :meth:`noise_maps` gives them.
+            after: takes the index of a convolution and its features, and gives the features that go on: the
+                place where DualStyleGAN's structure comes in.
+
+        Returns:
+            (N, 3, size, size).
+        """
+        raise NotImplementedError
