@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .errors import SettingError
+
+if TYPE_CHECKING:
+    from .training import TrainingResult
 
 # Heavy imports (torch) stay inside the functions, so that `nst --help` answers at once.
 
@@ -70,8 +74,7 @@ def johnson(
 
     hardware.keep_freed_memory()
     output = output or Path(f"johnson_{styles[0].stem}.safetensors")
-    if output.suffix != ".safetensors":
-        raise SettingError(f"'{output}' is to hold weights: end its name in .safetensors.")
+    _check_weights(output)
     if pictures is not None and options["faces"] is not None:
         raise SettingError("--faces are generated where no --pictures are given: leave one of them out.")
     chosen = PRESETS[preset] | {k: v for k, v in options.items() if v is not None}
@@ -90,18 +93,143 @@ def johnson(
     else:
         learned_on, source = str(pictures.name), pictures
     result = method.fit(source, paintings, schedule, folder, progress=not quiet)
-    if int(os.environ.get("RANK", "0")):  # of several processes the first one saves, and speaks
-        return
-    row = result.history[-1]
-    said = ", ".join(f"{name} {row[name]:.3g}" for name in ("total", "content", "style"))
-    if result.interrupted:
-        click.echo(
-            f"stopped after {result.step} of {schedule.steps} steps ({said}); the same command goes on, from "
-            f"'{folder}'"
-        )
+    if _unfinished(result, schedule.steps, folder, ("total", "content", "style")):
         return
     method.save(
         output, style=", ".join(path.stem for path in styles), start=start and Path(start).name,
         learned_on=learned_on, seed=seed,
     )  # fmt: skip
-    click.echo(f"done: {output}, {result.step} steps in {result.seconds:.0f} s ({said})")
+    _done(result, ("total", "content", "style"), output)
+
+
+FACE_PRESETS: dict[str, dict[str, Any]] = {  # the steps of `shipped` are those of the course's own files
+    "face-prior": {
+        "smoke": {"steps": 2, "batch": 1, "faces": 2}, "shipped": {"steps": 500, "batch": 2, "faces": 380},
+        "paper": {"steps": 50_000, "batch": 16, "faces": 10_000},
+    },
+    "encoder": {
+        "smoke": {"steps": 2, "batch": 2}, "shipped": {"steps": 1500, "batch": 6},
+        "paper": {"steps": 100_000, "batch": 16},
+    },
+}  # fmt: skip
+
+
+def _face_options(command: str) -> Any:
+    """The options that both networks of faces share."""
+    options = [
+        click.option("--preset", type=click.Choice(list(FACE_PRESETS[command])), default="shipped",
+            show_default=True, help="Steps and batch; shipped: as the course's own was made."),
+        click.option("--steps", **_COUNT, help="Steps."),
+        click.option("--batch", **_COUNT, help="Faces a step, of all processes together."),
+        click.option("--folder", type=click.Path(path_type=Path), metavar="FOLDER",
+            help="Where checkpoints and losses.csv go.  [default: OUTPUT.run]"),
+        click.option("--seed", type=click.IntRange(0, 2**32 - 1), metavar="NUMBER", default=0,
+            show_default=True, help="Of everything random."),
+        click.option("--device", metavar="NAME", default="auto", show_default=True,
+            help="auto, cpu, cuda, mps."),
+        click.option("--quiet", is_flag=True, help="No progress bar."),
+    ]  # fmt: skip
+
+    def add(function: Any) -> Any:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
+
+
+@train.command("face-prior")
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE",
+    default="mobilestylegan_128.safetensors", show_default=True, help="The head's weights.")  # fmt: skip
+@click.option("--critic", type=click.Path(path_type=Path), metavar="FILE",
+    default="face_critic.safetensors", show_default=True, help="The critic's weights.")  # fmt: skip
+@click.option("--faces", **_COUNT, help="How many faces to learn from; they are drawn first.")
+@_face_options("face-prior")
+def face_prior(
+    output: Path, critic: Path, preset: str, folder: Path | None, seed: int, device: str, quiet: bool,
+    **options: Any,
+) -> None:  # fmt: skip
+    """Train the head that gives faces of 128 pixels in milliseconds, and the critic of its pictures."""
+    from . import faces, hardware, weights
+    from .methods import face_networks
+    from .training import Schedule
+
+    hardware.keep_freed_memory()
+    for path in (output, critic):
+        _check_weights(path)
+    chosen = FACE_PRESETS["face-prior"][preset] | {k: v for k, v in options.items() if v is not None}
+    schedule = Schedule(chosen["steps"], chosen["batch"], average=0.995, seed=seed)
+    folder = folder or output.with_suffix(".run")
+    source = faces.Faces(device)
+    head, judge, result = face_networks.fit_prior(
+        source, chosen["faces"], schedule, folder=folder, progress=not quiet
+    )
+    shown = ("total", "pixel", "perceptual")
+    if _unfinished(result, schedule.steps, folder, shown):
+        return
+    about = {"faces": chosen["faces"], "seed": seed, **_story(result, schedule.batch)}
+    weights.save_weights(output, head.state_dict(), {"network": "face prior's head", **about})
+    weights.save_weights(critic, judge.state_dict(), {"network": "face prior's critic", **about})
+    _done(result, shown, output, critic)
+
+
+@train.command()
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE",
+    default="face_encoder.safetensors", show_default=True, help="The weights.")  # fmt: skip
+@_face_options("encoder")
+def encoder(
+    output: Path, preset: str, folder: Path | None, seed: int, device: str, quiet: bool, **options: Any
+) -> None:
+    """Train the encoder that reads the codes of a face off its picture."""
+    from . import faces, hardware, weights
+    from .methods import face_networks
+    from .training import Schedule
+
+    hardware.keep_freed_memory()
+    _check_weights(output)
+    chosen = FACE_PRESETS["encoder"][preset] | {k: v for k, v in options.items() if v is not None}
+    schedule = Schedule(chosen["steps"], chosen["batch"], average=0.995, seed=seed)
+    folder = folder or output.with_suffix(".run")
+    net, result = face_networks.fit_encoder(
+        faces.Faces(device).prior(), schedule, folder=folder, progress=not quiet
+    )
+    shown = ("total", "latent", "perceptual", "identity")
+    if _unfinished(result, schedule.steps, folder, shown):
+        return
+    weights.save_weights(
+        output, net.state_dict(), {"network": "face encoder", "seed": seed, **_story(result, schedule.batch)}
+    )
+    _done(result, shown, output)
+
+
+def _check_weights(output: Path) -> None:
+    if output.suffix != ".safetensors":
+        raise SettingError(f"'{output}' is to hold weights: end its name in .safetensors.")
+
+
+def _story(result: TrainingResult, batch: int) -> dict[str, Any]:
+    """What a file of weights says of its training: steps, seconds, the last losses."""
+    losses = {k: float(f"{v:.4g}") for k, v in result.history[-1].items() if k not in ("step", "seconds")}
+    return {"steps": result.step, "batch": batch, "seconds": round(result.seconds), "losses": losses}
+
+
+def _said(result: TrainingResult, names: Sequence[str]) -> str:
+    row = result.history[-1]
+    return ", ".join(f"{name} {row[name]:.3g}" for name in names if name in row)
+
+
+def _unfinished(result: TrainingResult, steps: int, folder: Path, names: Sequence[str]) -> bool:
+    """Whether there is nothing to save: in all but the first process, and after an interruption."""
+    if int(os.environ.get("RANK", "0")):  # of several processes the first one saves, and speaks
+        return True
+    if result.interrupted:
+        click.echo(
+            f"stopped after {result.step} of {steps} steps ({_said(result, names)}); the same command goes "
+            f"on, from '{folder}'"
+        )
+    return result.interrupted
+
+
+def _done(result: TrainingResult, names: Sequence[str], *outputs: Path) -> None:
+    files = ", ".join(str(path) for path in outputs)
+    click.echo(f"done: {files}, {result.step} steps in {result.seconds:.0f} s ({_said(result, names)})")

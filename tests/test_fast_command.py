@@ -14,6 +14,7 @@ from nstlib.methods.adain import AdaIN
 from nstlib.nets.adain import Decoder
 from nstlib.nets.johnson import TransformNet
 from nstlib.stylize_options import METHODS, OPTIONS
+from nstlib.weights import read_weights
 
 COMMON = ("--device", "cpu", "--precision", "float32", "--quiet")
 
@@ -228,7 +229,7 @@ def test_a_network_is_trained_saved_and_used(nst, people, networks):
     )
     assert code == 0, err
     assert out.startswith("done: net.safetensors, 3 steps in ")
-    tensors, about = johnson.read(people / "net.safetensors")
+    tensors, about = read_weights(people / "net.safetensors")
     assert {t.dtype for t in tensors.values()} == {torch.float16}
     assert (about["style"], about["steps"], about["learned_on"], about["pictures"]) == (
         "painting",
@@ -260,7 +261,7 @@ def test_a_training_goes_on_and_may_begin_with_another_style(nst, people, networ
         *TRAIN,
     )
     assert code == 0, err
-    about = johnson.read(people / "johnson_wave.safetensors")[1]
+    about = read_weights(people / "johnson_wave.safetensors")[1]
     assert about["start"] == "johnson_painting.safetensors"
 
 

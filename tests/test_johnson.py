@@ -27,7 +27,6 @@ from nstlib.methods.johnson import (
     Johnson,
     Settings,
     TransferTask,
-    read,
 )
 from nstlib.nets.johnson import (
     ConvLayer,
@@ -37,6 +36,7 @@ from nstlib.nets.johnson import (
     from_official,
 )
 from nstlib.training import Pictures, Schedule, train
+from nstlib.weights import read_weights
 
 PARITY = Path(__file__).resolve().parents[2] / "shared/parity"
 
@@ -829,7 +829,7 @@ def test_wrong_safetensors_are_one_sentence(net, tmp_path, kind):
     with pytest.raises(
         SettingError, match=r"w\.safetensors' (holds no weights|: name one)|There is no"
     ) as caught:
-        read(path)
+        read_weights(path)
     one_sentence(caught)
 
 

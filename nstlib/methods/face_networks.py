@@ -7,6 +7,8 @@ at once what MobileStyleGAN gives after more layers; the encoder (:class:`nstlib
 
 from __future__ import annotations
 
+import copy
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,16 +19,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..faces import Faces
+from .. import assets
+from ..faces import Faces, cached, listed
 from ..features import FeatureExtractor
+from ..hardware import resolve_device
 from ..identity import Identity, portrait_alignment
 from ..images import load_image, resize
 from ..metrics import Lpips
-from ..nets.face_encoder import FaceEncoder
+from ..nets.face_encoder import SIZE, FaceEncoder
+from ..nets.face_encoder import from_state as encoder_from_state
 from ..nets.mobilestylegan import CUT, ShortCut
 from ..nets.style_generator import STYLE, StyleGenerator
-from ..nets.stylegan2 import Discriminator
-from ..training import Step, shuffled
+from ..nets.stylegan2 import Discriminator, discriminator_from_official
+from ..training import Schedule, Step, TrainingResult, shuffled, train
+from ..weights import read_weights
+
+ENCODER, CRITIC = "face_encoder.safetensors", "face_critic.safetensors"
+"""Files of the course's own, in ``data/weights``."""
 
 CRITIC_CHANNELS = (128, 128, 128, 96, 64, 32)
 """Of the critic's features at 4, 8 ... 128 pixels: a fiftieth of configuration F's weights."""
@@ -258,6 +267,103 @@ def _disturbed(picture: Tensor, random: np.random.Generator, settings: EncoderSe
         )  # fmt: skip
     gain = torch.from_numpy(1 + random.uniform(-c, c, (1, 3, 1, 1)).astype(np.float32)).to(moved)
     return (moved * gain + float(random.uniform(-c, c)) / 2).clamp(-1, 1)
+
+
+def fit_prior(
+    faces: Faces, count: int, schedule: Schedule, settings: PriorSettings | None = None,
+    folder: str | os.PathLike[str] | None = None, **options: Any,
+) -> tuple[ShortCut, Discriminator, TrainingResult]:  # fmt: skip
+    """Train the head of the face prior, and a critic of its pictures, from the head there is.
+
+    Args:
+        faces: the generator; its short cut's weights are what training begins with, and stay as they are.
+        count: how many of its faces to learn from; they are drawn into the cache at 256 pixels.
+        schedule: see :class:`nstlib.training.Schedule`.
+        settings: see :class:`PriorSettings`.
+        folder: where to keep checkpoints; the same call goes on from there.
+        options: ``callback`` and ``progress`` of :func:`nstlib.training.train`; ``tensors``, VGG-16's.
+
+    Returns:
+        Head and critic, frozen, and the training's result.
+
+    Raises:
+        OptimizationError: see :func:`nstlib.training.train`.
+        SettingError: the same.
+    """
+    settings = settings or PriorSettings()
+    tensors = options.pop("tensors", None)
+    folder_of_faces = cached(count, 2 * SIZE, faces=faces, progress=options.get("progress", True))
+    pictures, w = listed(folder_of_faces, count)
+    head = copy.deepcopy(faces.short_cut).requires_grad_(True)
+    with torch.random.fork_rng([]):
+        torch.default_generator.manual_seed(schedule.seed)
+        critic = Discriminator(SIZE, CRITIC_CHANNELS)
+    task = PriorTask(head, critic, faces, pictures, w, settings, schedule.steps, schedule.seed, tensors)
+    result = train(task, schedule, folder, device=faces.device, **options)
+    for name, module in task.modules.items():
+        module.load_state_dict(result.averages.get(name, module.state_dict()))
+    return head.requires_grad_(False).eval(), critic.requires_grad_(False).eval(), result
+
+
+def fit_encoder(
+    prior: StyleGenerator, schedule: Schedule, settings: EncoderSettings | None = None,
+    folder: str | os.PathLike[str] | None = None, *, identity: Identity | None = None, **options: Any,
+) -> tuple[FaceEncoder, TrainingResult]:  # fmt: skip
+    """Train an encoder for a generator of 128 pixels.
+
+    Args:
+        prior: the generator, frozen; draws as many faces as the schedule asks for.
+        schedule: see :class:`nstlib.training.Schedule`.
+        settings: see :class:`EncoderSettings`.
+        folder: where to keep checkpoints; the same call goes on from there.
+        identity: whose network the encoder's trunk begins with; None: made here.
+        options: ``callback`` and ``progress`` of :func:`nstlib.training.train`; ``lpips`` of the task.
+
+    Returns:
+        The encoder, frozen, and the training's result.
+
+    Raises:
+        OptimizationError: see :func:`nstlib.training.train`.
+        SettingError: the same.
+    """
+    device = next(prior.parameters()).device
+    identity = Identity(device) if identity is None else identity
+    with torch.random.fork_rng([]):
+        torch.default_generator.manual_seed(schedule.seed)
+        net = FaceEncoder(prior.layers)
+    net.begin_with(identity.net, prior.mean_w(generator=torch.Generator().manual_seed(0)).cpu())
+    task = EncoderTask(
+        net, prior, settings or EncoderSettings(), schedule.steps, schedule.seed, options.pop("lpips", None),
+        identity,
+    )  # fmt: skip
+    result = train(task, schedule, folder, device=device, **options)
+    net.load_state_dict(result.averages.get("net", net.state_dict()))
+    return net.requires_grad_(False).eval(), result
+
+
+def load_encoder(
+    path: str | os.PathLike[str] | None = None, device: str | torch.device = "auto"
+) -> FaceEncoder:
+    """An encoder from its file; None: the one the course carries.
+
+    Raises:
+        SettingError: the file holds no such network.
+    """
+    tensors, _ = read_weights(Path(path) if path else assets.data_path(f"weights/{ENCODER}"))
+    return encoder_from_state(tensors).to(resolve_device(device))
+
+
+def load_critic(
+    path: str | os.PathLike[str] | None = None, device: str | torch.device = "auto"
+) -> Discriminator:
+    """The critic that the prior's head was trained with, from its file; None: the one the course carries.
+
+    Raises:
+        SettingError: the file holds no such network.
+    """
+    tensors, _ = read_weights(Path(path) if path else assets.data_path(f"weights/{CRITIC}"))
+    exact = {key: tensor.float() for key, tensor in tensors.items()}
+    return discriminator_from_official(exact).to(resolve_device(device))
 
 
 def cosine(number: int, steps: int, last: float) -> float:

@@ -7,7 +7,6 @@ lost is choice: one style, one strength, one way of painting it.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -15,19 +14,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from .. import assets
-from .._image_decode import reason, write_atomic
 from ..errors import SettingError
 from ..features import FeatureExtractor
 from ..hardware import resolve_device, resolve_precision
 from ..losses import content_loss, gram_matrix, style_loss, total_variation
 from ..nets.johnson import STRIDE, TransformNet, from_official
 from ..training import Callback, Pictures, Schedule, Step, TrainingResult, train
+from ..weights import read_weights, save_weights
 from .feedforward import check_pictures, finished, padded
 
 SHIPPED = ("starry_night", "the_kiss", "great_wave")
@@ -231,7 +228,7 @@ class Johnson:
         if weights is None:
             self.net = _untrained(self.settings, seed)
         elif isinstance(weights, str | os.PathLike):
-            tensors, self.about = read(_path(weights))
+            tensors, self.about = read_weights(_path(weights), f"or a style of {', '.join(SHIPPED)}")
             self.net = from_official(tensors)
         else:
             self.net = from_official(weights)
@@ -320,10 +317,7 @@ class Johnson:
         Raises:
             ImageError: the file cannot be written.
         """
-        half = {key: t.half() if _fits(t) else t for key, t in self._exact.items()}
-        said = {"nstlib": json.dumps({"method": "johnson", **self.about, **about})}
-        write_atomic(Path(path), memoryview(safetensors.torch.save(half, said)))
-        return Path(path)
+        return save_weights(path, self._exact, {"method": "johnson", **self.about, **about})
 
     @property
     def _memory_format(self) -> torch.memory_format:
@@ -342,46 +336,10 @@ class Johnson:
 _COUNTS = ("step", "seconds")
 
 
-def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of a weight file, and what its header says of their training.
-
-    Raises:
-        SettingError: the file is missing, or neither safetensors nor a plain state dict of torch.
-    """
-    wrong = f"'{path}' holds no weights that can be used"
-    try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, "pt") as file:
-                said = (file.metadata() or {}).get("nstlib", "{}")
-            return safetensors.torch.load_file(path), dict(json.loads(said))
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise SettingError(
-            f"There is no file '{path}': name one, or a style of {', '.join(SHIPPED)}."
-        ) from error
-    except (SafetensorError, OSError, ValueError, RuntimeError, EOFError) as error:
-        why = reason(error).splitlines()[0]
-        raise SettingError(f"{wrong} ({why}): get it again from its source.") from error
-    except Exception as error:  # an unpickler that met something else than tensors
-        raise SettingError(
-            f"{wrong}: it is not a plain state dict, and nothing else is unpickled."
-        ) from error
-    if not isinstance(loaded, dict) or not all(
-        isinstance(key, str) and isinstance(tensor, Tensor) for key, tensor in loaded.items()
-    ):
-        raise SettingError(f"{wrong}: give a state dict, key by key.")
-    return loaded, {}
-
-
 def _path(name: str | os.PathLike[str]) -> Path:
     if isinstance(name, str) and name in SHIPPED:
         return assets.data_path(f"weights/johnson_{name}.safetensors")
     return Path(name)
-
-
-def _fits(tensor: Tensor) -> bool:
-    """Whether float16 can hold it: batch normalization's variances and counts may be too large."""
-    return tensor.is_floating_point() and bool(tensor.abs().max() <= torch.finfo(torch.float16).max)
 
 
 def _untrained(settings: Settings, seed: int) -> TransformNet:

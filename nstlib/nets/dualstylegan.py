@@ -108,7 +108,7 @@ class DualStyleGAN(nn.Module):
     Args:
         size: pixels a side of the pictures, a power of two from 32 to 1024.
         channels: of the features at 4, 8, 16 ... ``size`` pixels; None: configuration F's.
-        source: another generator as the intrinsic path, instead of a StyleGAN2 of that size; see :meth:`over`.
+        source: another generator as the intrinsic path, instead of such a StyleGAN2; see :meth:`over`.
         waist: channels of a narrower extrinsic path, see :class:`SlimModRes`; None: as published.
 
     Attributes:

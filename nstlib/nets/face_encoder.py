@@ -1,9 +1,9 @@
 """Pictures of faces to the codes of the small generator: the encoder of pSp, made small.
 
-Sources: Richardson et al. 2021, "Encoding in Style" (features at several sizes, a code for each layer, as what
-it lacks to the mean of w), with the layers of MobileFaceNet (Chen et al. 2018) as its trunk, whose published
-weights, which know faces, are what training begins with. Ours in how the heads are shared: the three feature
-maps meet at 8 × 8, and one vector of them serves all layers.
+Sources: Richardson et al. 2021, "Encoding in Style" (features at several sizes, a code for each layer, as
+what it lacks to the mean of w), with the layers of MobileFaceNet (Chen et al. 2018) as its trunk, whose
+published weights, which know faces, are what training begins with. Ours in how the heads are shared: three
+feature maps meet at 8 × 8, and one vector of them serves all layers.
 """
 
 from __future__ import annotations
