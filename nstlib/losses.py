@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import SettingError
@@ -322,3 +323,72 @@ def total_variation(images: Tensor) -> Tensor:
     down = (images[..., 1:, :] - images[..., :-1, :]).abs()
     across = (images[..., :, 1:] - images[..., :, :-1]).abs()
     return sum((d.mean() for d in (down, across) if d.numel()), start=images.new_zeros(()))
+
+
+def contextual_loss(features: Tensor, targets: Tensor, bandwidth: float = 0.2) -> Tensor:
+    """How badly the features that a target has are found in a picture, wherever they are.
+
+    Each position of the picture shares out one vote among the target's positions, most of it to the one it
+    is most like; each position of the target then looks for the best share it got. With the cosine distances
+    d_ij, all features seen from the target's mean (equations 1 to 5):
+
+        share_ij = softmax_j((1 - d_ij / (min_k d_ik + 1e-5)) / bandwidth)
+        loss = -log mean_j max_i share_ij
+
+    So it is texture that is compared, not what lies where, and picture and target need not be alike in pose.
+
+    Args:
+        features: (N, C, H, W) of the generated pictures, any floating type.
+        targets: (N, C, H', W'): of the picture that each of them is to resemble, of any size.
+        bandwidth: how evenly the votes are shared; smaller takes the nearest alone.
+
+    Returns:
+        A scalar, averaged over N; 0 where each feature of the target is found exactly. It needs memory for
+        N · H · W · H' · W' numbers.
+
+    Raises:
+        SettingError: another number of pictures or channels, or a bandwidth of 0 or less.
+
+    Source: Mechrez, Talmi and Zelnik-Manor 2018, "The Contextual Loss for Image Transformation with
+    Non-Aligned Data"; paper A (9).
+    """
+    _same_layer(features, targets)
+    if not bandwidth > 0:
+        raise SettingError(f"The bandwidth of the contextual loss is above 0, not {bandwidth}.")
+    wide = torch.promote_types(features.dtype, torch.float32)
+    x, y = _columns(features).to(wide), _columns(targets).to(wide)
+    center = y.mean(1, keepdim=True)
+    distances = 1 - F.normalize(x - center, dim=2) @ F.normalize(y - center, dim=2).mT
+    distances = distances.clamp_min(0)  # rounding
+    relative = distances / (distances.amin(2, keepdim=True) + 1e-5)
+    shares = ((1 - relative) / bandwidth).softmax(2)
+    return -shares.amax(1).mean(1).log().mean()
+
+
+def feature_matching(features: Tensor, targets: Tensor) -> Tensor:
+    """Squared difference of the channels' means over all positions: how much of each feature there is.
+
+    Args:
+        features: (N, C, H, W) of the generated pictures, any floating type.
+        targets: (N, C, H', W'), of any size.
+
+    Returns:
+        A scalar, the mean over N and C.
+
+    Raises:
+        SettingError: another number of pictures or channels.
+
+    Source: paper A (9), as DualStyleGAN's released code has it; the means alone of AdaIN's style loss (Huang
+    and Belongie 2017, equation 13).
+    """
+    _same_layer(features, targets)
+    wide = torch.promote_types(features.dtype, torch.float32)
+    return (features.mean((2, 3), dtype=wide) - targets.mean((2, 3), dtype=wide)).square().mean()
+
+
+def _same_layer(features: Tensor, targets: Tensor) -> None:
+    if features.ndim != 4 or targets.ndim != 4 or features.shape[:2] != targets.shape[:2]:
+        raise SettingError(
+            f"Pictures and their targets have features (N, C, H, W) with the same N and C, not "
+            f"{tuple(features.shape)} and {tuple(targets.shape)}: take as many of both, from the same layer."
+        )

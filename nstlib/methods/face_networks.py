@@ -8,6 +8,7 @@ at once what MobileStyleGAN gives after more layers; the encoder (:class:`nstlib
 from __future__ import annotations
 
 import copy
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -368,4 +369,4 @@ def load_critic(
 
 def cosine(number: int, steps: int, last: float) -> float:
     """From 1 at the first step to ``last`` at the end, by half a cosine."""
-    return last + (1 - last) * (1 + np.cos(np.pi * min(1.0, number / max(1, steps)))) / 2
+    return last + (1 - last) * (1 + math.cos(math.pi * min(1.0, number / max(1, steps)))) / 2

@@ -1,0 +1,338 @@
+"""Destylization: the source's style is learned, colors come back, the face is a photograph, work goes on."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+
+import pytest
+import torch
+from conftest import make_weights
+
+from nstlib.errors import ImageError, OptimizationError, SettingError
+from nstlib.methods.dualstylegan.destylization import (
+    destylize,
+    fine_tune_source,
+    initial_codes,
+    optimized_codes,
+    photographic,
+)
+from nstlib.methods.dualstylegan.source import SourceTask, StyleDistance, center_of
+from nstlib.methods.dualstylegan.stage_settings import AS_RELEASED, SMALL, DestylizationSettings
+from nstlib.metrics import Lpips
+from nstlib.nets.stylegan2 import Discriminator, Generator
+from nstlib.training import Schedule, train
+
+CHANNELS = (8, 8, 8, 8)
+TINY = SMALL.destylization.changed(
+    tuning_steps=3, steps=2, inversion=SMALL.destylization.inversion.changed(identity_weight=0.0)
+)
+
+
+def one_sentence(caught):
+    text = str(caught.value)
+    assert "\n" not in text
+    assert text.endswith(".")
+    return text
+
+
+@pytest.fixture(scope="module")
+def source():
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        return Generator(32, CHANNELS).requires_grad_(False).eval()
+
+
+@pytest.fixture(scope="module")
+def vgg():
+    return make_weights("vgg16")
+
+
+@pytest.fixture(scope="module")
+def lpips():
+    return Lpips("alexnet", device="cpu", tensors=make_weights("alexnet"))
+
+
+@pytest.fixture(scope="module")
+def portraits():
+    """Three pictures in one style: stripes of a few colors."""
+    generator = torch.Generator().manual_seed(1)
+    colors = torch.rand(3, 3, 1, 8, generator=generator).repeat_interleave(4, 3)
+    return colors.expand(3, 3, 32, 32).contiguous()
+
+
+class Encoder:
+    """Stands in for the encoder: codes that depend on the picture; breaks off at a given call."""
+
+    def __init__(self, layers, breaks=0):
+        self.weight = torch.randn(3, layers * 512, generator=torch.Generator().manual_seed(2)) / 2
+        self.layers, self.calls, self.breaks = layers, 0, breaks
+
+    def __call__(self, pictures):
+        self.calls += 1
+        if self.calls == self.breaks:
+            raise KeyboardInterrupt
+        return (pictures.mean((2, 3)) @ self.weight).unflatten(1, (self.layers, 512))
+
+
+def weights_of(net):
+    return {key: tensor.clone() for key, tensor in net.state_dict().items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+# --------------------------------------------------------------------------------- the fine-tuned source
+
+
+def test_the_source_stays_and_its_copy_learns_the_style(source, portraits, vgg):
+    before = weights_of(source)
+    settings = TINY.changed(tuning_steps=20, keeping_weight=0.0, contextual_weight=0.0, tuning_rate=5e-3)
+    tuned, result = fine_tune_source(source, portraits, settings, tensors=vgg, progress=False)
+    assert same(weights_of(source), before)
+    assert not any(p.requires_grad for p in [*tuned.parameters(), *source.parameters()])
+    assert result.step == 20
+    after = weights_of(tuned)
+    frozen = {key for key in before if key.startswith("style.")}
+    assert frozen
+    assert all(torch.equal(after[key], before[key]) for key in frozen)
+    distance = StyleDistance(portraits, settings, "cpu", vgg)
+    z = torch.randn(4, 512, generator=torch.Generator().manual_seed(7))
+    with torch.no_grad():
+        old, new = source(z), tuned(z)
+        wanted = 2 * portraits[[0, 1, 2, 0]] - 1
+        assert distance(new, wanted, old)["moments"] < 0.5 * distance(old, wanted, old)["moments"]
+
+
+def test_the_distance_is_0_for_what_it_wants(portraits, vgg):
+    distance = StyleDistance(portraits, TINY, "cpu", vgg)
+    pictures = 2 * portraits - 1
+    losses = distance(pictures, pictures, pictures)
+    assert set(losses) == {"moments", "contextual", "keeping"}
+    assert float(losses["moments"]) == pytest.approx(0, abs=1e-6)
+    assert float(losses["keeping"]) == 0
+    other = distance(pictures.flip(2).roll(5, 3) * 0.5, pictures, pictures)
+    assert all(float(other[name]) > float(losses[name]) + 1e-4 for name in losses)
+    twice = StyleDistance(portraits, TINY.changed(moments_weight=2.0), "cpu", vgg)
+    torch.testing.assert_close(
+        twice(-pictures, pictures, pictures)["moments"],
+        2 * distance(-pictures, pictures, pictures)["moments"],
+    )
+
+
+def test_a_tuning_that_was_broken_off_ends_the_same(source, portraits, vgg, tmp_path):
+    settings = TINY.changed(tuning_steps=4)
+    options = {"tensors": vgg, "progress": False}
+    whole, _ = fine_tune_source(source, portraits, settings, **options)
+    fine_tune_source(
+        source, portraits, settings, tmp_path / "run", callback=lambda told: told.step < 2, **options
+    )
+    again, result = fine_tune_source(source, portraits, settings, tmp_path / "run", **options)
+    assert result.step == 4
+    assert same(weights_of(again), weights_of(whole))
+    with pytest.raises(SettingError, match="with other settings"):
+        fine_tune_source(source, portraits.flip(3), settings, tmp_path / "run", **options)
+
+
+def test_a_critic_may_teach_it(source, portraits):
+    with torch.random.fork_rng([]):
+        torch.manual_seed(1)
+        critic = Discriminator(32, CHANNELS)
+    before, judged = weights_of(source), weights_of(critic)
+    settings = AS_RELEASED.destylization.changed(tuning_steps=2, tuning_batch=2)
+    tuned, result = fine_tune_source(source, portraits, settings, critic=critic, progress=False)
+    assert set(result.history[0]) == {"step", "seconds", "total", "adversarial", "critic"}
+    assert not same(weights_of(critic), judged)
+    changed = {key for key, tensor in weights_of(tuned).items() if not torch.equal(tensor, before[key])}
+    assert any(key.startswith("style.") for key in changed)  # as released, the mapping network learns too
+
+
+def test_each_step_has_its_own_codes_and_portraits(source, portraits):
+    task = SourceTask(source, source, portraits, TINY, 3, distance=lambda *_: {})
+    source.requires_grad_(False)
+    z, wanted, draws = task.batch(range(4))
+    assert z.shape == (4, 512)
+    assert draws.shape == (8, 6)
+    assert torch.equal(task.batch([2])[0], z[2:3])
+    assert {float(one.sum()) for one in wanted[:3]} == {float(one.sum()) for one in 2 * portraits - 1}
+
+
+@pytest.mark.parametrize("truncation", [0.0, 0.6])
+def test_random_faces_are_truncated(source, portraits, truncation):
+    seen = []
+
+    def distance(drawn, wanted, before):
+        seen.append((drawn.detach(), before))
+        return {"keeping": drawn.square().mean()}
+
+    task = SourceTask(
+        copy.deepcopy(source),
+        source,
+        portraits,
+        TINY.changed(tuning_truncation=truncation),
+        3,
+        None,
+        distance,
+    )
+    train(task, Schedule(1, 2), precision="float32", progress=False)
+    (drawn, before) = seen[0]
+    with torch.no_grad():
+        wanted = source(task.batch([0, 1])[0], truncation=truncation, center=center_of(source))
+    torch.testing.assert_close(drawn, wanted)
+    torch.testing.assert_close(before, wanted)
+
+
+def test_no_steps_give_a_copy(source, portraits):
+    tuned, result = fine_tune_source(source, portraits, TINY.changed(tuning_steps=0))
+    assert tuned is not source
+    assert same(weights_of(tuned), weights_of(source))
+    assert result.step == 0
+
+
+def test_nothing_to_learn_is_refused(source, portraits, vgg):
+    nothing = TINY.changed(moments_weight=0.0, contextual_weight=0.0, keeping_weight=0.0)
+    for settings, words in (
+        (nothing, "nothing to learn from"),
+        (TINY.changed(frozen=("",)), "All weights of the source are frozen"),
+        (TINY.changed(adversarial_weight=1.0), "if there is a critic, and only then"),
+    ):
+        with pytest.raises(SettingError, match=words) as caught:
+            fine_tune_source(source, portraits, settings, tensors=vgg, progress=False)
+        one_sentence(caught)
+    with pytest.raises(SettingError, match="if there is a critic, and only then"):
+        fine_tune_source(source, portraits, TINY, critic=torch.nn.Identity(), progress=False)
+
+
+# --------------------------------------------------------------------------------------------- the steps
+
+
+@pytest.mark.parametrize("restored", [0, 7, 8])
+def test_the_colors_come_back_exactly(source, portraits, lpips, restored):
+    encoder = Encoder(source.layers)
+    start = initial_codes(portraits, encoder, source)
+    assert start.shape == (3, source.layers, 512)
+    settings = TINY.changed(restored=restored)
+    codes = optimized_codes(portraits, source, start, settings, lpips=lpips, progress=False)
+    assert torch.equal(codes[:, restored:], start[:, restored:])
+    for index in range(restored):
+        assert not torch.equal(codes[:, index], start[:, index])
+
+
+def test_the_face_is_the_sources_own(source, portraits):
+    codes = initial_codes(portraits, Encoder(source.layers), source)
+    faces = photographic(codes, source, TINY)
+    center = center_of(source)
+    with torch.no_grad():
+        wanted = source(torch.lerp(center, codes, 0.7), space="w")
+    torch.testing.assert_close(faces, ((wanted + 1) / 2).clamp(0, 1), rtol=1e-4, atol=1e-5)
+    assert torch.equal(faces, photographic(codes, source, TINY, center))
+    with torch.no_grad():
+        zero = source(0.7 * codes, space="w")
+    torch.testing.assert_close(
+        photographic(codes, source, TINY.changed(center="zero")), ((zero + 1) / 2).clamp(0, 1)
+    )
+
+
+@pytest.mark.parametrize("space", ["w", "z"])
+def test_all_steps_together(source, portraits, lpips, vgg, space):
+    settings = TINY.changed(inversion=TINY.inversion.changed(space=space))
+    options = {"lpips": lpips, "progress": False}
+    encoder = Encoder(source.layers)
+    tuned, _ = fine_tune_source(source, portraits, settings, tensors=vgg, progress=False)
+    found = destylize(portraits, source, encoder, settings, tensors=vgg, **options)
+    start = initial_codes(portraits[1:2], encoder, source)
+    codes = optimized_codes(portraits[1:2], tuned, start, settings, **options)
+    face = initial_codes(photographic(codes, source, settings), encoder, source)
+    torch.testing.assert_close(found.extrinsic[1:2], source.w_plus(codes, space))
+    torch.testing.assert_close(found.intrinsic[1:2], source.w_plus(face, space))
+    assert torch.equal(found.portraits, portraits)
+    if space == "w":
+        assert torch.equal(found.extrinsic[:, 7:], initial_codes(portraits, encoder, source)[:, 7:])
+
+
+def test_what_was_broken_off_goes_on_with_the_same_codes(source, portraits, lpips, vgg, tmp_path):
+    options = {"lpips": lpips, "tensors": vgg, "progress": False}
+    whole = destylize(portraits, source, Encoder(source.layers), TINY, **options)
+    folder = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):  # each portrait asks twice: it dies in the second one
+        destylize(portraits, source, Encoder(source.layers, breaks=4), TINY, folder, **options)
+    assert (folder / "0000.safetensors").exists()
+    assert not (folder / "0001.safetensors").exists()
+    encoder = Encoder(source.layers)
+    again = destylize(portraits, source, encoder, TINY, folder, **options)
+    assert encoder.calls == 4
+    for name in ("extrinsic", "intrinsic", "portraits"):
+        assert torch.equal(getattr(again, name), getattr(whole, name))
+    encoder = Encoder(source.layers)
+    destylize(portraits, source, encoder, TINY, folder, **options)
+    assert encoder.calls == 0
+
+
+def test_a_folder_of_other_portraits_is_refused(source, portraits, lpips, tmp_path):
+    options = {"lpips": lpips, "tuned": source, "progress": False}
+    settings = TINY.changed(steps=0)
+    encoder = Encoder(source.layers)
+    destylize(portraits[:1], source, encoder, settings, tmp_path / "run", **options)
+    for changed, values in ((portraits[1:2], settings), (portraits[:1], settings.changed(truncation=0.5))):
+        with pytest.raises(SettingError, match="holds results with another") as caught:
+            destylize(changed, source, encoder, values, tmp_path / "run", **options)
+        one_sentence(caught)
+    (tmp_path / "run" / "0000.safetensors").write_bytes(b"half")  # a damaged portrait is done again
+    destylize(portraits[:1], source, encoder, settings, tmp_path / "run", **options)
+    assert encoder.calls == 4
+    (tmp_path / "run" / "portraits.json").write_text("{")
+    with pytest.raises(SettingError, match="is damaged"):
+        destylize(portraits[:1], source, encoder, settings, tmp_path / "run", **options)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingError, match="name another folder") as caught:
+        destylize(portraits[:1], source, encoder, settings, tmp_path / "file", **options)
+    one_sentence(caught)
+
+
+def test_the_folder_says_what_it_was_made_with(source, portraits, lpips, tmp_path):
+    destylize(
+        portraits[:1], source, Encoder(source.layers), TINY.changed(steps=0), tmp_path, tuned=source,
+        lpips=lpips, progress=False,
+    )  # fmt: skip
+    said = json.loads((tmp_path / "portraits.json").read_text())
+    assert said["restored"] == 7
+    assert said["inversion"]["space"] == "w"
+
+
+def test_a_loss_that_is_no_number_names_the_portrait(source, portraits, lpips):
+    settings = TINY.changed(steps=5, inversion=TINY.inversion.changed(learning_rate=1e30))
+    with pytest.raises(OptimizationError, match="Portrait 1: The loss is not a number") as caught:
+        destylize(
+            portraits, source, Encoder(source.layers), settings, tuned=source, lpips=lpips, progress=False
+        )
+    one_sentence(caught)
+
+
+def test_what_does_not_fit_is_refused(source, portraits, lpips):
+    with pytest.raises(SettingError, match=r"encoder gives codes \(1, 3, 512\)") as caught:
+        initial_codes(portraits, Encoder(3), source)
+    one_sentence(caught)
+    with pytest.raises(ImageError, match="square"):
+        destylize(torch.zeros(1, 3, 32, 16), source, Encoder(source.layers), TINY)
+    with pytest.raises(ImageError, match=r"\[0, 1\]"):
+        fine_tune_source(source, 2 * portraits, TINY)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"truncation": 2.0}, "truncation and tuning_truncation are from 0 to 1"),
+        ({"center": "middle"}, "center is one of zero, mean"),
+        ({"steps": -1}, "steps is -1"),
+        ({"tuning_batch": 0}, "tuning_batch is 0"),
+        ({"tuning_rate": math.inf}, "tuning_rate is inf"),
+        ({"keeping_weight": -1.0}, "keeping_weight is -1.0"),
+        ({"weight": 1.0}, "There is no setting 'weight'"),
+    ],
+)
+def test_settings_without_sense_are_refused(values, words):
+    with pytest.raises(SettingError, match=words) as caught:
+        DestylizationSettings().changed(**values)
+    one_sentence(caught)

@@ -1,0 +1,787 @@
+"""DualStyleGAN's second and third stage: the losses, what learns and what does not, and that it goes on."""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import make_weights
+from test_training import assert_same, learned, timeless
+
+from nstlib.errors import SettingError
+from nstlib.features import FeatureExtractor
+from nstlib.losses import contextual_loss, feature_matching
+from nstlib.methods.dualstylegan import (
+    AS_PRINTED,
+    AS_RELEASED,
+    SMALL,
+    STYLE_SETS,
+    Destylized,
+    FeatureCritic,
+    FineTuning,
+    StructureSettings,
+    StyleSettings,
+    extrinsic_weights,
+    fine_tune,
+    make_critic,
+)
+from nstlib.methods.dualstylegan.critic import augmentation, augmented_features, augmented_pictures
+from nstlib.methods.dualstylegan.path import residual_norms
+from nstlib.nets.dualstylegan import DualStyleGAN
+from nstlib.nets.face_prior import FacePrior
+from nstlib.nets.stylegan2 import Generator
+from nstlib.training import Schedule, train
+
+TESTS = Path(__file__).parent
+SIZE, LAYERS, CODES = 32, ("relu1_1", "relu2_1", "relu3_1"), 8
+STRUCTURE = SMALL.structure.changed(mixing=((7, 1), (5, 3)), decay=1.0)
+STYLE = SMALL.style.changed(phases=((2, 1.0, 0.01), (4, 2.0, 0.005)), resampled=7, decay=1.0)
+PLAIN = {"adversarial_weight": 0.0, "contextual_weight": 0.0, "matching_weight": 0.0, "jitter": 0.0}
+# How far two processes may be from one with the whole batch, whose sums are rounded in another order: as a
+# part of the losses, and of the way that the weights have gone (twice what was measured, 0.023). Adam takes a
+# step of the learning rate along each gradient, and so makes much of the rounding of those that are nearly 0.
+LOSSES, WEIGHTS = 1e-4, 0.05
+
+
+def random(*shape, seed=0, dtype=torch.float32):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def one_sentence(caught):
+    text = str(caught.value)
+    assert "\n" not in text
+    assert text.endswith(".")
+    return text
+
+
+def make_net(kind="stylegan2"):
+    """A small network with an extrinsic path, always the same."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(4)
+        source = Generator(SIZE, (8, 8, 8, 8)) if kind == "stylegan2" else FacePrior((8, 8, 8, 8))
+        return DualStyleGAN.over(source.requires_grad_(False).eval(), 8)
+
+
+def make_styles(net, count=3):
+    codes = [0.5 * random(count, net.layers, 512, seed=seed) for seed in (1, 2)]
+    coarse = torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(3))
+    return Destylized(*codes, F.interpolate(coarse, (net.size, net.size), mode="bilinear"))
+
+
+class Faces:
+    """Stands in for the identity: the directions of coarse pictures. Remembers what it was asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def embed(self, images, alignment):
+        self.asked.append((images.detach().clone(), alignment))
+        return F.normalize(F.adaptive_avg_pool2d(images, 4).flatten(1) - 0.5)
+
+
+@pytest.fixture(scope="module")
+def tensors():
+    return make_weights("vgg19")
+
+
+def make_task(settings, tensors, steps=6, net=None, **options):
+    net = net or make_net()
+    if isinstance(settings, StyleSettings):
+        options = {"styles": make_styles(net), **options}
+    return FineTuning(net, settings, steps, tensors=tensors, precision="float32", **options)
+
+
+def run(task, steps=6, folder=None, **options):
+    schedule = {"batch": 2, "average": 0.9, "save_every": 0, "seed": 0}
+    schedule |= {key: options.pop(key) for key in list(options) if key in schedule}
+    options = {"device": "cpu", "precision": "float32", "progress": False, **options}
+    return train(task, Schedule(steps, **schedule), folder, **options)
+
+
+def losses_of(task, steps=6, **options):
+    return run(task, steps, **options).history
+
+
+def frozen(module):
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+# ------------------------------------------------------------------------------------------------ losses
+
+
+def plain_contextual(x, y, h):
+    """Mechrez et al. 2018, equations 1 to 5, one number after another."""
+    total = 0.0
+    for a, b in zip(x, y, strict=True):
+        a, b = a.flatten(1).T.tolist(), b.flatten(1).T.tolist()
+        center = np.mean(b, 0)
+        a, b = ([np.array(v) - center for v in some] for some in (a, b))
+        best = [0.0] * len(b)
+        for u in a:
+            distances = [1 - u @ v / (np.linalg.norm(u) * np.linalg.norm(v)) for v in b]
+            least = min(distances)
+            votes = [math.exp((1 - d / (least + 1e-5)) / h) for d in distances]
+            for j, vote in enumerate(votes):
+                best[j] = max(best[j], vote / sum(votes))
+        total -= math.log(sum(best) / len(best))
+    return total / len(x)
+
+
+@pytest.mark.parametrize(("shape", "other"), [((2, 5, 3, 4), (3, 4)), ((1, 3, 2, 5), (4, 2))])
+@pytest.mark.parametrize("bandwidth", [0.2, 0.7])
+def test_the_contextual_loss_is_its_definition(shape, other, bandwidth):
+    x = random(*shape, dtype=torch.float64)
+    y = random(*shape[:2], *other, seed=1, dtype=torch.float64)
+    assert contextual_loss(x, y, bandwidth).item() == pytest.approx(
+        plain_contextual(x, y, bandwidth), rel=1e-9
+    )
+
+
+def test_the_contextual_loss_does_not_ask_where():
+    x = random(1, 6, 4, 4, dtype=torch.float64)
+    moved = x.flatten(2)[..., torch.randperm(16, generator=torch.Generator().manual_seed(0))].view_as(x)
+    assert contextual_loss(moved, x).item() == pytest.approx(0, abs=1e-9)
+    assert contextual_loss(random(1, 6, 4, 4, seed=2, dtype=torch.float64), x) > 0.5
+
+
+def test_the_contextual_loss_has_the_gradient_of_its_differences():
+    x = random(1, 3, 2, 3, dtype=torch.float64).requires_grad_(True)
+    y = random(1, 3, 3, 2, seed=1, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda a: contextual_loss(a, y), x)
+
+
+def test_feature_matching_is_its_definition():
+    x, y = random(2, 3, 4, 5), random(2, 3, 2, 6, seed=1)
+    expected = np.mean([[(x[n, c].mean() - y[n, c].mean()).item() ** 2 for c in range(3)] for n in range(2)])
+    assert feature_matching(x, y).item() == pytest.approx(expected, rel=1e-5)
+    assert feature_matching(x, x.flip(3)).item() == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("loss", [contextual_loss, feature_matching])
+@pytest.mark.parametrize("shape", [(1, 3, 4, 4), (2, 4, 4, 4), (2, 3, 4)])
+def test_other_features_are_one_sentence(loss, shape):
+    with pytest.raises(SettingError) as caught:
+        loss(torch.zeros(2, 3, 4, 4), torch.zeros(shape))
+    assert "same N and C" in one_sentence(caught)
+
+
+@pytest.mark.parametrize("bandwidth", [0.0, -1.0, math.nan])
+def test_a_bandwidth_of_nothing_is_one_sentence(bandwidth):
+    with pytest.raises(SettingError) as caught:
+        contextual_loss(torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4), bandwidth)
+    assert "above 0" in one_sentence(caught)
+
+
+def test_both_losses_are_summed_in_float32():
+    x, y = random(1, 3, 9, 9).bfloat16(), random(1, 3, 9, 9, seed=1).bfloat16()
+    for loss in (contextual_loss, feature_matching):
+        found = loss(x, y)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, loss(x.float(), y.float()))
+
+
+# ------------------------------------------------------------------------------------------ what is learned
+
+
+@pytest.mark.parametrize("settings", [STRUCTURE, STYLE], ids=["structure", "style"])
+def test_the_path_and_the_critic_learn_and_the_generator_does_not(tensors, settings):
+    task = make_task(settings, tensors, identity=Faces())
+    generator, path, critic = (frozen(m) for m in (task.net.generator, task.path, task.critic))
+    result = run(task, 2)
+    assert_same(frozen(task.net.generator), generator)
+    assert not any("generator" in key for key in task.path.state_dict())
+    for module, before in ((task.path, path), (task.critic, critic)):
+        for name, parameter in module.named_parameters():
+            # A critic's last bias is moved up by the portraits as far as down by the drawn pictures.
+            assert name.endswith("4.bias") or not torch.equal(parameter, before[name]), name
+    assert {"total", "adversarial", "critic"} <= result.history[1].keys()
+
+
+def test_a_checkpoint_has_no_generator(tensors, tmp_path):
+    task = make_task(STRUCTURE, tensors)
+    run(task, 1, tmp_path)
+    size = sum(path.stat().st_size for path in tmp_path.glob("step-*/weights.safetensors"))
+    tensors = [*task.path.state_dict().values(), *task.critic.state_dict().values()]
+    whole = sum(t.numel() * t.element_size() for t in tensors)
+    assert whole < size < whole + 20_000
+
+
+def goal(task, number, positions):
+    """Codes of faces and others, and what the generator makes of both mixed, by hand."""
+    w = task.center + task.settings.truncation * (
+        task.net.generator.style(task.batch(positions)["z"]) - task.center
+    )
+    face, other = w[:, 0], w[:, 1]
+    kept = task.settings.codes_kept(number)
+    codes = torch.stack([face if layer < kept else other for layer in range(task.net.layers)], 1)
+    return face, other, task.net.generator(codes, space="w")
+
+
+def plain_perceptual(tensors, made, wanted, weights):
+    seen = FeatureExtractor("vgg19", LAYERS, device="cpu", precision="float32", tensors=tensors)
+    found = [list(seen((x + 1) / 2).values()) for x in (made, wanted)]
+    return sum(w * (a - b).abs().mean() for w, a, b in zip(weights, *found, strict=True))
+
+
+def test_the_goal_of_the_second_stage_is_what_the_generator_makes_of_both_codes_mixed(tensors):
+    settings = STRUCTURE.changed(mixing=((6, 1), (2, 5)), adversarial_weight=0.0)
+    task = make_task(settings, tensors)
+    for number, positions in enumerate(([0, 1], [2, 3])):
+        with torch.no_grad():
+            face, other, wanted = goal(task, number, positions)
+            made = task.net(face, other, space="w", extrinsic_space="w")
+            expected = 0.5 * plain_perceptual(tensors, made, wanted, (1, 1, 1))
+        row = losses_of(make_task(settings.changed(learning_rate=1e-30), tensors), number + 1)[-1]
+        assert row["total"] == row["perceptual"] == pytest.approx(expected.item(), rel=1e-5)
+        assert row.keys() == {"step", "seconds", "total", "perceptual"}
+
+
+def test_the_second_stage_comes_nearer_to_its_goal(tensors, monkeypatch):
+    task = make_task(STRUCTURE.changed(mixing=((2, 9),), adversarial_weight=0.0, learning_rate=3e-3), tensors)
+    same = task.batch([0, 1])
+    monkeypatch.setattr(task, "batch", lambda positions: same)
+    rows = [row["perceptual"] for row in losses_of(task, 10)]
+    assert rows[-1] < min(0.9 * rows[0], *rows[:3])
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("perceptual", {"pairs_every": 1}),
+        ("contextual", {"pairs_every": 0, "contextual_weight": 1.0}),
+        ("matching", {"pairs_every": 0, "matching_weight": 1.0}),
+        ("identity", {"pairs_every": 0, "matching_weight": 1e-9, "phases": ((9, 1.0, 0.0),)}),
+        ("norms", {"pairs_every": 1, "perceptual_weight": 1e-9, "phases": ((9, 0.0, 1.0),)}),
+        ("adversarial", {"pairs_every": 0, "adversarial_weight": 1.0, "critic_rate": 1e-30}),
+    ],
+)
+def test_each_loss_of_the_third_stage_is_lowered(tensors, monkeypatch, name, changes):
+    settings = STYLE.changed(**{**PLAIN, "phases": ((9, 0.0, 0.0),), "learning_rate": 5e-4, **changes})
+    settings = settings.changed(flip=0.0, shift=0.0, colors=0.0, truncation=0.3)
+    net = make_net()
+    with torch.no_grad():
+        for block in list(net.res)[:7]:
+            block.widen.weight.mul_(30)  # a new path changes nearly nothing, which no identity would ask for
+    task = make_task(settings, tensors, net=net, styles=make_styles(net, 1), identity=Faces())
+    same = task.batch([0, 1])
+    monkeypatch.setattr(task, "batch", lambda positions: same)
+    rows = losses_of(task, 8)
+    others = {"perceptual", "contextual", "matching", "identity", "norms", "adversarial"} - {name}
+    assert all(abs(row.get(one, 0)) < 1e-6 for row in rows for one in others)
+    assert rows[-1][name] < rows[0][name] - 0.001 * abs(rows[0][name])
+
+
+def test_the_losses_of_a_pair_and_of_a_random_face_are_those_computed_by_hand(tensors):
+    settings = STYLE.changed(learning_rate=1e-30, critic_rate=1e-30, jitter=0.3)
+    net, faces = make_net(), Faces()
+    styles = make_styles(net)
+    task = make_task(settings, tensors, net=net, styles=styles, identity=faces)
+    pair, other = losses_of(task, 2)
+    w, wanted = task.batch([0, 1]), 2 * styles.portraits - 1
+    chosen = w["chosen"]
+    with torch.no_grad():
+        made = net(styles.intrinsic[chosen], styles.extrinsic[chosen], space="w", extrinsic_space="w")
+        expected = plain_perceptual(tensors, made, wanted[chosen], (0, 0.5, 1))
+    # The portraits' features are kept in half precision.
+    assert pair["perceptual"] == pytest.approx(expected.item(), rel=1e-3)
+    norms = sum(p.norm() for block in list(net.res)[:7] for p in block.parameters()).item()
+    assert pair["norms"] == pytest.approx(0.01 * norms, rel=1e-5)
+    assert pair.keys() == {"step", "seconds", "total", "perceptual", "norms"}
+
+    batch = task.batch([2, 3])
+    chosen = batch["chosen"]
+    with torch.no_grad():
+        face, mate = (torch.lerp(task.center, net.generator.style(z), 0.7) for z in batch["z"].unbind(1))
+        codes = torch.stack([*[face] * 7, mate], 1)
+        style = styles.extrinsic[chosen] + 0.3 * task.deviation * batch["jitter"]
+        made = net(codes, style, space="w", extrinsic_space="w")
+        plain = net.generator(codes, space="w")
+        seen = FeatureExtractor("vgg19", LAYERS, device="cpu", precision="float32", tensors=tensors)
+        found, target = seen((made + 1) / 2), seen(styles.portraits[chosen])
+        cosine = Faces().embed((made.clamp(-1, 1) + 1) / 2, 0) * Faces().embed(
+            (plain.clamp(-1, 1) + 1) / 2, 0
+        )
+        expected = {
+            "contextual": 0.25 * contextual_loss(found["relu3_1"], target["relu3_1"], 0.2),
+            "matching": 0.25 * sum(feature_matching(found[k], target[k]) for k in LAYERS[1:]),
+            "identity": 1 - cosine.sum(1).mean(),
+        }
+    for name, value in expected.items():
+        assert other[name] == pytest.approx(value.item(), rel=5e-3), name
+    parts = ("adversarial", "contextual", "matching", "identity", "norms")
+    assert other["total"] == pytest.approx(sum(other[name] for name in parts), rel=1e-5)
+    assert all(alignment.shape == (1, 2, 3) for _, alignment in faces.asked)
+    assert all(images.min() >= 0 and images.max() <= 1 for images, _ in faces.asked)
+
+
+def test_phases_follow_each_other_and_the_last_goes_on():
+    assert [STYLE.phase(number) for number in (0, 1, 2, 5, 6, 99)] == [(1.0, 0.01)] * 2 + [(2.0, 0.005)] * 4
+    assert [STRUCTURE.codes_kept(number) for number in (0, 1, 3, 4, 99)] == [7, 5, 5, 5, 5]
+    assert STYLE.steps == 6
+    assert STRUCTURE.steps == 4
+
+
+def test_the_critic_is_penalized_every_so_often_of_its_own_steps():
+    for every in (0, 1, 2, 3):
+        settings = STYLE.changed(pairs_every=every)
+        numbers = [number for number in range(20) if not settings.pairs(number)]
+        assert [settings.judged(number) for number in numbers] == list(range(len(numbers)))
+
+
+def test_jitter_is_drawn_anew_and_counts_in_deviations_of_w(tensors):
+    task = make_task(STYLE, tensors)
+    draws = task.batch(range(300))["jitter"]
+    assert draws.shape == (300, CODES, 512)
+    assert draws.std().item() == pytest.approx(1, abs=0.01)
+    assert draws.mean().item() == pytest.approx(0, abs=0.01)
+    w = task.net.generator.style(random(3000, 512, seed=9))
+    torch.testing.assert_close(task.deviation, w.std(0), rtol=0.25, atol=0)
+
+
+def test_a_batch_depends_on_its_positions_and_the_seed_alone(tensors):
+    task = make_task(STYLE, tensors)
+    whole, first, last = (task.batch(positions) for positions in ([4, 5], [4], [5]))
+    for name, value in whole.items():
+        if name == "chosen":
+            assert value == first[name] + last[name]
+        else:
+            assert torch.equal(value, torch.cat([first[name], last[name]])), name
+    other = make_task(STYLE, tensors, seed=1).batch([4, 5])
+    assert not torch.equal(other["z"], whole["z"])
+
+
+def test_the_residual_blocks_norms_are_not_squared():
+    net = make_net()
+    first = residual_norms(net)
+    with torch.no_grad():
+        for parameter in net.res.parameters():
+            parameter.mul_(3)
+        for parameter in net.style.parameters():
+            parameter.mul_(5)
+    torch.testing.assert_close(residual_norms(net), 3 * first)
+
+
+def test_losses_without_weight_are_not_computed(tensors):
+    settings = STYLE.changed(**{**PLAIN, "matching_weight": 0.5, "phases": ((6, 0.0, 0.0),)})
+    faces = Faces()
+    task = make_task(settings, tensors, identity=faces)
+    pair, other = losses_of(task, 2)
+    assert pair.keys() == {"step", "seconds", "total", "perceptual"}
+    assert other.keys() == {"step", "seconds", "total", "matching"}
+    assert not faces.asked
+    assert task.seen.layer_names == ("relu2_1", "relu3_1")
+    assert set(task.modules) == {"net"}
+    assert set(task.optimizers) == {"main"}
+
+
+def test_portraits_are_looked_at_once(tensors, monkeypatch):
+    task = make_task(STYLE, tensors)
+    looks = []
+    forward = task.seen.forward
+    monkeypatch.setattr(task.seen, "forward", lambda x: looks.append(x.requires_grad) or forward(x))
+    run(task, 6)
+    assert looks.count(True) == 6
+    assert looks.count(False) == 3
+
+
+# --------------------------------------------------------------------------------------------------- critics
+
+
+@pytest.mark.parametrize("kind", ["features", "stylegan2"])
+def test_both_critics_learn_to_tell_portraits_from_drawn_pictures(tensors, kind):
+    settings = STYLE.changed(
+        critic=kind, critic_channels=(8, 8, 8, 8) if kind == "stylegan2" else None, pairs_every=0,
+        learning_rate=1e-30, critic_rate=5e-3, r1_weight=0.1, r1_every=4, contextual_weight=0.0,
+    )  # fmt: skip
+    task = make_task(settings, tensors)
+    rows = [row["critic"] for row in losses_of(task, 21)]
+    quiet = [value for number, value in enumerate(rows) if number % 4]  # without the penalty
+    assert sum(quiet[-5:]) < 0.85 * sum(quiet[:5])
+
+
+def test_stylegan2s_way_has_its_two_regularizers(tensors):
+    settings = STYLE.changed(
+        critic="stylegan2", critic_channels=(8, 8, 8, 8), path_weight=2.0, path_every=4, pairs_every=2,
+        r1_every=2, phases=((6, 0.0, 0.0),),
+    )  # fmt: skip
+    net = make_net()
+    task = make_task(settings, tensors, net=net)
+    rows = losses_of(task, 5)
+    assert ["path" in row for row in rows] == [True, False, False, False, True]
+    assert task.path.path_length > 0
+    assert "style.1.weight" in extrinsic_weights(run(task, 1))
+    # Once each step of the critic is penalized, once none is.
+    with_it, without = (
+        losses_of(make_task(settings.changed(r1_weight=weight, r1_every=1), tensors, net=make_net()), 2)
+        for weight in (10.0, 0.0)
+    )
+    assert with_it[1]["critic"] > without[1]["critic"]
+    assert with_it[1]["total"] == without[1]["total"]
+
+
+def test_path_lengths_are_how_far_a_step_of_the_code_moves_the_picture(tensors):
+    settings = STRUCTURE.changed(path_weight=1.0, path_every=1, adversarial_weight=0.0, learning_rate=1e-30)
+    task = make_task(settings, tensors)
+    row = losses_of(task, 1, batch=1)[0]
+    mean = task.path.path_length.item()
+    # The mean begins at 0 and takes a hundredth of the length.
+    assert row["path"] == pytest.approx((100 * mean - mean) ** 2, rel=1e-4)
+
+
+def test_features_critic_judges_patches_of_each_view_alike():
+    critic = make_critic(STYLE, SIZE).eval()
+    views = [[random(n, 128, 16, 16, seed=n), random(n, 256, 8, 8, seed=n + 5)] for n in (2, 3)]
+    first, second = critic(*views)
+    assert [tuple(one.shape) for one in second] == [(3, 1, 8, 8), (3, 1, 4, 4)]
+    assert_same(critic(views[0])[0], first)
+    # Spectral norms: no step in the features moves a judgement much further than the step.
+    moved = [layer + 0.01 * random(*layer.shape, seed=8) for layer in views[0]]
+    for a, b, x, y in zip(critic(moved)[0], first, moved, views[0], strict=True):
+        assert (a - b).norm() < 3 * (x - y).norm()  # a stride of 2 sees each feature up to 4 times
+
+
+def test_critics_depend_on_the_seed_alone():
+    for settings in (STYLE, STYLE.changed(critic="stylegan2", critic_channels=(8, 8, 8, 8))):
+        before = torch.random.get_rng_state()
+        first, again, other = (make_critic(settings, SIZE, seed).state_dict() for seed in (0, 0, 1))
+        assert torch.equal(torch.random.get_rng_state(), before)
+        assert_same(first, again)
+        assert any(not torch.equal(first[key], other[key]) for key in first)
+
+
+def test_augmentation_moves_mirrors_and_colors():
+    x = random(1, 3, 16, 16).clamp(-1, 1)
+    none = torch.zeros(1, 6)
+    assert torch.equal(augmented_pictures(x, none), x) or torch.allclose(
+        augmented_pictures(x, none), x, atol=1e-6
+    )
+    mirrored = torch.tensor([[1.0, 0, 0, 0, 0, 0]])
+    torch.testing.assert_close(augmented_pictures(x, mirrored), x.flip(3))
+    moved = augmented_pictures(x, torch.tensor([[0, 1 / 8, -1 / 8, 0, 0, 0]]))
+    torch.testing.assert_close(moved[..., 2:, :-2], x[..., :-2, 2:])
+    assert not moved[..., :2, :].any()
+    assert not moved[..., -2:].any()
+    bright = augmented_pictures(x, torch.tensor([[0, 0, 0, 0.2, 0, 0]]))
+    torch.testing.assert_close(bright, x + 0.2)
+    gray = augmented_pictures(x, torch.tensor([[0, 0, 0, 0, -1.0, 0]]))
+    torch.testing.assert_close(gray, x.mean(1, keepdim=True).expand_as(x))
+    flat = augmented_pictures(x, torch.tensor([[0, 0, 0, 0, 0, -0.5]]))
+    torch.testing.assert_close(flat.std(), 0.5 * x.std())
+    torch.testing.assert_close(flat.mean(), x.mean())
+
+
+def test_features_are_augmented_in_each_layer_alike():
+    layers = [random(2, 4, 16, 16), random(2, 6, 8, 8, seed=1)]
+    draws = torch.tensor([[1.0, 1 / 8, 0, 0.3, 0.3, 0.5], [0.0, 0, -1 / 8, 0, 0, 0]])
+    large, small = augmented_features(layers, draws)
+    torch.testing.assert_close(large[0, :, 2:], 1.5 * layers[0][0, :, :-2].flip(2))
+    torch.testing.assert_close(small[0, :, 1:], 1.5 * layers[1][0, :, :-1].flip(2))
+    torch.testing.assert_close(large[1, ..., :-2], layers[0][1, ..., 2:])
+    torch.testing.assert_close(small[1, ..., :-1], layers[1][1, ..., 1:])
+
+
+def test_augmentations_are_drawn_within_their_settings():
+    generator = np.random.default_rng(0)
+    draws = np.array([augmentation(generator, STYLE) for _ in range(2000)])
+    assert set(draws[:, 0]) == {0.0, 1.0}
+    assert draws[:, 0].mean() == pytest.approx(0.5, abs=0.05)
+    for column, most in ((1, 0.125), (2, 0.125), (3, 0.2), (4, 0.2), (5, 0.2)):
+        assert 0.98 * most < np.abs(draws[:, column]).max() <= most
+    assert augmentation(generator, STYLE.changed(flip=0.0, shift=0.0, colors=0.0)) == [0.0] * 6
+
+
+# --------------------------------------------------------------------------------------- the whole of a stage
+
+
+def test_a_stage_ends_with_a_frozen_network_that_has_the_averages(tensors):
+    net = make_net()
+    options = {"tensors": tensors, "progress": False, "precision": "float32"}
+    critic, result = fine_tune(net, STRUCTURE, Schedule(2, 2, average=0.5), **options)
+    assert isinstance(critic, FeatureCritic)
+    assert not any(p.requires_grad for p in net.parameters())
+    found = net.extrinsic_state()
+    assert_same(found, extrinsic_weights(result))
+    last = result.modules["net"].state_dict()
+    assert result.averages["net"].keys() == last.keys()
+    assert all(torch.equal(found[key], result.averages["net"][key]) for key in found)
+    # The third stage goes on with network and critic.
+    again, result = fine_tune(net, STYLE, Schedule(2, 2), styles=make_styles(net), critic=critic, **options)
+    assert again is critic
+    assert result.step == 2
+
+
+def test_the_transform_of_the_released_average_keeps_its_first_weights(tensors):
+    found = {}
+    for kept in (True, False):
+        net = make_net()
+        settings = STRUCTURE.changed(average_transform=kept)
+        fine_tune(
+            net, settings, Schedule(2, 2, average=0.5), tensors=tensors, progress=False, precision="float32"
+        )
+        found[kept] = net.extrinsic_state()
+    first = make_net().extrinsic_state()
+    for key in first:
+        same = torch.equal(found[True][key], found[False][key])
+        assert same == (not key.startswith("style."))
+        if key.startswith("style."):
+            assert torch.equal(found[False][key], first[key])
+            assert not torch.equal(found[True][key], first[key])
+
+
+def test_without_an_average_the_last_weights_are_taken(tensors):
+    task = make_task(STRUCTURE, tensors)
+    found = extrinsic_weights(run(task, 1, average=0.0))
+    assert_same(found, {key: tensor.detach() for key, tensor in task.net.extrinsic_state().items()})
+
+
+def test_another_style_set_is_another_training(tensors, tmp_path):
+    net = make_net()
+    run(make_task(STYLE, tensors, net=net), 1, tmp_path)
+    with pytest.raises(SettingError) as caught:
+        run(make_task(STYLE, tensors, net=net, styles=make_styles(net, 2)), 1, tmp_path)
+    assert "styles" in one_sentence(caught)
+    with pytest.raises(SettingError) as caught:
+        run(make_task(STYLE.changed(jitter=0.2), tensors, net=net), 1, tmp_path)
+    assert "jitter" in one_sentence(caught)
+
+
+# ----------------------------------------------------------------------------- codes, settings, what is wrong
+
+
+def test_codes_come_back_from_their_file(tmp_path):
+    styles = make_styles(make_net())
+    found = Destylized.load(styles.save(tmp_path / "deep" / "styles.safetensors"))
+    assert torch.equal(found.extrinsic, styles.extrinsic)
+    assert torch.equal(found.intrinsic, styles.intrinsic)
+    assert (found.portraits - styles.portraits).abs().max() <= 0.5 / 255 + 1e-6
+    again = Destylized.load(found.save(tmp_path / "again.safetensors"))
+    assert torch.equal(again.portraits, found.portraits)
+    assert (len(found), found.layers, found.size) == (3, CODES, SIZE)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"extrinsic": torch.zeros(3, 8, 511)}, "(K, layers, 512)"),
+        ({"intrinsic": torch.zeros(3, 7, 512)}, "(3, 7, 512)"),
+        ({"portraits": torch.zeros(3, 3, 8, 9)}, "square"),
+        ({"portraits": torch.zeros(2, 3, 8, 8)}, "2 portraits and 3 codes"),
+        ({"portraits": torch.full((3, 3, 8, 8), -0.1)}, "[0, 1]"),
+        ({"portraits": torch.full((3, 3, 8, 8), math.nan)}, "no number"),
+        ({"extrinsic": torch.full((3, 8, 512), math.inf)}, "no number"),
+    ],
+)  # fmt: skip
+def test_codes_that_do_not_fit_are_one_sentence(change, words):
+    fitting = {
+        "extrinsic": torch.zeros(3, 8, 512), "intrinsic": torch.zeros(3, 8, 512),
+        "portraits": torch.zeros(3, 3, 8, 8),
+    }  # fmt: skip
+    Destylized(**fitting)
+    with pytest.raises(SettingError) as caught:
+        Destylized(**{**fitting, **change})
+    assert words in one_sentence(caught)
+
+
+def test_no_portraits_and_other_files_are_one_sentence(tmp_path):
+    with pytest.raises(SettingError) as caught:
+        Destylized(torch.zeros(0, 8, 512), torch.zeros(0, 8, 512), torch.zeros(0, 3, 8, 8))
+    assert "at least one" in one_sentence(caught)
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pt")
+    for name in ("other.pt", "missing.safetensors"):
+        with pytest.raises(SettingError) as caught:
+            Destylized.load(tmp_path / name)
+        one_sentence(caught)
+
+
+@pytest.mark.parametrize(
+    ("stage", "change"),
+    [
+        ("structure", {"critic": "patchgan"}), ("structure", {"mixing": ()}),
+        ("structure", {"mixing": ((8, 3),)}),
+        ("structure", {"mixing": ((5, 0),)}), ("structure", {"learning_rate": 0.0}),
+        ("structure", {"critic_rate": math.nan}), ("structure", {"r1_every": 0}), ("structure", {"seen": 0}),
+        ("structure", {"perceptual_weight": -1.0}), ("structure", {"truncation": 1.5}),
+        ("structure", {"shift": 0.5}), ("structure", {"colors": 1.0}), ("structure", {"flip": 2.0}),
+        ("structure", {"perceptual_layers": (1.0, 1.0)}), ("structure", {"jitter": 1.0}),
+        ("structure", {"perceptual_weight": 0.0, "adversarial_weight": 0.0}),
+        ("style", {"phases": ()}), ("style", {"phases": ((3, -1.0, 0.0),)}), ("style", {"bandwidth": 0.0}),
+        ("style", {"pairs_every": -1}), ("style", {"jitter": -0.1}), ("style", {"resampled": -1}),
+        ("style", {"perceptual_layers": (0.0, 0.0, 0.0)}), ("style", {"decay": 0.0}),
+        ("style", {"adversarial_weight": 0.0, "contextual_weight": 0.0, "matching_weight": 0.0}),
+    ],
+)  # fmt: skip
+def test_settings_that_cannot_be_are_one_sentence(stage, change):
+    with pytest.raises(SettingError) as caught:
+        {"structure": STRUCTURE, "style": STYLE}[stage].changed(**change)
+    one_sentence(caught)
+
+
+def test_styles_that_do_not_fit_are_one_sentence(tensors):
+    net = make_net()
+    with pytest.raises(SettingError) as caught:
+        make_task(STYLE, tensors, net=net, styles=None)
+    assert "Destylized" in one_sentence(caught)
+    with pytest.raises(SettingError) as caught:
+        make_task(STYLE, tensors, net=make_net("prior"), styles=make_styles(net))
+    assert "64 pixels" in one_sentence(caught)
+    with pytest.raises(SettingError) as caught:
+        make_task(STYLE.changed(critic="stylegan2"), tensors, net=net, critic=FeatureCritic())
+    assert "stylegan2" in one_sentence(caught)
+
+
+def test_the_papers_numbers_are_the_papers():
+    printed, released = AS_PRINTED, AS_RELEASED
+    for recipe in (printed, released):
+        assert recipe.batch == 32
+        assert recipe.structure.mixing == ((7, 300), (6, 300), (5, 3000))
+        assert (recipe.structure.adversarial_weight, recipe.structure.perceptual_weight) == (0.1, 0.5)
+        assert (recipe.style.adversarial_weight, recipe.style.perceptual_weight) == (1, 1)
+        assert (recipe.style.contextual_weight, recipe.style.matching_weight) == (0.25, 0.25)
+    assert printed.style.phases == ((1400, 1, 0.015), (1000, 4, 0.005), (2100, 1, 0.02))
+    assert released.style.phases == (STYLE_SETS["cartoon"],)
+    assert not released.style.average_transform
+    structure, style = SMALL.schedules(seed=3)
+    assert structure.batch * structure.steps + style.batch * style.steps <= 1000
+    assert structure.seed == style.seed == 3
+    assert isinstance(SMALL.structure, StructureSettings)
+
+
+# ------------------------------------------------------------------------------- killed, and in two processes
+
+
+def elsewhere(path):
+    """In a process of its own: a training that is killed and goes on, and one shared by two processes."""
+    from accelerate.state import AcceleratorState
+    from torch.distributed.launcher import LaunchConfig, elastic_launch
+
+    from nstlib.training import loop
+
+    torch.set_num_threads(1)
+    loop._accelerator("cpu", "float32")  # imports half of Accelerate
+    AcceleratorState._reset_state(reset_partial_state=True)
+    tensors = make_weights("vgg19")
+
+    def fork(work):
+        child = os.fork()
+        if not child:
+            try:
+                work()
+                os._exit(0)
+            finally:
+                os._exit(1)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    def trained(name, folder, killed_at=None):
+        task = make_task(STYLE, tensors, identity=Faces())
+
+        def callback(told):
+            if told.step == killed_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        torch.save(learned(task, run(task, 6, folder, callback=callback)), path / f"{name}.pt")
+
+    codes = [
+        fork(lambda: trained("whole", None)),
+        fork(lambda: trained("killed", path / "run", 2)),
+        fork(lambda: trained("killed", path / "run", 5)),
+        fork(lambda: trained("resumed", path / "run")),
+    ]
+    (path / "codes.json").write_text(json.dumps(codes))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=2, rdzv_backend="c10d", rdzv_endpoint=f"127.0.0.1:{port}",
+        local_addr="127.0.0.1", max_restarts=0, start_method="fork",
+    )  # fmt: skip
+    elastic_launch(config, two_processes)(path, tensors)
+
+
+STAGES = {"structure": STRUCTURE, "style": STYLE}
+PUBLISHED = STYLE.changed(
+    critic="stylegan2", critic_channels=(8, 8, 8, 8), path_weight=2.0, path_every=2, r1_every=1
+)
+
+
+def two_processes(path, tensors):
+    """What each of them does; both write down how it went."""
+    found = {}
+    for name, settings in {**STAGES, "published": PUBLISHED}.items():
+        task = make_task(settings, tensors, identity=Faces())
+        found[name] = learned(task, run(task, 2, batch=4))
+    torch.save(found, path / f"{os.environ['RANK']}.pt")
+    gc.collect()
+    torch.distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def apart(tmp_path_factory):
+    """The folder where :func:`elsewhere` has left what it found."""
+    if sys.platform != "linux":
+        pytest.skip("forks and kills")
+    path = tmp_path_factory.mktemp("apart")
+    script = path / "script.py"
+    script.write_text(
+        "import sys\nfrom pathlib import Path\n\nimport test_finetuning\n\n"
+        "test_finetuning.elsewhere(Path(sys.argv[1]))\n"
+    )
+    environment = {
+        **os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]), "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, script, path], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        said, _ = process.communicate(timeout=300)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0, said
+    return path
+
+
+def test_killed_twice_it_ends_with_the_same_bits(apart):
+    assert json.loads((apart / "codes.json").read_text()) == [0, -signal.SIGKILL, -signal.SIGKILL, 0]
+    assert not (apart / "killed.pt").exists()
+    resumed, expected = (torch.load(apart / f"{name}.pt") for name in ("resumed", "whole"))
+    assert expected["step"] == 6
+    assert_same(resumed, expected)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_two_processes_learn_what_one_does_with_the_whole_batch(apart, tensors, stage):
+    first, second = (torch.load(apart / f"{rank}.pt")[stage] for rank in (0, 1))
+    task = make_task(STAGES[stage], tensors, identity=Faces())
+    expected = learned(task, run(task, 2, batch=4))
+    assert_same(second["weights"], first["weights"])
+    assert timeless(second["history"]) == timeless(first["history"])
+    for row, wanted in zip(first["history"], expected["history"], strict=True):
+        assert row == pytest.approx(wanted, rel=LOSSES, abs=LOSSES)
+    start = make_task(STAGES[stage], tensors).modules
+    for name, weights in expected["weights"].items():
+        before = start[name].state_dict()
+        apart_by = sum((first["weights"][name][key] - one).abs().sum() for key, one in weights.items())
+        moved = sum((before[key] - one).abs().sum() for key, one in weights.items())
+        assert apart_by < WEIGHTS * moved
+
+
+def test_stylegan2s_way_runs_in_two_processes_and_both_have_the_same_weights(apart):
+    # Its critic sees a picture among those of its process, so that one process's numbers are others.
+    first, second = (torch.load(apart / f"{rank}.pt")["published"] for rank in (0, 1))
+    assert_same(second["weights"], first["weights"])
+    assert "path" in first["history"][0]
+    assert "critic" in first["history"][1]

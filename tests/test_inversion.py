@@ -1,0 +1,391 @@
+"""Inversion: a known code's picture is found again; nothing mixes, nothing is changed, what fails says so."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from conftest import make_weights
+
+from nstlib.errors import ImageError, OptimizationError, SettingError
+from nstlib.methods.inversion import (
+    AS_RELEASED,
+    SMALL,
+    Likeness,
+    Settings,
+    encode,
+    invert,
+    noise_similarity,
+)
+from nstlib.metrics import Lpips
+from nstlib.nets.face_encoder import FaceEncoder
+from nstlib.nets.face_prior import FacePrior
+from nstlib.nets.stylegan2 import Generator
+
+PLAIN = SMALL.changed(identity_weight=0.0, start_weight=0.0)
+
+
+def one_sentence(caught):
+    text = str(caught.value)
+    assert "\n" not in text
+    assert text.endswith(".")
+    return text
+
+
+def drawn_pictures(generator, count, seed=5, space="w"):
+    """Codes and the pictures of them, in [0, 1]; some way off the mean."""
+    z = torch.randn(count, generator.layers, 512, generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        codes = generator.w_plus(z, "z") if space == "w" else z
+        pictures = generator(codes, space=space)
+    return codes, ((pictures + 1) / 2).clamp(0, 1)
+
+
+def lively_prior():
+    """A small generator of 64 pixels, always the same, whose pictures differ as their codes do."""
+    with torch.random.fork_rng([]), torch.no_grad():
+        torch.manual_seed(0)
+        prior = FacePrior((8, 8, 8, 8))
+        prior.synthesis.input.normal_()
+        for name, parameter in prior.named_parameters():
+            if name.endswith(("modulation.bias", "up.bias")):
+                parameter.fill_(1)
+            elif name.endswith("bias"):
+                parameter.mul_(0.1)
+            elif name.endswith(("modulation.weight", "up.weight")):
+                parameter.mul_(3)
+        for layer in prior.style:
+            layer.bias.zero_()
+            layer.weight.mul_(1.6)
+        prior.head.to_img.bias.zero_()
+        prior.head.to_img.weight.mul_(0.4 / prior(torch.randn(8, 512)).std())
+    return prior.requires_grad_(False).eval()
+
+
+@pytest.fixture(scope="module")
+def prior():
+    return lively_prior()
+
+
+@pytest.fixture(scope="module")
+def stylegan():
+    torch.manual_seed(0)
+    net = Generator(32, (8, 8, 8, 8)).requires_grad_(False).eval()
+    for name, parameter in net.named_parameters():
+        if name.endswith("noise.weight"):  # which are 0 before training
+            parameter.fill_(0.1)
+    return net
+
+
+@pytest.fixture(scope="module")
+def lpips():
+    return Lpips("alexnet", device="cpu", tensors=make_weights("alexnet"))
+
+
+@pytest.fixture(scope="module")
+def mean(prior):
+    return prior.mean_w(256, torch.Generator().manual_seed(0))
+
+
+class Looks:
+    """Stands in for ArcFace: the direction is the picture's colors."""
+
+    def __init__(self):
+        self.alignments = []
+
+    def embed(self, images, alignment=None):
+        self.alignments.append(alignment)
+        return torch.nn.functional.normalize(images.mean((2, 3)))
+
+
+# ------------------------------------------------------------------------------------------------- finding
+
+
+@pytest.mark.parametrize("space", ["w", "z"])
+def test_the_picture_of_a_known_code_is_found_again(stylegan, lpips, space):
+    codes, pictures = drawn_pictures(stylegan, 2, space=space)
+    settings = PLAIN.changed(space=space, noises=False, learning_rate=0.1)
+    mean = stylegan.mean_w(64, torch.Generator().manual_seed(0))
+    start = mean if space == "w" else torch.randn(1, 512, generator=torch.Generator().manual_seed(9))
+    options = {"start": start, "settings": settings, "lpips": lpips, "progress": False}
+    before = invert(pictures, stylegan, steps=0, **options)
+    found = invert(pictures, stylegan, steps=40, **options)
+    assert found.codes.shape == codes.shape
+    assert found.pictures.shape == pictures.shape
+    for measure in (lpips, lambda a, b: (a - b).abs().mean((1, 2, 3))):
+        assert (measure(found.pictures, pictures) < 0.5 * measure(before.pictures, pictures)).all()
+    assert before.history == []
+    assert [row["step"] for row in found.history] == list(range(1, 41))
+    row = found.history[-1]
+    assert row["total"] == pytest.approx(row["perceptual"] + row["pixel"], rel=1e-5)
+
+
+def test_what_is_given_back_belongs_together(prior, lpips, mean):
+    _, pictures = drawn_pictures(prior, 1)
+    found = invert(pictures, prior, start=mean, steps=3, settings=PLAIN, lpips=lpips, progress=False)
+    with torch.no_grad():
+        again = ((prior(found.codes, space="w") + 1) / 2).clamp(0, 1)
+    torch.testing.assert_close(found.pictures, again)
+    torch.testing.assert_close(found.codes, found.latent)
+    assert found.noises == []
+
+
+def test_z_plus_is_changed_and_w_plus_given_back(prior, lpips):
+    z, pictures = drawn_pictures(prior, 1, space="z")
+    settings = PLAIN.changed(space="z")
+    found = invert(pictures, prior, start=z, steps=2, settings=settings, lpips=lpips, progress=False)
+    torch.testing.assert_close(found.codes, prior.w_plus(found.latent, "z"))
+    assert not torch.equal(found.latent, z)
+
+
+def test_pictures_do_not_disturb_each_other(prior, lpips, mean):
+    _, pictures = drawn_pictures(prior, 2)
+    both = invert(pictures, prior, start=mean, steps=4, settings=SMALL, lpips=lpips, identity=Looks(),
+                  progress=False)  # fmt: skip
+    alone = invert(pictures[1:], prior, start=mean, steps=4, settings=SMALL, lpips=lpips, identity=Looks(),
+                   progress=False)  # fmt: skip
+    # Adam's first steps have the size of the rate whatever the slope, so rounding shows where there is none.
+    torch.testing.assert_close(both.codes[1:], alone.codes, rtol=0, atol=1e-3)
+
+
+def test_the_mean_is_where_it_begins_and_the_generator_stays(prior, lpips):
+    _, pictures = drawn_pictures(prior, 1)
+    before = {key: tensor.clone() for key, tensor in prior.state_dict().items()}
+    found = invert(pictures, prior, steps=0, settings=PLAIN, lpips=lpips, progress=False)
+    mean = prior.mean_w(4096, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(found.codes, mean[:, None].expand(1, prior.layers, 512))
+    assert all(torch.equal(tensor, before[key]) for key, tensor in prior.state_dict().items())
+
+
+def test_a_network_that_learns_gets_no_slopes(lpips, mean):
+    learning = lively_prior().requires_grad_(True)
+    _, pictures = drawn_pictures(learning, 1)
+    invert(pictures, learning, start=mean, steps=2, settings=PLAIN, lpips=lpips, progress=False)
+    assert all(p.grad is None and p.requires_grad for p in learning.parameters())
+
+
+def test_the_pull_keeps_codes_near_their_start(prior, lpips, mean):
+    _, pictures = drawn_pictures(prior, 1)
+    options = {"start": mean, "steps": 15, "lpips": lpips, "progress": False}
+    free = invert(pictures, prior, settings=PLAIN, **options)
+    held = invert(pictures, prior, settings=PLAIN.changed(start_weight=10.0), **options)
+    assert (held.codes - mean).square().mean() < 0.5 * (free.codes - mean).square().mean()
+
+
+def test_the_spread_pulls_the_codes_of_the_layers_together(prior, lpips, mean):
+    _, pictures = drawn_pictures(prior, 1)
+    options = {"start": mean, "steps": 15, "lpips": lpips, "progress": False}
+    free = invert(pictures, prior, settings=PLAIN, **options)
+    held = invert(pictures, prior, settings=PLAIN.changed(spread_weight=10.0), **options)
+    assert held.codes.std(1).mean() < 0.5 * free.codes.std(1).mean()
+    assert math.isfinite(held.history[0]["spread"])  # where all codes are one, the root has no slope
+
+
+def test_the_identity_is_asked_at_the_portraits_place(prior, lpips, mean):
+    _, pictures = drawn_pictures(prior, 1)
+    looks = Looks()
+    settings = PLAIN.changed(identity_weight=2.0)
+    found = invert(
+        pictures, prior, start=mean, steps=1, settings=settings, lpips=lpips, identity=looks, progress=False
+    )
+    assert len(looks.alignments) == 2
+    assert all(place.shape == (1, 2, 3) for place in looks.alignments)
+    start = invert(pictures, prior, start=mean, steps=0, settings=PLAIN, lpips=lpips, progress=False)
+    a, b = looks.embed(pictures), looks.embed(2 * start.pictures - 0.5 - (start.pictures - 0.5))
+    assert found.history[0]["identity"] == pytest.approx(2 * float(1 - (a * b).sum()), abs=2e-2)
+
+
+def test_larger_pictures_are_made_smaller(prior, lpips, mean):
+    _, pictures = drawn_pictures(prior, 1)
+    large = pictures.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    found = invert(large, prior, start=mean, steps=1, settings=PLAIN, lpips=lpips, progress=False)
+    assert found.pictures.shape == pictures.shape
+
+
+# --------------------------------------------------------------------------------------------------- noise
+
+
+def test_noise_maps_are_found_too_and_stay_noise(stylegan, lpips):
+    _, pictures = drawn_pictures(stylegan, 1)
+    start = stylegan.mean_w(64, torch.Generator().manual_seed(0))
+    settings = PLAIN.changed(perceptual_weight=0.0, pixel_weight=1.0)
+    found = invert(pictures, stylegan, start=start, steps=5, settings=settings, progress=False)
+    own = stylegan.noise_maps("fixed", 1)
+    assert len(found.noises) == len(own)
+    for noise, before in zip(found.noises, own, strict=True):
+        assert not torch.equal(noise, before)
+        assert float(noise.mean()) == pytest.approx(0, abs=1e-5)
+        assert float(noise.square().mean()) == pytest.approx(1, abs=1e-4)
+    assert "noise" in found.history[0]
+    with torch.no_grad():
+        again = ((stylegan(found.codes, space="w", noise=found.noises) + 1) / 2).clamp(0, 1)
+    torch.testing.assert_close(found.pictures, again)
+
+
+def test_without_noises_the_maps_are_the_networks_own(stylegan):
+    _, pictures = drawn_pictures(stylegan, 1)
+    start = stylegan.mean_w(64, torch.Generator().manual_seed(0))
+    settings = PLAIN.changed(perceptual_weight=0.0, noises=False)
+    found = invert(pictures, stylegan, start=start, steps=2, settings=settings, progress=False)
+    for noise, before in zip(found.noises, stylegan.noise_maps("fixed", 1), strict=True):
+        assert torch.equal(noise, before)
+    assert "noise" not in found.history[0]
+
+
+def test_noise_is_unlike_itself_and_a_picture_is_not():
+    noise = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    smooth = torch.nn.functional.interpolate(noise[..., ::8, ::8], (32, 32), mode="bilinear")
+    smooth = (smooth - smooth.mean((2, 3), keepdim=True)) / smooth.std((2, 3), keepdim=True)
+    assert noise_similarity([noise]).shape == (2,)
+    assert (noise_similarity([smooth]) > 20 * noise_similarity([noise])).all()
+    # A checkerboard of 8 pixels: each neighbor is its negative, so both correlations are -1.
+    board = (torch.arange(8)[:, None] + torch.arange(8)) % 2 * 2.0 - 1
+    torch.testing.assert_close(noise_similarity([board.view(1, 1, 8, 8)]), torch.tensor([2.0]))
+
+
+# --------------------------------------------------------------------------------------------- likeness
+
+
+@pytest.mark.parametrize("network", ["alexnet", "vgg16"])
+def test_the_perceptual_part_is_lpips(network, picture, weights):
+    measure = Lpips(network, device="cpu", tensors=weights[network])
+    settings = PLAIN.changed(network=network, perceptual_weight=3.0, pixel_weight=2.0)
+    a = torch.cat([picture(64, 64, seed) for seed in (0, 1)])
+    b = torch.cat([picture(64, 64, seed) for seed in (2, 3)])
+    found = Likeness(a, settings, measure)(2 * b - 1)
+    torch.testing.assert_close(found["perceptual"], 3 * measure(b, a), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(found["pixel"], 4 * (a - b).abs().mean((1, 2, 3)))
+    assert set(found) == {"perceptual", "pixel"}
+
+
+def test_a_picture_without_any_feature_has_a_finite_slope(weights):
+    dark = {key: -tensor.abs() for key, tensor in weights["alexnet"].items()}
+    measure = Lpips("alexnet", device="cpu", tensors=dark)
+    white = torch.ones(1, 3, 64, 64, requires_grad=True)
+    Likeness(torch.rand(1, 3, 64, 64), PLAIN, measure)(white)["perceptual"].sum().backward()
+    assert white.grad is not None
+    assert bool(white.grad.isfinite().all())
+
+
+# ------------------------------------------------------------------------------------- ends and refusals
+
+
+def test_a_callback_sees_each_step_and_can_end_it(prior, lpips, mean):
+    _, pictures = drawn_pictures(prior, 1)
+    told = []
+
+    def callback(progress):
+        told.append(progress)
+        return progress.step < 3
+
+    found = invert(
+        pictures, prior, start=mean, settings=PLAIN, lpips=lpips, callback=callback, progress=False
+    )
+    assert [one.step for one in told] == [1, 2, 3]
+    assert told[0].steps == 100
+    assert told[0].pictures.shape == pictures.shape
+    assert len(found.history) == 3
+    assert not found.interrupted
+
+
+def test_ctrl_c_keeps_what_was_reached(prior, lpips, mean):
+    _, pictures = drawn_pictures(prior, 1)
+
+    def callback(progress):
+        if progress.step == 3:
+            raise KeyboardInterrupt
+
+    found = invert(
+        pictures, prior, start=mean, settings=PLAIN, lpips=lpips, callback=callback, progress=False
+    )
+    assert found.interrupted
+    assert len(found.history) == 3
+    assert not torch.equal(found.codes, mean[:, None].expand_as(found.codes))
+
+
+def test_a_loss_that_is_no_number_keeps_the_last_good_codes(prior, lpips, mean):
+    _, pictures = drawn_pictures(prior, 1)
+    settings = PLAIN.changed(learning_rate=1e30)
+    with pytest.raises(OptimizationError, match=r"not a number at step \d+: lower the learning") as caught:
+        invert(pictures, prior, start=mean, settings=settings, lpips=lpips, progress=False)
+    one_sentence(caught)
+    assert bool(caught.value.result.codes.isfinite().all())
+
+
+def test_the_rate_rises_and_falls():
+    rates = [AS_RELEASED.rate(number, 100) for number in range(100)]
+    assert min(rates) > 0
+    assert rates[0] == pytest.approx(0.02)
+    assert rates[4:75] == [pytest.approx(0.1)] * 71
+    assert rates[75:] == sorted(rates[75:], reverse=True)
+    assert rates[-1] < 0.001
+    assert PLAIN.changed(rise=0.0, fall=0.0).rate(99, 100) == PLAIN.learning_rate
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"space": "y"}, "space is one of w, z"),
+        ({"network": "vgg19"}, "network is one of"),
+        ({"pixel_weight": -1.0}, "pixel_weight is -1.0"),
+        ({"start_weight": math.nan}, "start_weight is nan"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0"),
+        ({"rise": 2.0}, "parts of 1"),
+        ({"seen": 8}, "seen is 8 pixels"),
+        ({"perceptual_weight": 0.0, "pixel_weight": 0.0}, "Nothing is compared"),
+        ({"rate": 1.0}, "There is no setting 'rate'"),
+    ],
+)
+def test_settings_without_sense_are_refused(values, words):
+    with pytest.raises(SettingError, match=words) as caught:
+        Settings().changed(**values)
+    one_sentence(caught)
+
+
+@pytest.mark.parametrize(
+    ("pictures", "words"),
+    [
+        (torch.zeros(3, 64, 64), r"shape \(N, 3, S, S\)"),
+        (torch.zeros(0, 3, 64, 64), r"shape \(N, 3, S, S\)"),
+        (torch.zeros(1, 3, 64, 32), "A portrait is square, not 32×64"),
+        (torch.full((1, 3, 64, 64), 1.5), r"values in \[0, 1\]"),
+        (torch.full((1, 3, 64, 64), math.nan), r"values in \[0, 1\]"),
+        ("me.jpg", "not str"),
+    ],
+)
+def test_what_is_no_portrait_is_refused(prior, pictures, words):
+    with pytest.raises(ImageError, match=words) as caught:
+        invert(pictures, prior)
+    one_sentence(caught)
+
+
+def test_a_start_that_does_not_fit_is_refused(prior, lpips):
+    pictures = torch.rand(2, 3, 64, 64)
+    for start, words in (
+        (torch.zeros(3, 512), "start of 2 pictures"),
+        (torch.zeros(2, 5, 512), "start of 2 pictures"),
+        (torch.full((1, 512), math.nan), "no numbers"),
+    ):
+        with pytest.raises(SettingError, match=words) as caught:
+            invert(pictures, prior, start=start, settings=PLAIN, lpips=lpips)
+        one_sentence(caught)
+    with pytest.raises(SettingError, match="no mean to begin with"):
+        invert(pictures, prior, settings=PLAIN.changed(space="z"), lpips=lpips)
+    with pytest.raises(SettingError, match="ask for LPIPS with vgg16"):
+        invert(pictures, prior, settings=PLAIN.changed(network="vgg16"), lpips=lpips)
+    with pytest.raises(SettingError, match="steps is -1"):
+        invert(pictures, prior, steps=-1)
+
+
+def test_an_encoder_sees_pictures_of_its_own_size():
+    torch.manual_seed(0)
+    encoder = FaceEncoder(8, width=16).eval()
+    pictures = torch.rand(2, 3, 128, 128)
+    codes = encode(pictures, encoder)
+    assert codes.shape == (2, 8, 512)
+    with torch.no_grad():
+        torch.testing.assert_close(codes, encoder(2 * pictures - 1))
+    assert encode(torch.rand(1, 3, 300, 300), encoder).shape == (1, 8, 512)
+    with pytest.raises(ImageError, match="square"):
+        encode(torch.rand(1, 3, 128, 64), encoder)

@@ -1,0 +1,423 @@
+"""JoJoGAN: pairs of mixed codes, a generator that learns from them, kept, loaded, refused."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import make_weights
+from safetensors import safe_open
+from torch import Tensor
+
+from nstlib.color import luminance_only
+from nstlib.errors import ImageError, NstError, SettingError
+from nstlib.features import FeatureExtractor
+from nstlib.methods.jojogan import (
+    AS_RELEASED,
+    KEEPING_COLORS,
+    SMALL,
+    JoJoGAN,
+    PairsTask,
+    Settings,
+)
+from nstlib.nets.face_prior import FacePrior
+from nstlib.nets.stylegan2 import Discriminator, Generator
+from nstlib.training import Schedule, train
+
+QUICK = Settings(learning_rate=5e-3, steps=12)
+CPU = {"device": "cpu"}
+
+
+def rand(*shape, seed=0):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def randn(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def one_sentence(caught):
+    text = str(caught.value)
+    assert "\n" not in text
+    assert text.endswith(".")
+    return text
+
+
+def portraits(count=1, size=32, seed=7):
+    return F.interpolate(rand(count, 3, 4, 4, seed=seed), (size, size), mode="bilinear")
+
+
+@pytest.fixture(scope="module")
+def generator() -> Generator:
+    """StyleGAN2 for 32 pixels: 8 codes, of which 7 is color."""
+    torch.manual_seed(0)
+    return Generator(32, (8, 8, 8, 8)).requires_grad_(False).eval()
+
+
+@pytest.fixture(scope="module")
+def prior() -> FacePrior:
+    """The face prior's kind, for 64 pixels: 8 codes."""
+    torch.manual_seed(1)
+    prior = FacePrior((8, 8, 8, 8))
+    with torch.no_grad():
+        for level in prior.synthesis.levels:  # noise that is not 0, so that it shows if it is lost
+            level.conv1.noise.normal_(0, 0.1)
+    return prior.requires_grad_(False).eval()
+
+
+@pytest.fixture(scope="module")
+def critic() -> Discriminator:
+    torch.manual_seed(2)
+    return Discriminator(32, (8, 8, 8, 8))
+
+
+@pytest.fixture(scope="module")
+def vgg() -> dict[str, Tensor]:
+    return make_weights("vgg16")
+
+
+def read(pictures: Tensor) -> Tensor:
+    """Stands in for an encoder: codes (N, 8, 512) that depend on each picture alone."""
+    small = F.adaptive_avg_pool2d(pictures, (4, 4)).flatten(1)
+    return (small @ randn(48, 8 * 512, seed=5)).unflatten(1, (8, 512)) / 4
+
+
+@pytest.fixture
+def method(generator, critic):
+    """``method(**settings)``: not yet fitted."""
+    return lambda **settings: JoJoGAN(generator, read, critic, settings=QUICK.changed(**settings), **CPU)
+
+
+@pytest.fixture
+def task(generator, critic):
+    def make(settings=QUICK, styles=1, identity=None):
+        codes = read(portraits(styles))
+        net, source = copy.deepcopy(generator), copy.deepcopy(generator)
+        targets = 2 * portraits(styles) - 1
+        return PairsTask(net, source, targets, codes, critic.features, settings, 12, identity)
+
+    return make
+
+
+# ------------------------------------------------------------------------------------- what is mixed
+
+
+@pytest.mark.parametrize(
+    ("settings", "layers", "expected"),
+    [
+        (AS_RELEASED, 18, range(7, 18)),
+        (AS_RELEASED, 10, (7, 8, 9)),
+        (AS_RELEASED.changed(keep_colors=True), 18, (9, 11, 15, 16, 17)),
+        (AS_RELEASED.changed(keep_colors=True), 10, (9,)),
+        (AS_RELEASED.changed(mixed=(2, 5)), 10, (2, 5)),
+        (AS_RELEASED.changed(mixed=(2, 5), keep_colors=True), 10, (2, 5)),
+    ],
+)
+def test_which_codes_are_mixed(settings, layers, expected):
+    mask = settings.mask(layers)
+    assert mask.shape == (layers, 1)
+    assert mask.flatten().tolist() == [float(code in expected) for code in range(layers)]
+    assert torch.equal(settings.changed(mixing=0.25).mask(layers), mask / 4)
+
+
+def test_mixed_codes_are_random_where_the_mask_says_so_and_the_styles_elsewhere(task, generator):
+    learning = task(QUICK.changed(mixed=(3, 7)), styles=2)
+    which = torch.tensor([1, 0, 1])
+    made = learning.mixed(which, torch.Generator().manual_seed(4))
+    w = generator.style(randn(3, 512, seed=4))
+    for code in range(8):
+        torch.testing.assert_close(made[:, code], w if code in (3, 7) else learning.codes[which][:, code])
+    half = task(QUICK.changed(mixed=(3, 7), mixing=0.5), styles=2)
+    other = half.mixed(which, torch.Generator().manual_seed(4))
+    torch.testing.assert_close(other[:, 3], (w + learning.codes[which][:, 3]) / 2)
+    mean = task(QUICK.changed(mixed=(3,), truncation=0.0)).mixed(torch.tensor([0, 0]), torch.Generator())
+    torch.testing.assert_close(mean[0, 3], mean[1, 3])
+    torch.testing.assert_close(mean[:1, 3], generator.mean_w(4096, torch.Generator().manual_seed(0)))
+
+
+# ------------------------------------------------------------------------------------------- learning
+
+
+def test_the_difference_is_the_mean_over_the_layers(task, critic):
+    made, which = 2 * portraits(2, seed=3) - 1, torch.tensor([1, 0])
+    learning = task(styles=2)
+    wanted = critic.features(2 * portraits(2)[which] - 1)
+    pairs = list(zip(critic.features(made), wanted, strict=True))
+    assert len(pairs) == 2
+    by_hand = sum((a - b).abs().mean() for a, b in pairs) / 2
+    assert learning.difference(made, which).item() == pytest.approx(by_hand.item(), rel=1e-4)
+    relative = task(QUICK.changed(relative=True), styles=2).difference(made, which)
+    by_hand = sum((a - b).abs().mean() / b.abs().mean() for a, b in pairs) / 2
+    assert relative.item() == pytest.approx(by_hand.item(), rel=1e-4)
+    assert learning.difference(2 * portraits(2) - 1, torch.tensor([0, 1])).item() < 1e-6
+
+
+@pytest.mark.parametrize("kind", ["generator", "prior"])
+def test_mixed_codes_come_closer_to_the_style_and_the_source_stays(kind, request, vgg):
+    source = request.getfixturevalue(kind)
+    before = {key: t.clone() for key, t in source.state_dict().items()}
+    settings = QUICK.changed(compare="vgg", vgg_layers=("relu1_2",), relative=True, learning_rate=1e-2)
+    method = JoJoGAN(source, read, settings=settings, **CPU)
+    style = portraits()
+    result = method.fit(style, Schedule(16, 2), tensors=vgg, progress=False)
+    totals = [row["total"] for row in result.history]
+    assert len(totals) == 16
+    assert sum(totals[-3:]) < 0.8 * sum(totals[:3])
+    codes = read(F.interpolate(style, (source.size,) * 2)).repeat(4, 1, 1)
+    codes[:, 7] = source.style(randn(4, 512, seed=21))
+    wanted = F.interpolate(style, (source.size,) * 2, mode="bilinear", antialias=True)
+    seen = FeatureExtractor("vgg16", ["relu1_2"], device="cpu", precision="float32", tensors=vgg)
+
+    def far(alpha):
+        made = method.draw(codes, alpha=alpha)
+        return (seen(made)["relu1_2"] - seen(wanted)["relu1_2"]).abs().mean()
+
+    assert far(1.0) < 0.8 * far(0.0)
+    assert all(torch.equal(t, before[key]) for key, t in source.state_dict().items())
+    assert all(torch.equal(t, before[key]) for key, t in method.source.state_dict().items())
+    assert not any(p.requires_grad for p in source.parameters())
+
+
+def test_everything_learns_but_the_mapping_network_and_the_critic(method, critic):
+    judging = {key: t.clone() for key, t in critic.state_dict().items()}
+    learned = method()
+    learned.fit(portraits(), Schedule(2, 1), progress=False)
+    before = dict(learned.source.named_parameters())
+    after = dict(learned.net.named_parameters())
+    same = {key for key, t in after.items() if torch.equal(t, before[key])}
+    assert same == {key for key in before if key.startswith("style.")}
+    assert all(torch.equal(t, judging[key]) for key, t in critic.state_dict().items())
+    assert not learned.net.training
+    assert learned.about["compared"] == "discriminator"
+    assert learned.about["steps"] == 2
+
+
+def test_without_steps_of_its_own_the_schedule_is_the_settings(method):
+    learned = method(steps=3)
+    assert learned.fit(portraits(2), progress=False).step == 3
+    assert learned.about["batch"] == learned.about["styles"] == 2
+    assert method(steps=2, batch=3).fit([portraits(), portraits(seed=8)], progress=False).step == 2
+
+
+def test_styles_are_shown_in_turn(task):
+    assert task(styles=3).batch(range(2, 9)).tolist() == [2, 0, 1, 2, 0, 1, 2]
+
+
+def test_noise_is_drawn_anew_or_the_networks_own(task, generator):
+    own = generator.noise_maps("fixed")
+    for noise, same in (("fixed", True), ("random", False)):
+        learning = task(QUICK.changed(noise=noise))
+        seen, net = [], learning.modules["net"]
+        draw = net.synthesize
+        net.synthesize = lambda w, maps, draw=draw, seen=seen: (seen.append(maps), draw(w, maps))[1]
+        train(learning, Schedule(2, 2), progress=False, device="cpu", precision="float32")
+        assert torch.equal(seen[0][0], own[0]) is same
+        assert torch.equal(seen[0][0], seen[1][0]) is same
+        assert len(seen[0][0]) == (1 if same else 2)
+
+
+def test_the_identity_is_that_of_the_face_before(task, generator):
+    class Likeness:
+        """Two numbers of a picture stand in for a face."""
+
+        asked: list[Tensor] = []  # noqa: RUF012
+
+        def embed(self, images, alignment):
+            self.asked.append(images.detach())
+            return F.normalize(images.mean((2, 3))[:, :2])
+
+    plain = task()
+    learning = task(QUICK.changed(identity_weight=2.0, noise="fixed"), identity=Likeness())
+    options = {"progress": False, "device": "cpu", "precision": "float32"}
+    row = train(learning, Schedule(3, 1), **options).history[-1]
+    assert row["total"] == pytest.approx(row["features"] + row["identity"], rel=1e-5)
+    assert row["identity"] > 0
+    made, before = Likeness.asked[:2]  # nothing has been learned in the first step
+    torch.testing.assert_close(made, before)
+    assert "identity" not in train(plain, Schedule(1, 1), **options).history[0]
+
+
+@pytest.mark.parametrize("decay", [1.0, 0.1])
+def test_a_training_that_was_interrupted_goes_on_to_the_same_end(method, tmp_path, decay):
+    styles, schedule = portraits(2), Schedule(6, 1, average=0.5)
+    whole = method(decay=decay)
+    whole.fit(styles, schedule, progress=False)
+    first = method(decay=decay)
+    first.fit(styles, schedule, tmp_path, progress=False, callback=lambda p: p.step < 3)
+    again = method(decay=decay)
+    result = again.fit(styles, schedule, tmp_path, progress=False)
+    assert first.about["steps"] == 3
+    assert result.step == 6
+    state = whole.net.state_dict()
+    assert all(torch.equal(t, state[key]) for key, t in again.net.state_dict().items())
+    assert any(not torch.equal(t, state[key]) for key, t in first.net.state_dict().items())
+    with pytest.raises(SettingError, match="another training"):
+        method(decay=decay, mixing=0.5).fit(styles, schedule, tmp_path, progress=False)
+    with pytest.raises(SettingError, match="another training"):
+        method(decay=decay).fit(portraits(2, seed=9), schedule, tmp_path, progress=False)
+
+
+# ------------------------------------------------------------------------------------------- painting
+
+
+@pytest.fixture(scope="module")
+def learned(generator, critic) -> JoJoGAN:
+    method = JoJoGAN(generator, read, critic, settings=QUICK, **CPU)
+    method.fit(portraits(), progress=False)
+    return method
+
+
+def test_a_portrait_is_drawn_from_its_codes(learned, generator):
+    content = portraits(2, seed=11)
+    made = learned.stylize(content)
+    by_hand = ((learned.net(read(content), space="w") + 1) / 2).clamp(0, 1)
+    torch.testing.assert_close(made, by_hand)
+    assert made.shape == (2, 3, 32, 32)
+    assert torch.equal(learned.stylize(content, portraits()), made)  # one style, whatever is given
+    torch.testing.assert_close(learned.draw(read(content)), made)
+    large = F.interpolate(content, (64, 64), mode="nearest")
+    torch.testing.assert_close(learned.stylize(large), made, atol=0.02, rtol=0)
+
+
+def test_alpha_leads_from_the_generator_to_the_style(learned, generator):
+    content = portraits(1, seed=11)
+    before = ((generator(read(content), space="w") + 1) / 2).clamp(0, 1)
+    torch.testing.assert_close(learned.stylize(content, alpha=0.0), before)
+    style = learned.stylize(content)
+    half = learned.stylize(content, alpha=0.5)
+    apart = (style - before).abs().mean()
+    assert 0.1 * apart < (half - before).abs().mean() < 0.95 * apart
+
+
+def test_colors_are_kept_where_that_is_wanted(learned):
+    content = portraits(2, seed=11)
+    kept, made = learned.stylize(content, keep_colors=True), learned.stylize(content)
+    for index in range(2):
+        expected = luminance_only(made[index : index + 1], content[index : index + 1])
+        torch.testing.assert_close(kept[index : index + 1], expected)
+    assert (kept - made).abs().mean() > 0.01
+
+
+def test_what_was_learned_is_kept_and_loaded(learned, generator, prior, tmp_path):
+    path = learned.save(tmp_path / "style.safetensors", name="stripes")
+    with safe_open(path, "pt") as file:
+        about = json.loads(file.metadata()["nstlib"])
+        keys = set(file.keys())
+        assert {file.get_tensor(key).dtype for key in keys} == {torch.float16}
+    assert keys == {key for key in generator.state_dict() if not key.startswith("style.")}
+    assert about["method"] == "jojogan"
+    assert about["name"] == "stripes"
+    assert about["settings"]["learning_rate"] == 5e-3
+    again = JoJoGAN.load(path, generator, read, **CPU)
+    content = portraits(2, seed=11)
+    torch.testing.assert_close(again.stylize(content), learned.stylize(content), rtol=0, atol=0.01)
+    assert again.about["steps"] == 12
+    with pytest.raises(SettingError, match="no style of this generator") as caught:
+        JoJoGAN.load(path, prior, read, **CPU)
+    one_sentence(caught)
+
+
+def test_vgg_stands_in_for_a_discriminator_and_may_be_asked_for(generator, critic, vgg):
+    short = {"vgg_layers": ("relu1_2",), "steps": 1}
+    alone = JoJoGAN(generator, read, **CPU)
+    assert alone.settings == SMALL
+    alone.settings = SMALL.changed(**short)
+    alone.fit(portraits(), tensors=vgg, progress=False)
+    assert alone.about["compared"] == "vgg"
+    asked = JoJoGAN(generator, read, critic, settings=SMALL.changed(compare="vgg", **short), **CPU)
+    asked.fit(portraits(), tensors=vgg, progress=False)
+    assert asked.about["compared"] == "vgg"
+    assert JoJoGAN(generator, read, critic, **CPU).settings == AS_RELEASED
+
+
+# ------------------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"learning_rate": 0.0}, "learning_rate is 0.0"),
+        ({"decay": float("nan")}, "decay is nan"),
+        ({"steps": 0}, "steps and batch are 1 or more"),
+        ({"batch": 0}, "steps and batch are 1 or more"),
+        ({"mixing": 1.5}, "from 0 to 1"),
+        ({"truncation": -0.1}, "from 0 to 1"),
+        ({"identity_weight": -1.0}, "identity_weight is -1.0"),
+        ({"noise": "none"}, "noise is 'fixed' or 'random'"),
+        ({"compare": "lpips"}, "compare is one of auto, discriminator, vgg"),
+        ({"compare": "vgg", "vgg_layers": ()}, "vgg_layers is empty"),
+        ({"mixed": ()}, "one at least"),
+        ({"mixed": (-1,)}, "from 0"),
+        ({"color": True}, "There is no setting 'color'"),
+    ],
+)
+def test_settings_that_make_no_sense_are_one_sentence(values, said):
+    with pytest.raises(SettingError, match=said) as caught:
+        Settings().changed(**values)
+    one_sentence(caught)
+
+
+def test_codes_that_are_not_there_cannot_be_mixed(method):
+    for values, said in (
+        ({"mixed": (8,)}, "mixed names code 8, and the generator has 0 to 7"),
+        ({"keep_colors": True}, "Of 8 codes none would be mixed"),
+    ):
+        with pytest.raises(SettingError, match=said) as caught:
+            method(**values).fit(portraits(), progress=False)
+        one_sentence(caught)
+    assert min(KEEPING_COLORS) == 9
+
+
+@pytest.mark.parametrize(
+    ("work", "error", "said"),
+    [
+        (lambda m: m.fit([], progress=False), SettingError, "list of styles is empty"),
+        (lambda m: m.fit(rand(1, 3, 32, 40), progress=False), ImageError, "40×32.*portraits.align_portrait"),
+        (lambda m: m.fit(portraits(), codes=rand(2, 8, 512)), SettingError, r"not \(2, 8, 512\)"),
+        (lambda m: m.stylize(portraits()), SettingError, "No style has been learned yet"),
+        (lambda m: m.draw(rand(1, 8, 512)), SettingError, "No style has been learned yet"),
+        (lambda m: m.save("nowhere.safetensors"), SettingError, "nothing to save"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_sentence(method, work, error, said):
+    with pytest.raises(error, match=said) as caught:
+        work(method())
+    one_sentence(caught)
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "said"),
+    [
+        (rand(1, 3, 32, 24), ImageError, "24×32 pixels: cut the face out with portraits.align_portrait"),
+        (rand(3, 32, 32), ImageError, "Portraits have the shape"),
+        ("face.jpg", ImageError, "not str"),
+        (2 * rand(1, 3, 32, 32), ImageError, r"values in \[0, 1\]"),
+    ],
+)
+def test_contents_that_are_no_portraits_are_refused(learned, content, error, said):
+    with pytest.raises(error, match=said) as caught:
+        learned.stylize(content)
+    one_sentence(caught)
+
+
+def test_wrong_strengths_codes_and_discriminators_are_refused(learned, generator, vgg):
+    tries = [
+        (lambda: learned.stylize(portraits(), alpha=1.5), "alpha is 1.5"),
+        (lambda: learned.draw(rand(1, 10, 512)), r"not \(1, 10, 512\)"),
+        (lambda: learned.draw("codes"), "not str"),
+        (lambda: JoJoGAN(generator, read, Discriminator(64, (8,) * 5), **CPU), "sees 64 pixels"),
+        (lambda: JoJoGAN(generator, lambda p: rand(1, 3), settings=QUICK, **CPU).fit(portraits()), r"\(1, 3\)"),
+        (
+            lambda: JoJoGAN(generator, read, settings=QUICK.changed(compare="discriminator"), **CPU).fit(
+                portraits()
+            ),
+            "no discriminator to compare",
+        ),
+    ]
+    for work, said in tries:
+        with pytest.raises(NstError, match=said) as caught:
+            work()
+        one_sentence(caught)

@@ -1,0 +1,310 @@
+"""Stage four: codes fitted to the finished network, and networks that draw such codes, none left out."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from conftest import make_weights
+
+from nstlib.errors import OptimizationError, SettingError
+from nstlib.methods.dualstylegan.codes import Destylized
+from nstlib.methods.dualstylegan.latent import (
+    Samplers,
+    SamplerTask,
+    refine_codes,
+    sample_styles,
+    train_sampler,
+)
+from nstlib.methods.dualstylegan.stage_settings import SMALL, LatentSettings, SamplerSettings
+from nstlib.metrics import Lpips
+from nstlib.nets.dualstylegan import DualStyleGAN, Sampler
+from nstlib.nets.stylegan2 import Generator
+from nstlib.weights import read_weights
+
+LATENT = SMALL.latent.changed(steps=2)
+SAMPLER = SamplerSettings(steps=6, batch=8, pool=16, choices=16, codes=20, inputs=16)
+
+
+def one_sentence(caught):
+    text = str(caught.value)
+    assert "\n" not in text
+    assert text.endswith(".")
+    return text
+
+
+@pytest.fixture(scope="module")
+def net():
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        source = Generator(32, (8, 8, 8, 8))
+        net = DualStyleGAN.over(source, 4).requires_grad_(False).eval()
+    with torch.no_grad():
+        for block in net.res[:7]:  # so that structure codes are seen
+            block.widen.weight.mul_(100)
+    return net
+
+
+@pytest.fixture(scope="module")
+def lpips():
+    return Lpips("alexnet", device="cpu", tensors=make_weights("alexnet"))
+
+
+@pytest.fixture(scope="module")
+def vgg():
+    return make_weights("vgg19")
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(scope="module")
+def styles(net):
+    """Three portraits that the network draws from codes which are not quite theirs."""
+    intrinsic, true = (0.5 * normal(3, net.layers, 512, seed=seed) for seed in (1, 2))
+    with torch.no_grad():
+        drawn = net(intrinsic, true, space="w", extrinsic_space="w")
+    pictures = ((drawn + 1) / 2).clamp(0, 1)
+    return Destylized(true + 0.3 * normal(3, net.layers, 512, seed=3), intrinsic, pictures)
+
+
+def error_of(net, styles, codes, lpips):
+    """LPIPS of each portrait and its picture."""
+    with torch.no_grad():
+        drawn = net(styles.intrinsic, codes, space="w", extrinsic_space="w")
+    return lpips(((drawn + 1) / 2).clamp(0, 1), styles.portraits)
+
+
+# ------------------------------------------------------------------------------------ latent optimization
+
+
+def test_codes_come_nearer_to_their_portraits(net, styles, lpips, vgg):
+    before = {key: tensor.clone() for key, tensor in net.state_dict().items()}
+    told = []
+    settings = LATENT.changed(steps=15, structure_rate=0.02, color_rate=0.02, contextual_weight=0.01)
+    found = refine_codes(
+        net, styles, settings, lpips=lpips, tensors=vgg, progress=False,
+        callback=lambda index, number, losses: told.append((index, number, losses)),
+    )  # fmt: skip
+    before_it, after = (error_of(net, styles, one.extrinsic, lpips) for one in (styles, found))
+    assert (after < 0.9 * before_it).all()
+    assert torch.equal(found.intrinsic, styles.intrinsic)
+    assert torch.equal(found.portraits, styles.portraits)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in net.state_dict().items())
+    assert [one[:2] for one in told] == [(index, number) for index in range(3) for number in range(15)]
+    assert set(told[0][2]) == {"total", "perceptual", "contextual", "noise"}
+    for index in range(3):
+        first, last = (told[15 * index + number][2] for number in (0, 14))
+        assert last["perceptual"] + last["contextual"] < first["perceptual"] + first["contextual"]
+
+
+def test_structure_and_color_have_their_own_rates(net, styles, lpips, vgg):
+    settings = LATENT.changed(steps=1, structure_rate=0.005, color_rate=0.1)
+    found = refine_codes(net, styles, settings, lpips=lpips, tensors=vgg, progress=False)
+    moved = (found.extrinsic - styles.extrinsic).abs()  # Adam's first step has the size of the rate
+    assert float(moved[:, :7].max()) == pytest.approx(0.005, rel=1e-2)
+    assert float(moved[:, 7:].max()) == pytest.approx(0.1, rel=1e-2)
+
+
+def test_what_was_broken_off_goes_on_with_the_same_codes(net, styles, lpips, vgg, tmp_path):
+    options = {"lpips": lpips, "tensors": vgg, "progress": False}
+    whole = refine_codes(net, styles, LATENT, **options)
+
+    def dies(index, number, losses):
+        if (index, number) == (1, 1):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        refine_codes(net, styles, LATENT, tmp_path, callback=dies, **options)
+    told = []
+    again = refine_codes(net, styles, LATENT, tmp_path, callback=lambda i, *_: told.append(i), **options)
+    assert torch.equal(again.extrinsic, whole.extrinsic)
+    assert sorted(set(told)) == [1, 2]
+    with pytest.raises(SettingError, match="holds results with another steps"):
+        refine_codes(net, styles, LATENT.changed(steps=3), tmp_path, **options)
+
+
+def test_a_callback_ends_a_portrait(net, styles, lpips, vgg):
+    told = []
+
+    def callback(index, number, losses):
+        told.append(index)
+        return False
+
+    refine_codes(net, styles, LATENT, lpips=lpips, tensors=vgg, callback=callback, progress=False)
+    assert told == [0, 1, 2]
+
+
+def test_a_loss_that_is_no_number_keeps_the_codes(net, styles, lpips, vgg):
+    broken = copy.deepcopy(net)
+
+    def breaks(index, number, losses):
+        with torch.no_grad():
+            broken.res[7].weight.fill_(math.nan)
+
+    options = {"lpips": lpips, "tensors": vgg, "callback": breaks, "progress": False}
+    with pytest.raises(OptimizationError, match=r"portrait 1 is not a number at step 2") as caught:
+        refine_codes(broken, styles, LATENT, **options)
+    one_sentence(caught)
+    assert caught.value.result.shape == styles.extrinsic.shape
+    assert torch.equal(caught.value.result[1:], styles.extrinsic[1:])
+
+
+def test_codes_of_another_network_are_refused(net, styles, lpips):
+    other = Destylized(styles.extrinsic[:, :8], styles.intrinsic[:, :8], styles.portraits)
+    if net.layers == 8:
+        other = Destylized(styles.extrinsic[:, :7], styles.intrinsic[:, :7], styles.portraits)
+    with pytest.raises(SettingError, match="destylization") as caught:
+        refine_codes(net, other, LATENT, lpips=lpips)
+    one_sentence(caught)
+    with pytest.raises(SettingError, match="ask for LPIPS with vgg16"):
+        refine_codes(net, styles, LATENT.changed(network="vgg16"), lpips=lpips)
+
+
+# ----------------------------------------------------------------------------------------------- samplers
+
+
+def test_samples_lie_near_every_group_of_codes():
+    """A few codes here, many there: both are drawn, and little else."""
+    here, there = normal(1, 9, 512, seed=1), normal(1, 9, 512, seed=2)
+    codes = torch.cat([here, *[there] * 4])
+    settings = SamplerSettings(
+        steps=100, batch=32, pool=64, choices=8, codes=100, inputs=32, learning_rate=1e-2
+    )
+    samplers, result = train_sampler(codes, settings, progress=False)
+    found = sample_styles(samplers, 300)
+    assert found.shape == (300, 9, 512)
+    apart = float((here - there).square().mean().sqrt())
+    for part in (slice(0, 7), slice(7, None)):
+        distances = torch.stack(
+            [(found - one)[:, part].square().mean((1, 2)).sqrt() for one in (here, there)]
+        )
+        nearest = distances.amin(0)
+        assert (distances.amin(1) < 0.3 * apart).all()  # none is left out
+        assert float(nearest.median()) < 0.35 * apart
+        share = float((distances[0] < distances[1]).float().mean())
+        assert 0.03 < share < 0.5
+    assert result.history[-1]["total"] < 0.2 * result.history[0]["total"]
+
+
+def test_the_nearest_sample_alone_moves():
+    codes = normal(2, 9, 512, seed=1)
+    nets = {"structure": Sampler(7, 16), "color": Sampler(2, 16)}
+    task = SamplerTask(nets, codes, SAMPLER)
+    drawn = {}
+
+    class Spy:
+        number, batch = 0, codes
+        device = torch.device("cpu")
+        generator = torch.Generator().manual_seed(0)
+        modules = nets
+
+        def descend(self, loss, name):
+            drawn[name] = float(loss.detach())
+
+    task.step(Spy())
+    generator = torch.Generator().manual_seed(0)
+    for name, part in (("structure", codes[:, :7]), ("color", codes[:, 7:])):
+        z = torch.randn(SAMPLER.pool, 16, generator=generator)
+        # A pass in training, as before: the batch's own means, so a second pass gives the same codes.
+        samples = nets[name](z)
+        every = torch.stack([(samples - one).square().mean(1) for one in part.flatten(1)])
+        assert drawn[name] == pytest.approx(float(every.detach().amin(1).mean()), rel=1e-4)
+
+
+def test_codes_are_repeated_with_noise_of_their_own():
+    codes = normal(3, 9, 512, seed=1)
+    nets = {"structure": Sampler(7, 16), "color": Sampler(2, 16)}
+    task = SamplerTask(nets, codes, SAMPLER.changed(codes=10))
+    assert task.count == 12
+    wanted = task.batch(range(12))
+    noise = torch.stack([(one - codes).abs().mean((1, 2)).amin() for one in wanted])
+    torch.testing.assert_close(noise, torch.full_like(noise, 0.05 * math.sqrt(2 / math.pi)), rtol=0.1, atol=0)
+    owners = [int((one - codes).abs().mean((1, 2)).argmin()) for one in wanted]
+    assert sorted(owners) == sorted([0, 1, 2] * 4)
+    assert torch.equal(task.batch([5]), wanted[5:6])
+    first = sorted(float(one.sum()) for one in wanted)
+    assert first == sorted(float(one.sum()) for one in task.batch(range(12, 24)))
+
+
+def test_a_training_that_was_broken_off_ends_the_same(tmp_path):
+    codes = normal(3, 9, 512, seed=1)
+    whole, _ = train_sampler(codes, SAMPLER, progress=False)
+    train_sampler(codes, SAMPLER, tmp_path / "run", callback=lambda told: told.step < 3, progress=False)
+    again, result = train_sampler(codes, SAMPLER, tmp_path / "run", progress=False)
+    assert result.step == 6
+    for name in ("structure", "color"):
+        a, b = (getattr(one, name).state_dict() for one in (whole, again))
+        assert all(torch.equal(tensor, b[key]) for key, tensor in a.items())
+    assert torch.equal(sample_styles(whole, 4), sample_styles(again, 4))
+    with pytest.raises(SettingError, match="with other settings"):
+        train_sampler(2 * codes, SAMPLER, tmp_path / "run", progress=False)
+
+
+def test_samples_are_numbered():
+    samplers, _ = train_sampler(normal(2, 9, 512), SAMPLER, progress=False)
+    found = sample_styles(samplers, 5, seed=1)
+    torch.testing.assert_close(sample_styles(samplers, 3, seed=1), found[:3])
+    assert not torch.allclose(sample_styles(samplers, 5, seed=2), found)
+    assert sample_styles(samplers, 0).shape == (0, 9, 512)
+    assert samplers.layers == 9
+    with pytest.raises(SettingError, match="count and seed"):
+        sample_styles(samplers, -1)
+
+
+def test_samplers_are_kept_in_a_file(tmp_path):
+    samplers, _ = train_sampler(normal(2, 9, 512), SAMPLER, progress=False)
+    path = samplers.save(tmp_path / "style.safetensors", style="stripes")
+    again = Samplers.load(path)
+    assert again.about["style"] == "stripes"
+    assert again.about["portraits"] == 2
+    inside = {f"sampler.{key}": tensor for key, tensor in read_weights(path)[0].items()}
+    torch.testing.assert_close(sample_styles(Samplers.of(inside, "sampler."), 3), sample_styles(again, 3))
+    assert Samplers.of(inside, "other.") is None
+    torch.testing.assert_close(sample_styles(again, 3), sample_styles(samplers, 3), rtol=2e-2, atol=1e-2)
+    Destylized(normal(1, 9, 512), normal(1, 9, 512), torch.zeros(1, 3, 32, 32)).save(
+        tmp_path / "other.safetensors"
+    )
+    with pytest.raises(SettingError, match="holds no samplers") as caught:
+        Samplers.load(tmp_path / "other.safetensors")
+    one_sentence(caught)
+    with pytest.raises(SettingError, match="There is no file"):
+        Samplers.load(tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("codes", "words"),
+    [
+        (torch.zeros(9, 512), r"are \(K, layers, 512\)"),
+        (torch.zeros(0, 9, 512), r"are \(K, layers, 512\)"),
+        (torch.zeros(1, 7, 512), "more than 7 layers"),
+        (torch.full((1, 9, 512), math.nan), "no number"),
+    ],
+)
+def test_what_are_no_codes_is_refused(codes, words):
+    with pytest.raises(SettingError, match=words) as caught:
+        train_sampler(codes, SAMPLER)
+    one_sentence(caught)
+
+
+@pytest.mark.parametrize(
+    ("settings", "values", "words"),
+    [
+        (LatentSettings(), {"color_rate": 0.0}, "color_rate is 0.0"),
+        (LatentSettings(), {"steps": -1}, "steps is -1"),
+        (LatentSettings(), {"network": "vgg19"}, "network is one of"),
+        (LatentSettings(), {"contextual_weight": -1.0}, "contextual_weight is -1.0"),
+        (SamplerSettings(), {"choices": 300}, "choices is 300"),
+        (SamplerSettings(), {"jitter": -0.1}, "jitter is -0.1"),
+        (SamplerSettings(), {"fall": 2.0}, "fall is a part"),
+        (SamplerSettings(), {"steps": 0}, "steps is 0"),
+        (SamplerSettings(), {"size": 1}, "There is no setting 'size'"),
+    ],
+)
+def test_settings_without_sense_are_refused(settings, values, words):
+    with pytest.raises(SettingError, match=words) as caught:
+        settings.changed(**values)
+    one_sentence(caught)
