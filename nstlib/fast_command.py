@@ -19,28 +19,6 @@ if TYPE_CHECKING:
 
     Stylize = Callable[[Tensor], Tensor]
 
-# What each method listens to; anything else that is given would be passed over in silence, so it is refused.
-COMMON = {"content", "styles", "method", "output", "size", "color", "device", "precision", "quiet"}
-TAKES = {
-    "johnson": COMMON,
-    "adain": COMMON | {"style_size", "movement", "shares", "strength", "regions", "softness"},
-}
-
-
-def check_options(method: str, context: click.Context) -> None:
-    """Refuse the options of another method.
-
-    Raises:
-        SettingError: one was given.
-    """
-    for parameter in context.command.params:
-        name = str(parameter.name)
-        given = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-        if given and name not in TAKES[method]:
-            raise SettingError(
-                f"{parameter.opts[0]} is not for --method {method}: leave it out, or take --method gatys."
-            )
-
 
 def stylize(
     content: Path, styles: tuple[Path, ...], pairs: list[tuple[str, Path | None]], output: Path, moving: bool,

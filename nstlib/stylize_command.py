@@ -26,6 +26,7 @@ from .stylize_options import (
     SAVE_SHARE,
     STYLE_SIDE,
     Grouped,
+    check_options,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -60,8 +61,10 @@ def stylize(
     nst stylize clip.mp4 data/paintings/starry_night.jpg -o out.mp4 --size 256
     nst stylize me.jpg data/paintings/the_kiss.jpg --method adain
     nst stylize clip.mp4 starry_night --method johnson
+    nst stylize me.jpg oil:12 --method dualstylegan
+    nst stylize me.jpg portrait.jpg --method jojogan
     """
-    from . import fast_command, hardware, images, video
+    from . import fast_command, hardware, images, portrait_command, video
 
     hardware.keep_freed_memory()
     moving = content.suffix.lower() in FILMS and not (
@@ -69,11 +72,8 @@ def stylize(
     )
     output = output or Path("stylized.mp4" if moving else "stylized.png")
     # All that can be known to be wrong is said before minutes of work, not after.
-    fast = options["method"] != "gatys"
-    if fast:
-        fast_command.check_options(options["method"], click.get_current_context())
-    elif options["strength"] is not None:
-        raise SettingError("--strength is adain's: say --style-weight, or --method adain.")
+    fast, of_faces = options["method"] != "gatys", options["method"] in ("dualstylegan", "jojogan")
+    check_options(options["method"], click.get_current_context())
     pairs = _pairs(options["regions"])
     if moving and pairs:
         raise SettingError("Regions are for pictures: leave --region out for a film.")
@@ -81,7 +81,8 @@ def stylize(
         raise SettingError(
             "--film shows how a picture comes about; a film's result is a film already: leave it out."
         )
-    styles = _all_styles(styles, pairs, options)
+    if not of_faces:
+        styles = _all_styles(styles, pairs, options)
     settings = None if fast else _settings(options)
     options["device"] = hardware.resolve_device(options["device"])
     (video.check_film_writable if moving else images.check_writable)(output)
@@ -95,7 +96,9 @@ def stylize(
             raise SettingError(
                 f"'{target}' would overwrite a picture or film you give: choose another name for it."
             )
-    if settings is None:
+    if of_faces:
+        portrait_command.stylize(content, styles, output, moving, quiet, options)
+    elif settings is None:
         fast_command.stylize(content, styles, pairs, output, moving, quiet, options)
     elif moving:
         _film(content, styles, output, settings, quiet, options)

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from .errors import SettingError
+
 # Names that the library knows too stand here a second time, so that `nst --help` need not load it.
 
 ANIMATIONS = (".gif", ".webp")  # their files hold a film, or a picture
@@ -18,7 +20,7 @@ SAVE_SHARE = 20.0  # and times as long as one takes: L-BFGS' memory of a large p
 COARSE, LARGE = 256, 768  # pixels: where coarse to fine begins, for results above
 STYLE_SIDE = 128  # pixels; the deepest layers see next to nothing of a smaller style picture
 
-METHODS = ("gatys", "adain", "johnson")
+METHODS = ("gatys", "adain", "johnson", "dualstylegan", "jojogan")
 
 _FILE: dict[str, Any] = {"type": click.Path(path_type=Path), "metavar": "FILE"}
 _PIXELS: dict[str, Any] = {"type": click.IntRange(16, 4096), "metavar": "PIXELS"}
@@ -34,7 +36,9 @@ def one_of(option: str, *names: str, **settings: Any) -> click.Option:
 OPTIONS: dict[str, tuple[click.Option, ...]] = {  # by heading of the help
     "Result": (
         one_of("--method", *METHODS, default="gatys", show_default=True, help="gatys: any style, in minutes. "
-            "adain: any style, in one forward pass. johnson: a style it was trained for, in one pass."),
+            "adain: any style, in one forward pass. johnson: a style it was trained for, in one pass. "
+            "dualstylegan: the face alone, like a portrait of a style it was trained for (oil:12). jojogan: "
+            "the face alone, like one portrait, in minutes."),
         click.Option(["-o", "--output"], **_FILE, help="Picture (.png, .jpg, .webp; it holds the settings) "
             "or, if CONTENT is one, film (.mp4, .gif, .webp; without sound).  "
             "[default: stylized.png or stylized.mp4]"),
@@ -56,7 +60,17 @@ OPTIONS: dict[str, tuple[click.Option, ...]] = {  # by heading of the help
             help="How much style: 3 keeps the likeness, 100 lets it dissolve.  [default: 10]"),
         click.Option(["--tv-weight"], **_NUMBER, help="How much smoothness.  [default: 0]"),
         click.Option(["--strength"], type=click.FloatRange(0, 1), metavar="NUMBER",
-            help="Of adain: 0 keeps CONTENT, 1 gives the full style.  [default: 1]"),
+            help="Of adain and jojogan: 0 keeps CONTENT, 1 gives the full style.  [default: 1]"),
+    ),
+    "Portraits (dualstylegan, jojogan)": (
+        click.Option(["--structure"], type=click.FloatRange(0, 1), metavar="NUMBER",
+            help="Of dualstylegan: how much of the portrait's shapes.  [default: 1]"),
+        click.Option(["--color-strength"], type=click.FloatRange(0, 1), metavar="NUMBER",
+            help="How much of its colors.  [default: 1]"),
+        click.Option(["--face"], type=click.IntRange(1), metavar="NUMBER",
+            help="Which face of CONTENT, from left to right.  [default: the largest]"),
+        click.Option(["--paste"], is_flag=True, help="Put the face back into CONTENT; without it the result "
+            "is the face alone."),
     ),
     "Regions": (
         click.Option(["--region", "regions"], multiple=True, metavar="NAME[=FILE]",
@@ -98,6 +112,37 @@ OPTIONS: dict[str, tuple[click.Option, ...]] = {  # by heading of the help
     ),
 }
 # fmt: on
+
+
+# What each method listens to; anything else that is given would be passed over in silence, so it is refused.
+_ALL = {str(option.name) for options in OPTIONS.values() for option in options} | {"content", "styles"}
+_COMMON = {"content", "styles", "method", "output", "device", "quiet"}
+_FAST = _COMMON | {"size", "color", "precision"}
+_PORTRAIT = _COMMON | {"face", "paste", "color_strength", "seed"}
+TAKES = {
+    "gatys": _ALL - {"strength", "structure", "color_strength", "face", "paste"},
+    "johnson": _FAST,
+    "adain": _FAST | {"style_size", "movement", "shares", "strength", "regions", "softness"},
+    "dualstylegan": _PORTRAIT | {"structure", "shares"},
+    "jojogan": _PORTRAIT | {"strength", "iterations"},
+}
+
+
+def check_options(method: str, context: click.Context) -> None:
+    """Refuse the options of another method.
+
+    Raises:
+        SettingError: one was given.
+    """
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        given = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        if given and name not in TAKES[method]:
+            others = [other for other, names in TAKES.items() if name in names]
+            raise SettingError(
+                f"{parameter.opts[0]} is not for --method {method}: leave it out, or take --method "
+                f"{' or '.join(others)}."
+            )
 
 
 class Grouped(click.Command):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,7 +109,7 @@ FACE_PRESETS: dict[str, dict[str, Any]] = {  # the steps of `shipped` are those 
         "paper": {"steps": 50_000, "batch": 16, "faces": 10_000},
     },
     "encoder": {
-        "smoke": {"steps": 2, "batch": 2}, "shipped": {"steps": 1500, "batch": 6},
+        "smoke": {"steps": 2, "batch": 2}, "shipped": {"steps": 600, "batch": 6},
         "paper": {"steps": 100_000, "batch": 16},
     },
 }  # fmt: skip
@@ -200,6 +201,56 @@ def encoder(
         output, net.state_dict(), {"network": "face encoder", "seed": seed, **_story(result, schedule.batch)}
     )
     _done(result, shown, output)
+
+
+@train.command()
+@click.argument("style", metavar="SET|FOLDER")
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE",
+    help="The style's weights.  [default: dualstyle_SET.safetensors]")  # fmt: skip
+@click.option("--preset", type=click.Choice(["smoke", "small"]), default="small", show_default=True,
+    help="smoke: a few steps, to see that all stages run; small: as the course's own were made.")  # fmt: skip
+@click.option("--portraits", **_COUNT, help="How many of the set, from its first.  [default: all]")
+@click.option("--folder", type=click.Path(path_type=Path), metavar="FOLDER",
+    help="Where each stage keeps what is done.  [default: OUTPUT.run]")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), metavar="NUMBER", default=0, show_default=True,
+    help="Of everything random.")  # fmt: skip
+@click.option("--device", metavar="NAME", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
+@click.option("--quiet", is_flag=True, help="No progress bars.")
+def dualstylegan(
+    style: str, output: Path | None, preset: str, portraits: int | None, folder: Path | None, seed: int,
+    device: str, quiet: bool,
+) -> None:  # fmt: skip
+    """Teach DualStyleGAN the style of a set of portraits, in its four stages (paper A, section 3.2).
+
+    SET is a style set of the course (oil, ink ...) or of DualStyleGAN's authors (cartoon ...), FOLDER one of
+    yours.
+
+    \b
+    nst train dualstylegan oil
+    nst stylize me.jpg dualstyle_oil.safetensors:12 --method dualstylegan
+    """
+    from . import hardware, style_sets
+    from .methods.dualstylegan.transfer import DualStyle, Preset, smoke
+
+    hardware.keep_freed_memory()
+    output = output or Path(f"dualstyle_{Path(style).name}.safetensors")
+    _check_weights(output)
+    found = style_sets.load_style_set(style)
+    pictures = found.pictures[:portraits]
+    method = DualStyle(seed=seed, device=device)
+    folder = folder or output.with_suffix(".run")
+    began = time.monotonic()
+    try:
+        method.fit(
+            None, pictures, smoke() if preset == "smoke" else Preset(), folder, seed=seed,
+            told=lambda stage: click.echo(stage), progress=not quiet,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        click.echo(f"stopped; the same command goes on, from '{folder}'")
+        return
+    method.save(output, style=found.name, licence=found.licence)
+    seconds = time.monotonic() - began
+    click.echo(f"done: {output}, {len(pictures)} portraits in {seconds:.0f} s")
 
 
 def _check_weights(output: Path) -> None:

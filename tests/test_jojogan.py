@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 
 import pytest
 import torch
@@ -15,14 +16,15 @@ from torch import Tensor
 from nstlib.color import luminance_only
 from nstlib.errors import ImageError, NstError, SettingError
 from nstlib.features import FeatureExtractor
+from nstlib.images import resize
 from nstlib.methods.jojogan import (
     AS_RELEASED,
-    KEEPING_COLORS,
     SMALL,
     JoJoGAN,
     PairsTask,
     Settings,
 )
+from nstlib.nets.face_encoder import FaceEncoder
 from nstlib.nets.face_prior import FacePrior
 from nstlib.nets.stylegan2 import Discriminator, Generator
 from nstlib.training import Schedule, train
@@ -111,7 +113,7 @@ def task(generator, critic):
         (AS_RELEASED, 18, range(7, 18)),
         (AS_RELEASED, 10, (7, 8, 9)),
         (AS_RELEASED.changed(keep_colors=True), 18, (9, 11, 15, 16, 17)),
-        (AS_RELEASED.changed(keep_colors=True), 10, (9,)),
+        (AS_RELEASED.changed(keep_colors=True), 10, (7, 8)),
         (AS_RELEASED.changed(mixed=(2, 5)), 10, (2, 5)),
         (AS_RELEASED.changed(mixed=(2, 5), keep_colors=True), 10, (2, 5)),
     ],
@@ -149,7 +151,7 @@ def test_the_difference_is_the_mean_over_the_layers(task, critic):
     assert len(pairs) == 2
     by_hand = sum((a - b).abs().mean() for a, b in pairs) / 2
     assert learning.difference(made, which).item() == pytest.approx(by_hand.item(), rel=1e-4)
-    relative = task(QUICK.changed(relative=True), styles=2).difference(made, which)
+    relative = task(QUICK.changed(relative_features=True), styles=2).difference(made, which)
     by_hand = sum((a - b).abs().mean() / b.abs().mean() for a, b in pairs) / 2
     assert relative.item() == pytest.approx(by_hand.item(), rel=1e-4)
     assert learning.difference(2 * portraits(2) - 1, torch.tensor([0, 1])).item() < 1e-6
@@ -159,13 +161,14 @@ def test_the_difference_is_the_mean_over_the_layers(task, critic):
 def test_mixed_codes_come_closer_to_the_style_and_the_source_stays(kind, request, vgg):
     source = request.getfixturevalue(kind)
     before = {key: t.clone() for key, t in source.state_dict().items()}
-    settings = QUICK.changed(compare="vgg", vgg_layers=("relu1_2",), relative=True, learning_rate=1e-2)
+    settings = QUICK.changed(compare="vgg", vgg_layers=("relu1_2",), learning_rate=1e-2)
+    settings = settings.changed(relative_features=True, relative_rates=True)
     method = JoJoGAN(source, read, settings=settings, **CPU)
     style = portraits()
     result = method.fit(style, Schedule(16, 2), tensors=vgg, progress=False)
     totals = [row["total"] for row in result.history]
     assert len(totals) == 16
-    assert sum(totals[-3:]) < 0.8 * sum(totals[:3])
+    assert sum(totals[-3:]) < 0.93 * sum(totals[:3])
     codes = read(F.interpolate(style, (source.size,) * 2)).repeat(4, 1, 1)
     codes[:, 7] = source.style(randn(4, 512, seed=21))
     wanted = F.interpolate(style, (source.size,) * 2, mode="bilinear", antialias=True)
@@ -175,7 +178,7 @@ def test_mixed_codes_come_closer_to_the_style_and_the_source_stays(kind, request
         made = method.draw(codes, alpha=alpha)
         return (seen(made)["relu1_2"] - seen(wanted)["relu1_2"]).abs().mean()
 
-    assert far(1.0) < 0.8 * far(0.0)
+    assert far(1.0) < 0.93 * far(0.0)
     assert all(torch.equal(t, before[key]) for key, t in source.state_dict().items())
     assert all(torch.equal(t, before[key]) for key, t in method.source.state_dict().items())
     assert not any(p.requires_grad for p in source.parameters())
@@ -240,9 +243,27 @@ def test_the_identity_is_that_of_the_face_before(task, generator):
     assert "identity" not in train(plain, Schedule(1, 1), **options).history[0]
 
 
-@pytest.mark.parametrize("decay", [1.0, 0.1])
-def test_a_training_that_was_interrupted_goes_on_to_the_same_end(method, tmp_path, decay):
-    styles, schedule = portraits(2), Schedule(6, 1, average=0.5)
+def test_rates_are_each_tensors_own_and_fall_by_a_cosine(task):
+    for relative, decay in ((False, 1.0), (True, 1.0), (True, 0.1)):
+        learning = task(QUICK.changed(relative_rates=relative, decay=decay))
+        named = [(k, p) for k, p in learning.modules["net"].named_parameters() if p.requires_grad]
+        sizes = [max(p.detach().square().mean().sqrt().item(), 1e-3) if relative else 1.0 for _, p in named]
+        rates = []
+
+        def callback(progress, learning=learning, rates=rates):
+            rates.append([group["lr"] for group in learning.optimizers["main"].param_groups])
+
+        options = {"progress": False, "device": "cpu", "precision": "float32"}
+        train(learning, Schedule(2, 1), callback=callback, **options)
+        for number, found in enumerate(rates):
+            fallen = decay + (1 - decay) * (1 + math.cos(math.pi * number / 12)) / 2
+            assert found == pytest.approx([5e-3 * size * fallen for size in sizes])
+        every = [k for k, _ in learning.source.named_parameters()]
+        assert [k for k, _ in named] == [k for k in every if not k.startswith("style.")]
+
+
+def test_a_training_that_was_interrupted_goes_on_to_the_same_end(method, tmp_path):
+    decay, styles, schedule = 0.1, portraits(2), Schedule(6, 1, average=0.5)
     whole = method(decay=decay)
     whole.fit(styles, schedule, progress=False)
     first = method(decay=decay)
@@ -254,9 +275,9 @@ def test_a_training_that_was_interrupted_goes_on_to_the_same_end(method, tmp_pat
     state = whole.net.state_dict()
     assert all(torch.equal(t, state[key]) for key, t in again.net.state_dict().items())
     assert any(not torch.equal(t, state[key]) for key, t in first.net.state_dict().items())
-    with pytest.raises(SettingError, match="another training"):
+    with pytest.raises(SettingError, match="holds a training with other settings"):
         method(decay=decay, mixing=0.5).fit(styles, schedule, tmp_path, progress=False)
-    with pytest.raises(SettingError, match="another training"):
+    with pytest.raises(SettingError, match="holds a training with other settings"):
         method(decay=decay).fit(portraits(2, seed=9), schedule, tmp_path, progress=False)
 
 
@@ -333,6 +354,21 @@ def test_vgg_stands_in_for_a_discriminator_and_may_be_asked_for(generator, criti
     assert JoJoGAN(generator, read, critic, **CPU).settings == AS_RELEASED
 
 
+def test_without_an_encoder_the_courses_own_is_asked_once(generator, monkeypatch):
+    torch.manual_seed(3)
+    encoder, asked = FaceEncoder(8).eval(), []
+    monkeypatch.setattr(
+        "nstlib.methods.jojogan.method.load_encoder", lambda **options: (asked.append(options), encoder)[1]
+    )
+    method = JoJoGAN(generator, **CPU)
+    assert not asked
+    content = portraits(2)
+    found = [method.encode(content), method.encode(content)]
+    torch.testing.assert_close(found[0], encoder(2 * resize(content, (128, 128)) - 1))
+    assert torch.equal(found[0], found[1])
+    assert asked == [{"device": torch.device("cpu")}]
+
+
 # ------------------------------------------------------------------------------------------- refusals
 
 
@@ -363,12 +399,11 @@ def test_settings_that_make_no_sense_are_one_sentence(values, said):
 def test_codes_that_are_not_there_cannot_be_mixed(method):
     for values, said in (
         ({"mixed": (8,)}, "mixed names code 8, and the generator has 0 to 7"),
-        ({"keep_colors": True}, "Of 8 codes none would be mixed"),
+        ({"keep_colors": True}, "is known for 18 and 10 codes only"),
     ):
         with pytest.raises(SettingError, match=said) as caught:
             method(**values).fit(portraits(), progress=False)
         one_sentence(caught)
-    assert min(KEEPING_COLORS) == 9
 
 
 @pytest.mark.parametrize(
@@ -409,7 +444,10 @@ def test_wrong_strengths_codes_and_discriminators_are_refused(learned, generator
         (lambda: learned.draw(rand(1, 10, 512)), r"not \(1, 10, 512\)"),
         (lambda: learned.draw("codes"), "not str"),
         (lambda: JoJoGAN(generator, read, Discriminator(64, (8,) * 5), **CPU), "sees 64 pixels"),
-        (lambda: JoJoGAN(generator, lambda p: rand(1, 3), settings=QUICK, **CPU).fit(portraits()), r"\(1, 3\)"),
+        (
+            lambda: JoJoGAN(generator, lambda p: rand(1, 3), settings=QUICK, **CPU).fit(portraits()),
+            r"\(1, 3\)",
+        ),
         (
             lambda: JoJoGAN(generator, read, settings=QUICK.changed(compare="discriminator"), **CPU).fit(
                 portraits()

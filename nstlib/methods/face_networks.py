@@ -11,7 +11,7 @@ import copy
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from .. import assets
 from ..faces import Faces, cached, listed
@@ -159,8 +160,9 @@ class EncoderSettings:
     identity_weight: float = 0.3  # 1 - cosine of their identities
     jitter: float = 0.04  # of the picture's place, size and turn, as parts of 1: photographs lie no better
     colors: float = 0.15  # of brightness, contrast and each channel
-    learning_rate: float = 1e-3
-    trunk_rate: float = 2e-4  # of the layers that know faces already
+    beginning: int = 1500  # faces whose codes a linear map is fitted to, which training begins with
+    learning_rate: float = 2e-5  # of that map, which has 4096 inputs
+    trunk_rate: float = 1e-4  # of the layers that know faces already
     decay: float = 0.05
 
 
@@ -337,9 +339,27 @@ def fit_encoder(
         net, prior, settings or EncoderSettings(), schedule.steps, schedule.seed, options.pop("lpips", None),
         identity,
     )  # fmt: skip
+    begun = folder is not None and any(Path(folder).glob("step-*"))  # then its weights are in there
+    if not begun and task.settings.beginning:
+        _begin(task, options.get("progress", True))
     result = train(task, schedule, folder, device=device, **options)
     net.load_state_dict(result.averages.get("net", net.state_dict()))
     return net.requires_grad_(False).eval(), result
+
+
+@torch.no_grad()
+def _begin(task: EncoderTask, progress: bool) -> None:
+    """Fit the encoder's linear part to faces that the training itself will not see."""
+    settings = replace(task.settings, mixed=0.0)
+    other = copy.copy(task)
+    other.settings, other.seed = settings, task.seed + 1
+    net, features, w = task.net.to(task.center.device).eval(), [], []
+    for index in tqdm(range(settings.beginning), "first faces", disable=not progress):
+        codes, seen, _ = other.batch([index])
+        features.append([one.cpu() for one in net.features(seen)])
+        w.append(codes[:, 0].cpu())
+    joined = [torch.cat(maps) for maps in zip(*features, strict=True)]
+    net.cpu().begin_by_least_squares(joined, torch.cat(w))
 
 
 def load_encoder(

@@ -24,6 +24,8 @@ SIZE = 128
 
 _ENDS = (7, 14, 18)  # of the trunk: behind its features of 32, 16 and 8 pixels
 _TAPS = ((128, 16), (256, 16), (512, 32))  # channels of these, and how many of them go on
+WIDTH = 256
+"""Numbers that all codes of a face are made of."""
 
 
 class FaceEncoder(nn.Module):
@@ -42,14 +44,12 @@ class FaceEncoder(nn.Module):
 
     mean: Tensor
 
-    def __init__(self, layers: int = 10, width: int = 384) -> None:
+    def __init__(self, layers: int = 10, width: int = WIDTH) -> None:
         super().__init__()
         self.trunk = nn.Sequential(*list(MobileFaceNet().children())[: _ENDS[-1]])
         self.taps = nn.ModuleList(nn.Conv2d(channels, kept, 1) for channels, kept in _TAPS)
         vector = 64 * sum(kept for _, kept in _TAPS)
-        self.shared = nn.Sequential(
-            nn.LayerNorm(vector), nn.Linear(vector, width), nn.LeakyReLU(0.2), nn.LayerNorm(width)
-        )
+        self.shared = nn.Linear(vector, width)
         heads = [nn.Linear(width, STYLE) for _ in range(layers)]
         for head in heads:  # the mean face at first
             nn.init.normal_(head.weight, std=0.01)
@@ -70,6 +70,16 @@ class FaceEncoder(nn.Module):
         Raises:
             SettingError: pictures of another shape.
         """
+        maps = [tap(x) for tap, x in zip(self.taps, self.features(images), strict=True)]
+        shared = self.shared(torch.cat([x.flatten(1) for x in maps], 1))
+        return torch.stack([head(shared) for head in self.codes], 1) + self.mean
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """What the trunk sees: (N, 128, 8, 8), (N, 256, 8, 8), (N, 512, 8, 8), from fine to coarse.
+
+        Raises:
+            SettingError: pictures of another shape.
+        """
         if images.ndim != 4 or images.shape[1:] != (3, SIZE, SIZE):
             raise SettingError(
                 f"The face encoder sees (N, 3, {SIZE}, {SIZE}), not {tuple(images.shape)}: cut the faces out "
@@ -79,10 +89,46 @@ class FaceEncoder(nn.Module):
         for index, layer in enumerate(self.trunk, 1):
             x = layer(x)
             if index in _ENDS:
-                tap = self.taps[_ENDS.index(index)]
-                found.append(F.adaptive_avg_pool2d(tap(x), SIZE // 16))
-        shared = self.shared(torch.cat(found, 1).flatten(1))
-        return torch.stack([head(shared) for head in self.codes], 1) + self.mean
+                found.append(F.adaptive_avg_pool2d(x, SIZE // 16))
+        return found
+
+    @torch.no_grad()
+    def begin_by_least_squares(self, features: list[Tensor], w: Tensor, ridge: float = 0.5) -> None:
+        """Set taps and heads so that they answer w as well as a linear map of the trunk's features can.
+
+        The taps become the features' principal components, the heads a ridge regression of these, of rank
+        ``width``: all codes alike, as the faces have one w.
+
+        Args:
+            features: of N pictures, as :meth:`features` gives them.
+            w: theirs, (N, 512).
+            ridge: added to the diagonal of the components' covariance between pictures, whose mean is 1.
+        """
+        parts = []
+        for tap, maps in zip(self.taps, features, strict=True):
+            assert isinstance(tap, nn.Conv2d)
+            pixels = maps.movedim(1, 3).flatten(0, 2)
+            mean = pixels.mean(0)
+            _, directions = torch.linalg.eigh((pixels - mean).T @ (pixels - mean))
+            kept = directions[:, -tap.out_channels :].T
+            tap.weight.copy_(kept[:, :, None, None])
+            assert tap.bias is not None
+            tap.bias.copy_(-kept @ mean)
+            parts.append(tap(maps).flatten(1))
+        x = torch.cat(parts, 1)
+        mean, deviation = x.mean(0), x.std(0) + 1e-6
+        x = (x - mean) / deviation
+        kernel = x @ x.T / x.shape[1]
+        wanted = w - self.mean
+        solved = torch.linalg.solve(kernel + ridge * torch.eye(len(x)), wanted)
+        _, _, rows = torch.linalg.svd(kernel @ solved, full_matrices=False)
+        rows = rows[: self.shared.out_features]
+        weight = (x.T @ solved / x.shape[1]) @ rows.T / deviation[:, None]
+        self.shared.weight[: len(rows)] = weight.T
+        self.shared.bias[: len(rows)] = -mean @ weight
+        for head in self.codes:
+            assert isinstance(head, nn.Linear)
+            head.weight[:, : len(rows)] = rows.T
 
 
 def from_state(state_dict: Mapping[str, Tensor]) -> FaceEncoder:
@@ -91,6 +137,6 @@ def from_state(state_dict: Mapping[str, Tensor]) -> FaceEncoder:
     Raises:
         SettingError: a tensor is missing, left over or of another shape.
     """
-    layers, width = blocks(state_dict, "codes.") or 10, length(state_dict, "shared.1.weight", 0, 384)
+    layers, width = blocks(state_dict, "codes.") or 10, length(state_dict, "shared.weight", 0, WIDTH)
     exact = {key: tensor.float() for key, tensor in state_dict.items()}
     return build("the face encoder", lambda: FaceEncoder(layers, width), exact)

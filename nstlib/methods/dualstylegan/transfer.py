@@ -30,7 +30,6 @@ from ...nets.style_generator import STYLE, StyleGenerator
 from ...weights import read_weights, save_weights
 from ..face_networks import load_encoder
 from ..inversion import check_portraits, encode, invert
-from .codes import Destylized
 from .destylization import Encoder, destylize
 from .finetuning import fine_tune
 from .latent import Samplers, refine_codes, sample_styles, train_sampler
@@ -313,11 +312,12 @@ class DualStyle:
         face = content if content.ndim == 3 else self.faces(content, steps)
         face = face.to(self.device)
         art = self.codes(style)[None].to(face)
+        center = self._center if truncation < 1 else None
         drawn = [
             self.net(
                 one, art, space="w", extrinsic_space="w",
                 interp_weights=layer_weights(self.net.layers, structure, color), fuse_index=fuse_index,
-                keep_colors=keep_colors, truncation=truncation, center=self._center if truncation < 1 else None,
+                keep_colors=keep_colors, truncation=truncation, center=center,
             )
             for one in face.split(1)
         ]  # fmt: skip
@@ -345,7 +345,7 @@ class DualStyle:
         return torch.stack(rows)
 
     def save(self, path: str | os.PathLike[str], **about: Any) -> Path:
-        """Write the style as float16 safetensors: extrinsic path, codes, samplers; the generator is not in it.
+        """Write the style as float16 safetensors: extrinsic path, codes, samplers, and no generator.
 
         Raises:
             ImageError: the file cannot be written.

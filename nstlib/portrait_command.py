@@ -1,0 +1,121 @@
+"""``nst stylize --method dualstylegan`` and ``--method jojogan``: the face of a picture, by a generator."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .errors import SettingError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def stylize(
+    content: Path, styles: tuple[Path, ...], output: Path, moving: bool, quiet: bool, options: dict[str, Any]
+) -> None:
+    """Find the face, draw it in the style, put it back if that is wanted."""
+    from . import images, portraits
+
+    if moving:
+        raise SettingError(f"--method {options['method']} is for pictures, and '{content}' is a film.")
+    if not styles:
+        raise SettingError("There is no style: name one after the content; nst stylize -h shows how.")
+    image = images.load_image(content)
+    portrait = portraits.align_portrait(image, size=128, face=options["face"])
+    began = time.perf_counter()
+    draw = {"dualstylegan": _dualstylegan, "jojogan": _jojogan}[options["method"]]
+    made, about = draw(portrait.picture, styles, quiet, options)
+    seconds = time.perf_counter() - began
+    if options["paste"]:
+        made = portraits.paste(image, portrait, made)
+    saved = {
+        "method": options["method"], "content_file": content.name,
+        "style_file": ", ".join(path.name for path in styles), **about,
+    }  # fmt: skip
+    images.save_image(made, output, settings=saved)
+    height, width = made.shape[-2:]
+    click.echo(f"done: {output} ({width}×{height}), {seconds:.2f} s")
+
+
+def _dualstylegan(
+    portrait: Tensor, styles: tuple[Path, ...], quiet: bool, options: dict[str, Any]
+) -> tuple[Tensor, dict[str, Any]]:
+    from .methods.dualstylegan.transfer import SHIPPED, DualStyle
+
+    named = [_parted(str(path)) for path in styles]
+    names = list(dict.fromkeys(name for name, _ in named))
+    if len(names) > 1:
+        raise SettingError(
+            f"Portraits of one style can be fused, not {names[0]} and {names[1]}: name one of them only."
+        )
+    name = names[0] if names[0] in SHIPPED or names[0].endswith(".safetensors") else Path(names[0]).stem
+    if name not in SHIPPED and not name.endswith(".safetensors"):
+        raise SettingError(
+            f"No style '{names[0]}' has been learned: take one of {', '.join(SHIPPED)}, as in oil:12, or a "
+            "file that nst train dualstylegan has written."
+        )
+    method = DualStyle(name, device=options["device"])
+    numbers = [number for _, number in named]
+    shares = list(options["shares"]) or [1.0] * len(numbers)
+    if len(shares) != len(numbers):
+        raise SettingError(
+            f"There are {len(numbers)} portraits and {len(shares)} shares: give one --share for each."
+        )
+    seed = options["seed"]
+    if "random" in numbers:
+        if len(numbers) > 1:
+            raise SettingError("A random style stands alone: name it once, and no other portrait.")
+        exemplar: Any = method.sample(1, seed)[0]
+    else:
+        exemplar = {}
+        for number, share in zip(numbers, shares, strict=True):
+            exemplar[int(number)] = exemplar.get(int(number), 0.0) + share
+    structure = 1.0 if options["structure"] is None else options["structure"]
+    color = 1.0 if options["color_strength"] is None else options["color_strength"]
+    made = method.stylize(portrait, exemplar, structure=structure, color=color)
+    return made, {"structure": structure, "color_strength": color, "shares": shares, "seed": seed}
+
+
+def _parted(text: str) -> tuple[str, str]:
+    """NAME[:NUMBER] -> name and number, which is 0 if it is not said."""
+    name, sign, number = text.rpartition(":")
+    if not sign:
+        return text, "0"
+    if number != "random" and not number.isdigit():
+        raise SettingError(
+            f"'{text}' names no portrait of a style: write {name}:0 or another number, or {name}:random."
+        )
+    return name, number
+
+
+def _jojogan(
+    portrait: Tensor, styles: tuple[Path, ...], quiet: bool, options: dict[str, Any]
+) -> tuple[Tensor, dict[str, Any]]:
+    import torch
+
+    from . import images, portraits
+    from .methods.jojogan import JoJoGAN
+    from .training import Schedule
+
+    strength = 1.0 if options["strength"] is None else options["strength"]
+    if styles[0].suffix == ".safetensors":
+        if len(styles) > 1:
+            raise SettingError("A file of weights is one style: name it alone.")
+        method = JoJoGAN.load(styles[0], device=options["device"])
+        return method.stylize(portrait, alpha=strength), {"strength": strength, "network": method.about}
+    if options["color_strength"] not in (None, 0):
+        raise SettingError(
+            "--color-strength of --method jojogan is 0, the content's colors, or is left out: the style's."
+        )
+    pictures = [portraits.align_portrait(images.load_image(path), size=128).picture for path in styles]
+    method = JoJoGAN(device=options["device"])
+    if options["iterations"] is not None:
+        method.settings = method.settings.changed(steps=options["iterations"])
+    schedule = Schedule(method.settings.steps, len(pictures), seed=options["seed"])
+    method.fit(torch.cat(pictures), schedule, progress=not quiet)
+    made = method.stylize(portrait, alpha=strength, keep_colors=options["color_strength"] == 0)
+    return made, {"strength": strength, "network": method.about}

@@ -1,0 +1,206 @@
+"""The small generator's layers, the encoder's beginning, and how both learn: resumed exactly."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import make_weights
+from test_faces import tiny_tensors
+from torch import nn
+
+from nstlib.errors import SettingError
+from nstlib.faces import Faces
+from nstlib.images import save_image
+from nstlib.methods import face_networks
+from nstlib.methods.face_networks import EncoderSettings, EncoderTask, PriorSettings, PriorTask, cosine
+from nstlib.nets.dualstylegan import DualStyleGAN, SlimModRes
+from nstlib.nets.face_encoder import FaceEncoder, from_state
+from nstlib.nets.face_prior import FacePrior
+from nstlib.nets.mobilefacenet import MobileFaceNet
+from nstlib.nets.style_generator import StyleGenerator
+from nstlib.nets.stylegan2 import Discriminator, Generator
+from nstlib.training import Schedule, train
+
+
+class Difference(nn.Module):
+    """Stands in for LPIPS: the mean squared difference."""
+
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return (a - b).square().mean((1, 2, 3))
+
+
+@pytest.fixture(scope="module")
+def faces() -> Faces:
+    return Faces("cpu", tiny_tensors())
+
+
+@pytest.fixture(scope="module")
+def prior(faces: Faces) -> FacePrior:
+    return faces.prior()
+
+
+def new_encoder(prior: FacePrior) -> FaceEncoder:
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        return FaceEncoder(prior.layers, width=8).begin_with(MobileFaceNet(), prior.mean_w(64))
+
+
+# ---------------------------------------------------------------------------------------- the generator
+
+
+def test_the_prior_draws_what_the_quick_faces_are(faces, prior):
+    w = faces.w(2, seed=3)
+    quick = faces.pictures(w, 128, quick=True)
+    own = ((prior(w, space="w") + 1) / 2).clamp(0, 1)
+    assert torch.allclose(own, quick, atol=1e-6)
+    assert (prior.size, prior.layers, len(prior.structure_channels)) == (128, 10, 7)
+
+
+def test_each_code_of_the_prior_has_its_own_place(prior):
+    """Structure codes change features up to 32 pixels, color codes those behind; the last one the head's."""
+    seen: dict[int, list[torch.Tensor]] = {}
+
+    def drawn(w: torch.Tensor) -> torch.Tensor:
+        return prior.synthesize(w, (), lambda i, x: seen.setdefault(i, []).append(x.clone()) or x)
+
+    w = prior.w_plus(torch.randn(1, 10, 512, generator=torch.Generator().manual_seed(0)))
+    before = drawn(w)
+    assert [seen[i][0].shape[-1] for i in range(9)] == [4, 8, 8, 16, 16, 32, 32, 64, 64]
+    for code in range(10):
+        other = w.clone()
+        other[:, code] += 1
+        after = drawn(other)
+        changed = [i for i in range(9) if not torch.equal(seen[i][0], seen[i][-1])]
+        assert changed == list(range(code, 9))
+        assert not torch.equal(before, after)
+
+
+def test_a_path_over_any_generator_begins_with_its_faces(prior):
+    torch.manual_seed(0)
+    for source in (prior, Generator(32, (8, 8, 8, 8)).eval()):
+        assert isinstance(source, StyleGenerator)
+        net = DualStyleGAN.over(source, waist=4)
+        w = torch.randn(1, net.layers, 512)
+        art = torch.randn(1, net.layers, 512)
+        plain = source(w, space="w")
+        inside = net(w, art, space="w", extrinsic_space="w", interp_weights=0.0)
+        assert torch.allclose(inside, plain, atol=1e-6)
+        assert isinstance(net.res[0], SlimModRes)
+        assert not any(key.startswith("generator.") for key in net.extrinsic_state())
+
+
+def test_noise_of_a_prior_is_its_own(prior):
+    assert prior.noise_maps("random", 2) == []
+    with pytest.raises(SettingError, match="whose maps are its own"):
+        prior.noise_maps([None])
+
+
+# ------------------------------------------------------------------------------------------ the encoder
+
+
+def test_the_encoder_begins_with_what_a_linear_map_can_say(prior):
+    net = new_encoder(prior)
+    generator = torch.Generator().manual_seed(1)
+    pictures = torch.rand(24, 3, 128, 128, generator=generator) * 2 - 1
+    pictures *= torch.rand(24, 3, 1, 1, generator=generator)
+    with torch.no_grad():
+        features = net.features(pictures)
+        told = features[2].mean((2, 3))[:, :6]  # what w depends on, linearly
+        w = net.mean + (told - told.mean(0)) @ torch.randn(6, 512, generator=generator)
+        before = (net(pictures) - w[:, None]).square().mean()
+        net.begin_by_least_squares(features, w, ridge=1e-4)
+        after = (net(pictures) - w[:, None]).square().mean()
+    assert after < 0.01 * before
+
+
+def test_the_encoder_refuses_other_pictures(prior):
+    with pytest.raises(SettingError, match="cut the faces out"):
+        new_encoder(prior)(torch.zeros(1, 3, 64, 64))
+
+
+def test_an_encoder_comes_back_from_its_file(prior, tmp_path):
+    from nstlib.weights import save_weights
+
+    net = new_encoder(prior).eval()
+    save_weights(tmp_path / "net.safetensors", net.state_dict(), {})
+    again = face_networks.load_encoder(tmp_path / "net.safetensors", "cpu")
+    x = torch.rand(1, 3, 128, 128) * 2 - 1
+    assert torch.allclose(again(x), net(x), atol=2e-2)
+    with pytest.raises(SettingError, match="not those of the face encoder"):
+        from_state({"taps.0.weight": torch.zeros(3)})
+
+
+def test_shipped_weights_are_what_they_are_called():
+    critic = face_networks.load_critic(device="cpu")
+    assert critic(torch.zeros(1, 3, 128, 128)).shape == (1, 1)
+    assert face_networks.load_encoder(device="cpu")(torch.zeros(1, 3, 128, 128)).shape == (1, 10, 512)
+
+
+# -------------------------------------------------------------------------------------------- training
+
+
+def encoder_task(prior: FacePrior, steps: int, **changes) -> EncoderTask:
+    settings = EncoderSettings(beginning=0, identity_weight=0.0, **changes)
+    return EncoderTask(new_encoder(prior), prior, settings, steps, lpips=Difference())
+
+
+def weights_after(task, schedule, folder=None, stop=None) -> dict[str, torch.Tensor]:
+    train(
+        task, schedule, folder, device="cpu", precision="float32", progress=False,
+        callback=lambda told: told.step != stop,
+    )  # fmt: skip
+    return {f"{k}.{n}": p for k, m in task.modules.items() for n, p in m.state_dict().items()}
+
+
+@pytest.mark.parametrize("kind", ["encoder", "prior"])
+def test_a_training_that_was_stopped_goes_on_to_the_same_weights(kind, prior, faces, tmp_path, picture):
+    for index in range(3):
+        save_image(picture(128, 128, index), tmp_path / f"{index}.png")
+
+    def task():
+        if kind == "encoder":
+            return encoder_task(prior, 3)
+        torch.manual_seed(0)
+        head, critic = type(faces.short_cut)(8), Discriminator(128, (4, 4, 4, 4, 4, 4))
+        files = [tmp_path / f"{index}.png" for index in range(3)]
+        settings = PriorSettings(layers=("relu1_1",))
+        weights = make_weights("vgg16")
+        return PriorTask(head, critic, faces, files, faces.w(3), settings, 3, tensors=weights)
+
+    schedule = Schedule(3, 1, average=0.5, save_every=0.0)
+    whole = weights_after(task(), schedule)
+    weights_after(task(), schedule, tmp_path / "run", stop=1)
+    resumed = weights_after(task(), schedule, tmp_path / "run")
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+def test_the_encoder_learns_the_codes(prior):
+    task = encoder_task(prior, 12, rendered=0, learning_rate=1e-3)
+    first = task.batch(range(4))
+
+    def loss() -> float:
+        with torch.no_grad():
+            return float((task.net.eval()(first[1]) - first[0]).square().mean())
+
+    before = loss()
+    task.batch = lambda positions: first  # always the same four faces
+    weights_after(task, Schedule(12, 4))
+    assert loss() < 0.8 * before
+
+
+def test_a_batch_depends_on_its_positions_alone(prior):
+    task = encoder_task(prior, 2)
+    some, one = task.batch([4, 7]), task.batch([7])
+    assert all(torch.equal(a[1], b[0]) for a, b in zip(some, one, strict=True))
+    codes = task.batch(range(12))[0]
+    mixed = [not torch.equal(code[0], code[-1]) for code in codes]
+    assert any(mixed)
+    assert not all(mixed)
+
+
+def test_the_rate_falls_by_a_cosine_and_is_a_plain_number():
+    assert [type(cosine(n, 10, 0.1)) for n in (0, 5)] == [float, float]  # else no checkpoint can be read
+    assert cosine(0, 10, 0.1) == pytest.approx(1)
+    assert cosine(5, 10, 0.1) == pytest.approx(0.55)
+    assert cosine(10, 10, 0.1) == pytest.approx(0.1)
