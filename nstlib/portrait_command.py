@@ -31,7 +31,7 @@ def stylize(
     made, about = draw(portrait.picture, styles, quiet, options)
     seconds = time.perf_counter() - began
     if options["paste"]:
-        made = portraits.paste(image, portrait, made)
+        made = portraits.paste(image, portrait.theta, made)
     saved = {
         "method": options["method"], "content_file": content.name,
         "style_file": ", ".join(path.name for path in styles), **about,

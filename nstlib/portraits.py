@@ -1,13 +1,14 @@
 """Portraits cut out of pictures as FFHQ's are, and put back where they came from.
 
-The generators of faces (StyleGAN2, the small prior of :mod:`nstlib.faces`) have seen one framing only: that of
-FFHQ (Karras et al. 2019), upright, with the eyes, the mouth and a good part of the hair always at the same
-places. DualStyleGAN, JoJoGAN and their encoders want their pictures so, photographs and paintings alike.
+The generators of faces (StyleGAN2, the small prior of :mod:`nstlib.faces`) have seen one framing only: that
+of FFHQ (Karras et al. 2019), upright, with the eyes, the mouth and a good part of the hair always at the
+same places. DualStyleGAN, JoJoGAN and their encoders want their pictures so, photographs and paintings alike.
 
 FFHQ's framing lies in a fixed place around ArcFace's template, for which :func:`nstlib.identity.align` finds
 the face. Of 60 generated faces, which are framed so from the start, the template's square was found with a
 size of 0.744 ± 0.025 of the picture's side, a turn of 0.2° ± 1.0° and a middle that strayed by 0.010 (across)
-and 0.012 (down) of half the side; :data:`nstlib.identity.PORTRAIT` is that place.
+and 0.012 (down) of half the side; :data:`nstlib.identity.PORTRAIT` is that place. Cut out again from
+themselves at 128 pixels, their faces moved by 1.2 pixels on average (9 of 10 by less than 1.8).
 
     >>> portrait = align_portrait(photograph)                            # doctest: +SKIP
     >>> stylized = stylize(portrait.picture)                             # doctest: +SKIP
@@ -35,7 +36,10 @@ SOFTNESS = 0.12
 
 # FFHQ's own recipe blurs by 2 % of the side and then fades to the median color; the distances are ours.
 _BLUR = 0.02  # of the portrait's side: standard deviation of the blur outside the picture
-_BLURRED, _FADED = 0.1, 1.0  # halves of the side outside the picture: blurred wholly; of the median color wholly
+_BLURRED, _FADED = (
+    0.1,
+    1.0,
+)  # halves of the side outside the picture: blurred wholly; of the median color wholly
 _AROUND = 2.0  # sides of a found face that are looked at to align it
 _FINEST = 16  # samples a side for a pixel: of larger faces some pixels are skipped
 
@@ -60,8 +64,8 @@ def align_portrait(
 ) -> Portrait:
     """Find a face and cut it out as FFHQ's pictures are.
 
-    Where the frame reaches beyond the picture, the picture is mirrored, blurred and fades to its median color,
-    as FFHQ's are: a black corner would be taken for hair or clothes.
+    Where the frame reaches beyond the picture, the picture is mirrored, blurred and fades to its median
+    color, as FFHQ's are: a black corner would be taken for hair or clothes.
 
     Args:
         image: (1, 3, H, W), RGB in [0, 1], any size.

@@ -521,6 +521,125 @@ BREAK_EVEN_WRONG = [
 ]
 
 
+# ------------------------------------------------------------------------------------ 5 two style paths
+
+
+def modulated_conv(x, s, weight, demodulate=True):
+    filters = weight * s[:, None, :, None, None]
+    if demodulate:
+        filters = filters / (filters.square().sum((2, 3, 4), keepdim=True) + 1e-8).sqrt()
+    pairs = zip(x.split(1), filters, strict=True)
+    return torch.cat([torch.nn.functional.conv2d(a, f, padding=f.shape[-1] // 2) for a, f in pairs])
+
+
+def modulated_features(x, s, weight):
+    norm = (weight.square() * s[:, None, :, None, None].square()).sum((2, 3, 4)).sqrt()
+    made = torch.nn.functional.conv2d(x * s[:, :, None, None], weight, padding=weight.shape[-1] // 2)
+    return made / norm[:, :, None, None]
+
+
+def demodulated_by(norm):
+    def answer(x, s, weight):
+        return modulated_conv(x, s, weight, False) / norm(s, weight)
+
+    return answer
+
+
+MODULATED_CONV_WRONG = [
+    (lambda x, s, w: None, "not answered yet"),
+    (lambda x, s, w: modulated_conv(x, s, w, False), "not demodulated"),
+    (lambda x, s, w: modulated_conv(x, torch.ones_like(s), w), "the style is missing"),
+    (
+        demodulated_by(lambda s, w: w.square().sum((1, 2, 3)).add(1e-8).sqrt()[:, None, None]),
+        "AFTER the style",
+    ),
+    (
+        demodulated_by(
+            lambda s, w: (w * s[:, None, :, None, None]).square().sum((2, 3, 4)).add(1e-8)[..., None, None]
+        ),
+        "ROOT of the sum",
+    ),
+    (
+        demodulated_by(lambda s, w: (w * s[0, :, None, None]).square().sum().add(1e-8).sqrt()),
+        "OUTPUT channel has a norm",
+    ),
+    (lambda x, s, w: modulated_conv(x, s[:1].expand_as(s), w), "takes the first one's for all"),
+    (lambda x, s, w: modulated_conv(x, s, w)[..., 1:-1, 1:-1], "the shape is"),
+    (lambda x, s, w: modulated_conv(x, s, w) * (1 + (len(x) == 1)), "at the first position"),
+    (lambda x, s, w: torch.nn.functional.conv2d(x, w), "the shape is"),
+    (crash, "stopped with"),
+]
+
+
+def modres(x, weight, norms, convs):
+    residual = convs[1](norms[1](convs[0](norms[0](x))))
+    return x + weight.view(-1, 1, 1, 1) * residual
+
+
+def modres_part(x, norms, convs, order=False):
+    if order:
+        return norms[1](convs[1](norms[0](convs[0](x))))
+    return convs[1](norms[1](convs[0](norms[0](x))))
+
+
+MODRES_WRONG = [
+    (lambda x, w, n, c: None, "not answered yet"),
+    (lambda x, w, n, c: w.view(-1, 1, 1, 1) * modres_part(x, n, c), "must come out as they went in"),
+    (lambda x, w, n, c: x + modres_part(x, n, c), "must come out as they went in"),
+    (
+        lambda x, w, n, c: x + w.view(-1, 1, 1, 1) * modres_part(x, n, c, True),
+        "normalize first, then convolve",
+    ),
+    (lambda x, w, n, c: torch.lerp(x, modres_part(x, n, c), w.view(-1, 1, 1, 1)), "the features stay whole"),
+    (lambda x, w, n, c: x + w[0] * modres_part(x, n, c), "its own weight"),
+    (lambda x, w, n, c: x + w.view(-1, 1, 1, 1) * c[0](n[0](x)), "that is one half"),
+    (lambda x, w, n, c: x + (w.any() * 1.0) * modres_part(x, n, c), "the weight is missing"),
+    (lambda x, w, n, c: x, "at the first position"),
+    (lambda x, w, n, c: modres(x, w, n, c)[:1], "the shape stays"),
+    (crash, "stopped with"),
+]
+
+
+def truncated(w, center, psi):
+    return center + psi * (w - center)
+
+
+TRUNCATED_WRONG = [
+    (lambda w, c, p: None, "not answered yet"),
+    (lambda w, c, p: p * w, "draws toward 0"),
+    (lambda w, c, p: torch.lerp(w, c, p), "turned around"),
+    (lambda w, c, p: c + p * w, "FROM the center"),
+    (lambda w, c, p: p * (w - c), "added again"),
+    (lambda w, c, p: truncated(w, c, p * p), "the first number is"),
+    (lambda w, c, p: truncated(w, c, p)[0], "the shape stays"),
+    (lambda w, c, p: w if p < 1 else truncated(w, c, p), "the first number is"),
+    (crash, "stopped with"),
+]
+
+
+def mixed(face, other, kept):
+    return torch.cat([face[:, :kept], other[:, kept:]], 1)
+
+
+def mixed_in_place(face, other, kept):
+    face[:, kept:] = other[:, kept:]
+    return face
+
+
+MIXED_WRONG = [
+    (lambda f, o, k: None, "not answered yet"),
+    (lambda f, o, k: mixed(o, f, k), "turned around"),
+    (lambda f, o, k: mixed(o, f, f.shape[1] - k), "LAST codes"),
+    (lambda f, o, k: mixed(f, o, k - 1), "yours keeps 6"),
+    (lambda f, o, k: mixed(f, o, k + 1), "yours keeps 8"),
+    (mixed_in_place, "work on a copy"),
+    (lambda f, o, k: (f + o) / 2, "code 0 (from 0)"),
+    (lambda f, o, k: mixed(f, o, 7), "with 5 of 8 codes kept, code 5"),
+    (lambda f, o, k: mixed(f, o, k)[:, :k], "the shape stays"),
+    (crash, "stopped with"),
+]
+
+
 # -------------------------------------------------------------------------------------------- 7 the metrics
 
 
@@ -648,6 +767,10 @@ CASES = {
     "q04_2": ([pairs, pairs_as_tensor], PAIRS_WRONG),
     "q04_3": ([adain, adain_of_biased_deviations, adain_with_epsilon], ADAIN_WRONG),
     "q04_4": ([break_even], BREAK_EVEN_WRONG),
+    "q05_1": ([modulated_conv, modulated_features], MODULATED_CONV_WRONG),
+    "q05_2": ([modres, lambda x, w, n, c: modres(x.float(), w.float(), n, c)], MODRES_WRONG),
+    "q05_3": ([truncated, lambda w, c, p: torch.lerp(c.expand_as(w), w, p)], TRUNCATED_WRONG),
+    "q05_4": ([mixed], MIXED_WRONG),
     "q07_1": ([psnr, lambda x, y: psnr(x.float(), y.float()).item()], PSNR_WRONG),
     "q07_2": ([ssim], SSIM_WRONG),
     "q07_3": ([diagonal_fid], FID_WRONG),

@@ -153,11 +153,11 @@ AS_RELEASED = Stages()
 
 SMALL = Stages(
     DestylizationSettings(
-        tuning_steps=60, tuning_batch=2, tuning_rate=1e-4, frozen=("style.",), adversarial_weight=0.0,
+        tuning_steps=40, tuning_batch=2, tuning_rate=1e-4, frozen=("style.",), adversarial_weight=0.0,
         moments_weight=1.0, contextual_weight=0.1, keeping_weight=1.0, tuning_truncation=0.7,
         steps=30, inversion=inversion.SMALL, restored=7, truncation=0.7, center="mean",
     ),
-    LatentSettings(steps=15, structure_rate=0.02, color_rate=0.05, network="alexnet"),
+    LatentSettings(steps=10, structure_rate=0.02, color_rate=0.05, network="alexnet"),
     SamplerSettings(steps=400, pool=128, choices=48),
 )  # fmt: skip
 """Ours, for the face prior of 128 pixels on a processor, which has no noise maps and speaks w+."""

@@ -180,7 +180,8 @@ class DualStyle:
         vgg16, vgg19 = tensors.get("vgg16"), tensors.get("vgg19")
         say("destylization")
         found = destylize(
-            styles, self.source, self.encoder, preset.stages.destylization, parts["1_destylization"],
+            styles, self.source, lambda some: self.encoder(some), preset.stages.destylization,
+            parts["1_destylization"],
             identity=identity, seed=seed, tensors=vgg16, progress=progress,
         )  # fmt: skip
         first, second = preset.recipe.schedules(seed)

@@ -1,0 +1,341 @@
+"""Sets of portraits in one style: what DualStyleGAN and JoJoGAN learn a style from.
+
+One notion for three kinds: the sets the course carries (``data/styles``), the contact sheets of
+DualStyleGAN's own sets (fetched by their web address when first asked for, non-commercial), and a folder of
+your pictures.
+
+    >>> style_sets()[0]                                                  # doctest: +SKIP
+    SetInfo(name='ink', title='Colored ink', count=64, licence='...')
+    >>> ink = load_style_set("ink")                                      # doctest: +SKIP
+    >>> ink.pictures.shape                                               # doctest: +SKIP
+    torch.Size([64, 3, 128, 128])
+    >>> mine = load_style_set("my/drawings")                             # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import tomllib
+import warnings
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from . import assets
+from ._image_decode import write_atomic
+from .errors import AssetError, ImageError, SettingError
+from .faces import cached
+from .images import load_image, resize
+from .portraits import SIZE, align_portrait
+from .regions import FaceParser
+
+_LIST = "styles/styles.toml"
+_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".ppm", ".jp2", ".avif")
+_GRAY = (0.45, 0.42, 0.40)  # behind transparent pixels: neither paper nor night
+_FACES = 256  # pixels a side of the generated faces: the size of which the cache has most
+_ALIGNMENT = b"1"  # another number when align_portrait gives other pictures, so that none is kept from before
+
+
+@dataclass(frozen=True)
+class SetInfo:
+    """One line of :func:`style_sets`."""
+
+    name: str
+    title: str
+    count: int
+    licence: str
+
+
+@dataclass(frozen=True)
+class StyleSet:
+    """Portraits in one style, framed like FFHQ.
+
+    Attributes:
+        name: what it is asked for by; of a folder, the folder's name.
+        title: what it is, in words.
+        licence: under which licence, and whose; of a folder, that only you know.
+        pictures: (N, 3, S, S), float32, RGB in [0, 1], on the CPU.
+        ids: N names: the number of the tile (for DualStyleGAN's sets their style id), or the file's name.
+        faces: of a set that was painted from generated faces, the number of each, of
+            :class:`nstlib.faces.Faces` with seed 0 and truncation 0.7 (``Faces().w(...)`` gives its
+            style); else None.
+        pairs: these faces, as `pictures`, if they were asked for; else None.
+        skipped: files of a folder in which no face was found, or that are no pictures.
+    """
+
+    name: str
+    title: str
+    licence: str
+    pictures: Tensor
+    ids: tuple[str, ...]
+    faces: tuple[int, ...] | None = None
+    pairs: Tensor | None = None
+    skipped: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A contact sheet: where its tiles are, in pixels of the whole, and how many there are, row by row."""
+
+    columns: int
+    rows: int
+    count: int
+    tile: int
+    left: int = 0  # of the first tile
+    right: int = 0  # of the last column's end
+    top: int = 0
+    bottom: int = 0
+    border: int = 0  # pixels of each tile's edge that are left out, mixed with the paper or a neighbor
+
+    def cut(self, image: Tensor) -> Tensor:
+        """The tiles of a sheet (1, 3, H, W): (count, 3, s, s).
+
+        Raises:
+            ImageError: the sheet is smaller than its grid.
+        """
+        height, width = image.shape[-2:]
+        if height < self.bottom or width < self.right:
+            raise ImageError(
+                f"The contact sheet has {width} × {height} pixels, but its grid ends at {self.right} × "
+                f"{self.bottom}: fetch it again."
+            )
+        side = self.tile - 2 * self.border
+        tiles = []
+        for index in range(self.count):
+            row, column = divmod(index, self.columns)
+            x = self._start(column, self.columns, self.left, self.right)
+            y = self._start(row, self.rows, self.top, self.bottom)
+            tiles.append(image[..., y : y + side, x : x + side])
+        return torch.cat(tiles)
+
+    def _start(self, index: int, number: int, first: int, last: int) -> int:
+        step = (last - self.tile - first) / max(
+            1, number - 1
+        )  # sheets drawn by plotting programs: no integer
+        return round(first + index * step) + self.border
+
+
+# The grids were read off the sheets; a tile's number is the style id of DualStyleGAN's files.
+_SHEETS = {
+    "cartoon": Sheet(20, 16, 317, 62, 60, 1377, 52, 1105, border=2),
+    "fantasy": Sheet(20, 7, 137, 202, 234, 4365, 145, 1589, border=2),
+    "illustration": Sheet(20, 8, 156, 203, 214, 4366, 145, 1804, border=2),
+    "impasto": Sheet(20, 6, 120, 203, 215, 4365, 145, 1388, border=2),
+    "caricature": Sheet(20, 10, 199, 62, 60, 1377, 52, 709, border=2),
+    "anime": Sheet(20, 9, 174, 62, 60, 1377, 52, 643, border=2),
+}
+
+
+def style_sets() -> tuple[SetInfo, ...]:
+    """The sets that have a name: first those the course carries, then those that are fetched.
+
+    Raises:
+        AssetError: the list of carried sets is missing or damaged.
+    """
+    carried = [SetInfo(name, e["title"], e["count"], e["licence"]) for name, e in _entries().items()]
+    fetched = []
+    for name, sheet in _SHEETS.items():
+        asset = assets.info(f"dualstylegan_{name}")
+        fetched.append(SetInfo(name, asset.title, sheet.count, f"{asset.licence}; non-commercial"))
+    return (*carried, *fetched)
+
+
+def load_style_set(
+    source: str | os.PathLike[str],
+    size: int = SIZE,
+    *,
+    pairs: bool = False,
+    aligned: bool = False,
+    parser: FaceParser | None = None,
+    progress: bool = True,
+) -> StyleSet:
+    """The portraits of a set.
+
+    The faces in a folder of yours are found and framed like FFHQ (:func:`nstlib.portraits.align_portrait`),
+    which takes some seconds a picture the first time; what was found is kept in the cache. The tiles of the
+    sheets fetched have about 60 (cartoon, caricature, anime) or 200 pixels a side, so that a larger size only
+    blurs; those of the carried sets have 128.
+
+    Args:
+        source: a name of :func:`style_sets`, with or without the asset's ``dualstylegan_`` before it, or a
+            folder of pictures. A ``Path`` is always a folder.
+        size: pixels a side.
+        pairs: draw the generated faces that the set was painted from as well; a set of others has none.
+        aligned: the pictures in the folder are portraits framed like FFHQ already: they are only cut to the
+            middle square and resized.
+        parser: finds the faces in a folder; by default one is made when it is needed.
+        progress: show a progress bar while fetching.
+
+    Raises:
+        SettingError: no set and no folder of that name, or a size that is not positive.
+        ImageError: the folder holds no picture in which a face is found.
+        AssetError: the set cannot be fetched, or a carried file is damaged.
+    """
+    if not (isinstance(size, int) and not isinstance(size, bool) and size >= 1):
+        raise SettingError(f"size is {size!r}, but must be a whole number of pixels, 1 or more.")
+    if isinstance(source, str):
+        name = source.removeprefix("dualstylegan_")
+        if name in _entries():
+            return _carried(name, size, pairs, progress)
+        if name in _SHEETS:
+            return _fetched(name, size, progress)
+    folder = Path(source)
+    if not folder.is_dir():
+        known = [one.name for one in style_sets()]
+        close = difflib.get_close_matches(str(source), known, n=1, cutoff=0.6)
+        hint = f" (did you mean '{close[0]}'?)" if close else ""
+        raise SettingError(
+            f"'{source}' is neither a style set{hint} nor a folder: give the path of a folder of portraits, "
+            f"or one of {', '.join(known)}."
+        )
+    return _folder(folder, size, aligned, parser)
+
+
+def _carried(name: str, size: int, pairs: bool, progress: bool) -> StyleSet:
+    entry = _entries()[name]
+    path = assets.data_path(f"styles/{entry['file']}")
+    if hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
+        raise AssetError(f"'{path}' is damaged or has been changed: take another copy of it.")
+    columns, tile, count = entry["columns"], entry["tile"], entry["count"]
+    rows = -(-count // columns)
+    sheet = Sheet(columns, rows, count, tile, right=columns * tile, bottom=rows * tile)
+    faces = tuple(entry["faces"]) if "faces" in entry else None
+    return StyleSet(
+        name,
+        entry["title"],
+        entry["licence"],
+        _resized(sheet.cut(load_image(path)), size),
+        tuple(entry.get("ids", map(str, range(count)))),
+        faces,
+        _generated(faces, size, progress) if pairs and faces else None,
+    )
+
+
+def _generated(indices: tuple[int, ...], size: int, progress: bool) -> Tensor:
+    """The generated faces with these numbers, at seed 0 and truncation 0.7."""
+    folder = cached(max(indices) + 1, _FACES, progress=progress)
+    return torch.cat([_resized(load_image(folder / f"{index:06d}.jpg"), size) for index in indices])
+
+
+def _fetched(name: str, size: int, progress: bool) -> StyleSet:
+    asset = assets.info(f"dualstylegan_{name}")
+    tiles = _SHEETS[name].cut(load_image(assets.fetch(asset.name, progress=progress)))
+    licence = f"{asset.licence}; non-commercial"
+    return StyleSet(name, asset.title, licence, _resized(tiles, size), tuple(map(str, range(len(tiles)))))
+
+
+def _folder(folder: Path, size: int, aligned: bool, parser: FaceParser | None) -> StyleSet:
+    files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in _ENDINGS)
+    kept = _kept(files, size, aligned)
+    found = _read(kept)
+    if found is None:
+        found = _align(files, size, aligned, parser)
+        _keep(kept, *found)
+    pictures, ids = found
+    skipped = tuple(file.name for file in files if file.name not in ids)
+    if not ids:
+        why = "no picture with a face in it" if files else f"no picture (a file ending in {_ENDINGS[0]}, ...)"
+        raise ImageError(
+            f"The folder '{folder}' holds {why}: put portraits there that show the face from the front."
+        )
+    if skipped:
+        some = ", ".join(skipped[:5]) + (", ..." if len(skipped) > 5 else "")
+        warnings.warn(
+            f"{len(skipped)} of {len(files)} files in '{folder}' are left out, as no face was found in them "
+            f"or they are no pictures: {some}.",
+            stacklevel=3,
+        )
+    # In the cache are 8-bit values; so they are too where nothing was cached.
+    title = f"the pictures in '{folder}'"
+    return StyleSet(
+        folder.resolve().name, title, "yours to know", pictures.float() / 255, ids, None, None, skipped
+    )
+
+
+def _align(
+    files: list[Path], size: int, aligned: bool, parser: FaceParser | None
+) -> tuple[Tensor, tuple[str, ...]]:
+    """The portraits of files, (N, 3, size, size) in bytes, and the names of those that gave one."""
+    pictures, ids = [torch.zeros(0, 3, size, size)], []
+    for file in files:
+        try:
+            image = load_image(file, background=_GRAY)
+            if aligned:
+                side = min(image.shape[-2:])
+                top, left = ((n - side) // 2 for n in image.shape[-2:])
+                picture = _resized(image[..., top : top + side, left : left + side], size)
+            else:
+                parser = parser or FaceParser()
+                picture = align_portrait(image, size, parser).picture
+        except ImageError:
+            continue
+        pictures.append(picture.cpu())
+        ids.append(file.name)
+    return torch.cat(pictures).mul(255).round().byte(), tuple(ids)
+
+
+def _kept(files: list[Path], size: int, aligned: bool) -> Path | None:
+    """Where the portraits of these files are kept in the cache; it depends on all their bytes."""
+    digest = hashlib.sha256(_ALIGNMENT + f"{size} {aligned}".encode())
+    try:
+        for file in files:
+            digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+    except OSError:
+        return None
+    return assets.cache_dir() / "style_sets" / f"{digest.hexdigest()[:32]}.safetensors"
+
+
+def _read(path: Path | None) -> tuple[Tensor, tuple[str, ...]] | None:
+    if path is None or not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            names = (file.metadata() or {})["ids"]
+            return file.get_tensor("pictures"), tuple(names.split("/")) if names else ()
+    except (OSError, KeyError, SafetensorError):
+        return None
+
+
+def _keep(path: Path | None, pictures: Tensor, ids: tuple[str, ...]) -> None:
+    """Keep portraits in the cache; one that cannot be written only costs time next time."""
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = safetensors.torch.save({"pictures": pictures.contiguous()}, {"ids": "/".join(ids)})
+        write_atomic(path, memoryview(content))
+    except (OSError, ImageError):
+        return
+
+
+def _resized(pictures: Tensor, size: int) -> Tensor:
+    return resize(pictures, (size, size))
+
+
+@lru_cache(maxsize=4)
+def _parsed(path: Path) -> dict[str, dict[str, Any]]:
+    needed = ("file", "title", "licence", "source", "count", "columns", "tile", "sha256")
+    try:
+        entries = {entry["name"]: entry for entry in tomllib.loads(path.read_text(encoding="utf-8"))["set"]}
+        missing = [f"{name}.{key}" for name, entry in entries.items() for key in needed if key not in entry]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AssetError(f"'{path}' is no list of style sets ({error}): reinstall nstlib.") from error
+    if missing:
+        raise AssetError(f"'{path}' lacks {missing[0]}: write it there, or reinstall nstlib.")
+    return entries
+
+
+def _entries() -> dict[str, dict[str, Any]]:
+    """The carried sets as ``styles.toml`` states them."""
+    return _parsed(assets.data_path(_LIST))

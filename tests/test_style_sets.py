@@ -1,0 +1,272 @@
+"""Style sets: carried ones are what ``styles.toml`` says, sheets are cut at their tiles, folders aligned."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from test_identity import FakeParser, draw, paint, placed
+from torch import Tensor
+
+from nstlib import assets, style_sets
+from nstlib.errors import AssetError, ImageError, SettingError
+from nstlib.images import load_image, save_image
+from nstlib.portraits import align_portrait
+from nstlib.style_sets import Sheet, load_style_set
+
+STYLES = Path(__file__).resolve().parent.parent / "data" / "styles"
+MIRROR = Path(__file__).resolve().parent.parent.parent / "shared" / "mirror"
+
+
+def entries() -> list[dict]:
+    return tomllib.loads((STYLES / "styles.toml").read_text(encoding="utf-8"))["set"]
+
+
+# ----------------------------------------------------------------------------------------------- the carried
+
+
+@pytest.mark.parametrize("entry", entries(), ids=lambda e: e["name"])
+class TestCarried:
+    def test_the_sheet_is_the_one_described(self, entry):
+        content = (STYLES / entry["file"]).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == entry["sha256"]
+        with Image.open(STYLES / entry["file"]) as sheet:
+            assert sheet.format == "JPEG"
+            assert sheet.size == (entry["columns"] * entry["tile"], entry["rows"] * entry["tile"])
+        assert (entry["rows"] - 1) * entry["columns"] < entry["count"] <= entry["rows"] * entry["columns"]
+        for key in ("title", "source", "licence", "attribution"):
+            assert entry[key], key
+
+    def test_it_loads_as_so_many_different_pictures(self, entry):
+        found = load_style_set(entry["name"], 32)
+        assert found.pictures.shape == (entry["count"], 3, 32, 32)
+        assert found.pictures.dtype == torch.float32
+        assert found.pictures.min() >= 0
+        assert found.pictures.max() <= 1
+        assert len(found) == len(found.ids) == len(set(found.ids)) == entry["count"]
+        flat = found.pictures.flatten(1)
+        assert flat.std(1).min() > 0.04, "a picture, not an empty tile"
+        apart = torch.cdist(flat, flat) + 1e3 * torch.eye(len(flat))
+        assert apart.min() > 0.5, "no picture twice"
+        assert found.skipped == ()
+
+    def test_what_was_painted_from_generated_faces_says_from_which(self, entry):
+        found = load_style_set(entry["name"], 8)
+        if "faces" in entry:
+            assert len(found.faces) == len(set(found.faces)) == entry["count"]
+            assert min(found.faces) >= 0
+        else:
+            assert found.faces is None
+        assert found.pairs is None
+
+
+def test_all_together_are_small_and_no_sheet_is_unlisted():
+    assert {path.name for path in STYLES.glob("*.jpg")} == {entry["file"] for entry in entries()}
+    assert sum(path.stat().st_size for path in STYLES.iterdir() if path.is_file()) < 2_000_000
+
+
+def test_the_pairs_are_the_faces_with_these_numbers(monkeypatch, tmp_path):
+    for index in range(64):
+        level = torch.full((1, 3, 16, 16), index / 100)
+        save_image(level, tmp_path / f"{index:06d}.png")
+        (tmp_path / f"{index:06d}.png").rename(tmp_path / f"{index:06d}.jpg")  # told by content, not by name
+    asked = []
+
+    def cached(count, size, **_):
+        asked.append((count, size))
+        return tmp_path
+
+    monkeypatch.setattr(style_sets, "cached", cached)
+    entry = next(entry for entry in entries() if "faces" in entry)
+    found = load_style_set(entry["name"], 8, pairs=True)
+    assert found.pairs.shape == found.pictures.shape
+    expected = torch.tensor(entry["faces"]) / 100
+    torch.testing.assert_close(found.pairs.mean(dim=(1, 2, 3)), expected, rtol=0, atol=0.003)
+    assert asked == [(max(entry["faces"]) + 1, 256)]
+
+
+def test_a_sheet_that_was_changed_is_refused(monkeypatch, tmp_path):
+    (tmp_path / "ink.jpg").write_bytes(b"changed")
+    real = assets.data_path
+    monkeypatch.setattr(
+        assets, "data_path", lambda name: tmp_path / "ink.jpg" if name.endswith("ink.jpg") else real(name)
+    )
+    with pytest.raises(AssetError, match=r"ink\.jpg' is damaged or has been changed"):
+        load_style_set("ink")
+
+
+def test_a_damaged_list_is_refused(monkeypatch, tmp_path):
+    for text, message in (
+        ("[[set]]\ntitle = 'nameless'", "is no list of style sets"),
+        ("nonsense", "is no list of style sets"),
+        ("[[set]]\nname = 'x'\nfile = 'x.jpg'", r"lacks x\.title"),
+    ):
+        path = tmp_path / f"{len(text)}.toml"
+        path.write_text(text, encoding="utf-8")
+        monkeypatch.setattr(assets, "data_path", lambda name, path=path: path)
+        with pytest.raises(AssetError, match=message):
+            style_sets.style_sets()
+
+
+def test_the_list_names_carried_and_fetched_sets():
+    found = style_sets.style_sets()
+    assert [one.name for one in found][: len(entries())] == [entry["name"] for entry in entries()]
+    numbers = {one.name: one.count for one in found}
+    assert numbers["cartoon"] == 317
+    assert numbers["impasto"] == 120
+    assert len(numbers) == len(found)
+    assert all("non-commercial" in one.licence for one in found if one.name in style_sets._SHEETS)
+
+
+# ------------------------------------------------------------------------------------------------ the sheets
+
+
+def ruled(sheet: Sheet, height: int, width: int) -> Tensor:
+    """White paper with a tile of its own gray at each place, drawn without rounding to the same pixels."""
+    image = torch.ones(1, 3, height, width)
+    for index in range(sheet.count):
+        row, column = divmod(index, sheet.columns)
+        across = (sheet.right - sheet.tile - sheet.left) / max(1, sheet.columns - 1)
+        down = (sheet.bottom - sheet.tile - sheet.top) / max(1, sheet.rows - 1)
+        x, y = int(sheet.left + column * across), int(sheet.top + row * down)
+        image[..., y : y + sheet.tile, x : x + sheet.tile] = index / 500
+    return image
+
+
+@pytest.mark.parametrize("name", style_sets._SHEETS)
+def test_each_tile_of_a_sheet_is_cut_out_whole_and_without_paper(name):
+    sheet = style_sets._SHEETS[name]
+    tiles = sheet.cut(ruled(sheet, sheet.bottom + 3, sheet.right + 3))
+    side = sheet.tile - 2 * sheet.border
+    assert tiles.shape == (sheet.count, 3, side, side)
+    expected = torch.arange(sheet.count) / 500
+    torch.testing.assert_close(tiles.amax(dim=(1, 2, 3)), expected)
+    torch.testing.assert_close(tiles.amin(dim=(1, 2, 3)), expected)
+
+
+def test_a_sheet_of_another_size_is_refused():
+    with pytest.raises(ImageError, match="has 20 × 10 pixels, but its grid ends at 40 × 40"):
+        Sheet(2, 2, 4, 20, right=40, bottom=40).cut(torch.ones(1, 3, 10, 20))
+
+
+@pytest.mark.parametrize("name", ["impasto", "dualstylegan_impasto"])
+def test_a_fetched_set_has_the_upstream_numbers(monkeypatch, tmp_path, name):
+    sheet = style_sets._SHEETS["impasto"]
+    path = save_image(ruled(sheet, sheet.bottom, sheet.right), tmp_path / "sheet.png")
+    monkeypatch.setattr(assets, "fetch", lambda name, **_: path)
+    found = load_style_set(name, 16)
+    assert found.name == "impasto"
+    assert found.ids == tuple(str(i) for i in range(120))
+    assert found.pictures.shape == (120, 3, 16, 16)
+    torch.testing.assert_close(
+        found.pictures.mean(dim=(1, 2, 3)), torch.arange(120) / 500, rtol=0, atol=0.003
+    )
+    assert "non-commercial" in found.licence
+
+
+@pytest.mark.skipif(not MIRROR.is_dir(), reason="the sheets themselves are not here")
+@pytest.mark.parametrize("name", ["cartoon", "impasto"])
+def test_no_paper_shows_at_the_tiles_of_the_real_sheets(monkeypatch, tmp_path, name, capsys):
+    monkeypatch.setenv("NSTLIB_MIRROR", str(MIRROR))
+    monkeypatch.setenv("NSTLIB_CACHE", str(tmp_path))
+    tiles = style_sets._SHEETS[name].cut(load_image(assets.fetch(f"dualstylegan_{name}", progress=False)))
+    assert "NON-COMMERCIAL" in capsys.readouterr().err
+    for edge, inner in ((tiles[..., 0, :], tiles[..., 3, :]), (tiles[..., -1, :], tiles[..., -4, :]),
+                        (tiles[..., 0], tiles[..., 3]), (tiles[..., -1], tiles[..., -4])):  # fmt: skip
+        white = edge.amin(1).mean(-1) > 0.9
+        # Two stills have a white border of their own; with all of the tiles, paper shows at nine.
+        assert (white & ~(inner.amin(1).mean(-1) > 0.8)).sum() <= 2
+
+
+# ---------------------------------------------------------------------------------------------------- folders
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """Two drawn faces, a picture without one, a text that is called a picture, and a text."""
+    monkeypatch.setenv("NSTLIB_CACHE", str(tmp_path / "cache"))
+    place = tmp_path / "mine"
+    place.mkdir()
+    for name, degrees in (("b", 0), ("a", 12)):
+        scale, shift = placed(160, 150, 0.6, degrees)
+        save_image(paint(draw(160, 150, scale, shift)), place / f"{name}.png")
+    save_image(torch.full((1, 3, 90, 90), 0.9), place / "c.png")
+    (place / "text.jpg").write_text("not a picture", encoding="utf-8")
+    (place / "notes.txt").write_text("notes", encoding="utf-8")
+    return place
+
+
+def test_a_folder_gives_aligned_portraits_and_names_what_it_leaves_out(folder):
+    with pytest.warns(UserWarning, match=r"2 of 4 files in '.*mine' are left out.*: c\.png, text\.jpg"):
+        found = load_style_set(folder, 48, parser=FakeParser())
+    assert found.name == "mine"
+    assert found.ids == ("a.png", "b.png")
+    assert found.skipped == ("c.png", "text.jpg")
+    assert found.faces is None
+    for name, picture in zip(found.ids, found.pictures.split(1), strict=True):
+        expected = align_portrait(load_image(folder / name), 48, FakeParser()).picture
+        torch.testing.assert_close(picture, expected, rtol=0, atol=0.51 / 255)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_folder_is_aligned_once_until_it_changes(folder):
+    first, again, changed = FakeParser(), FakeParser(), FakeParser()
+    found = load_style_set(str(folder), 48, parser=first)
+    same = load_style_set(str(folder), 48, parser=again)
+    assert first.looks > 0
+    assert again.looks == 0
+    assert torch.equal(found.pictures, same.pictures)
+    assert (found.ids, found.skipped) == (same.ids, same.skipped)
+    (folder / "a.png").unlink()
+    assert load_style_set(str(folder), 48, parser=changed).ids == ("b.png",)
+    assert changed.looks > 0
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_damaged_cache_is_made_anew(folder):
+    found = load_style_set(folder, 24, parser=FakeParser())
+    for path in (folder.parent / "cache" / "style_sets").iterdir():
+        path.write_bytes(path.read_bytes()[:50])
+    parser = FakeParser()
+    assert torch.equal(load_style_set(folder, 24, parser=parser).pictures, found.pictures)
+    assert parser.looks > 0
+
+
+def test_aligned_pictures_are_taken_as_they_are(folder):
+    (folder / "text.jpg").unlink()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = load_style_set(folder, 30, aligned=True)  # no parser is made: its weights are not here
+    assert found.ids == ("a.png", "b.png", "c.png")
+    assert found.pictures.shape == (3, 3, 30, 30)
+    torch.testing.assert_close(found.pictures[2], torch.full((3, 30, 30), 0.9), rtol=0, atol=0.01)
+
+
+def test_a_folder_without_a_face_or_a_picture_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("NSTLIB_CACHE", str(tmp_path / "cache"))
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(ImageError, match=r"empty' holds no picture \(a file ending in \.jpg, \.\.\.\)"):
+        load_style_set(empty)
+    (empty / "text.jpg").write_text("not a picture", encoding="utf-8")
+    save_image(torch.full((1, 3, 60, 60), 0.9), empty / "blank.png")
+    with pytest.raises(ImageError, match="holds no picture with a face in it: put portraits there"):
+        load_style_set(empty, parser=FakeParser())
+
+
+def test_what_is_neither_a_set_nor_a_folder_is_refused(tmp_path):
+    with pytest.raises(SettingError, match=r"'cartoons' is neither a style set \(did you mean 'cartoon'\?\)"):
+        load_style_set("cartoons")
+    with pytest.raises(SettingError, match="nor a folder: give the path of a folder of portraits, or one of"):
+        load_style_set(tmp_path / "nowhere")
+    (tmp_path / "file.jpg").write_text("text", encoding="utf-8")
+    with pytest.raises(SettingError, match="nor a folder"):
+        load_style_set(tmp_path / "file.jpg")
+    for wrong in (0, -3, 1.5, True, "128"):
+        with pytest.raises(SettingError, match="size is"):
+            load_style_set("ink", wrong)
