@@ -8,7 +8,7 @@ import torch
 from conftest import make_weights, one_sentence
 from torch import nn
 
-from nstlib import assets, faces, images, regions, train_command, video
+from nstlib import assets, faces, fast_command, images, regions, train_command, video
 from nstlib.methods import johnson
 from nstlib.methods.adain import AdaIN
 from nstlib.nets.adain import Decoder

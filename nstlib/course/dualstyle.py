@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import matplotlib.pyplot as plt
 import torch
@@ -32,6 +32,8 @@ from ..nets.psp import PICTURE
 from ..nets.style_generator import STRUCTURE, StyleGenerator
 from ..nets.stylegan2 import Discriminator, Generator
 from .plots import COLORS, house_style
+
+Net = TypeVar("Net", bound=nn.Module)
 
 TINY = (8, 8, 8, 8)  # channels at 4, 8, 16, 32 pixels
 TINY_SIZE = 4 << (len(TINY) - 1)
@@ -170,7 +172,7 @@ def _load(path: str | os.PathLike[str]) -> dict[str, dict[str, Tensor]]:
         raise SettingError(f"There is no file '{os.fspath(path)}': give the path of a checkpoint.") from error
 
 
-def _frozen[Net: nn.Module](net: Net, device: str | torch.device) -> Net:
+def _frozen(net: Net, device: str | torch.device) -> Net:
     return net.to(device).requires_grad_(False).eval()
 
 
