@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+SEARCH = 40  # steps from the encoder's codes to a photograph's: without them it is another person
+
+
 def stylize(
     content: Path, styles: tuple[Path, ...], output: Path, moving: bool, quiet: bool, options: dict[str, Any]
 ) -> None:
@@ -76,8 +79,15 @@ def _dualstylegan(
             exemplar[int(number)] = exemplar.get(int(number), 0.0) + share
     structure = 1.0 if options["structure"] is None else options["structure"]
     color = 1.0 if options["color_strength"] is None else options["color_strength"]
-    made = method.stylize(portrait, exemplar, structure=structure, color=color)
-    return made, {"structure": structure, "color_strength": color, "shares": shares, "seed": seed}
+    steps = SEARCH if options["iterations"] is None else options["iterations"]
+    made = method.stylize(portrait, exemplar, structure=structure, color=color, steps=steps)
+    return made, {
+        "iterations": steps,
+        "structure": structure,
+        "color_strength": color,
+        "shares": shares,
+        "seed": seed,
+    }
 
 
 def _parted(text: str) -> tuple[str, str]:

@@ -84,7 +84,7 @@ OPTIONS: dict[str, tuple[click.Option, ...]] = {  # by heading of the help
             "paper_b, paper_d, gatys_2016. What you set yourself wins."),
         click.Option(["--iterations"], type=click.IntRange(1), metavar="NUMBER", help="Steps of the "
             "optimizer at each size; a third for a film's frames but a scene's first.  "
-            f"[default: 150, fewer above {LARGE} px]"),
+            f"[default: 150, fewer above {LARGE} px; dualstylegan 40, jojogan 60]"),
         click.Option(["--smallest"], type=click.IntRange(16), metavar="PIXELS", help="Coarse to fine: "
             "longest side to begin with, then up in steps.  "
             f"[default: {COARSE} for results above {LARGE} and no recipe, else one size]"),
@@ -123,7 +123,7 @@ TAKES = {
     "gatys": _ALL - {"strength", "structure", "color_strength", "face", "paste"},
     "johnson": _FAST,
     "adain": _FAST | {"style_size", "movement", "shares", "strength", "regions", "softness"},
-    "dualstylegan": _PORTRAIT | {"structure", "shares"},
+    "dualstylegan": _PORTRAIT | {"structure", "shares", "iterations"},
     "jojogan": _PORTRAIT | {"strength", "iterations"},
 }
 

@@ -24,7 +24,7 @@ from nstlib.methods import gatys
 COMMANDS = [
     [], ["hello"], ["stylize"], ["course"], ["assets"], ["assets", "list"], ["assets", "fetch"],
     ["assets", "verify"], ["measure"], ["train"], ["train", "johnson"],
-    ["train", "face-prior"], ["train", "encoder"],
+    ["train", "face-prior"], ["train", "encoder"], ["train", "dualstylegan"],
 ]  # fmt: skip
 
 

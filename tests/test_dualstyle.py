@@ -10,7 +10,7 @@ import torch
 from conftest import make_weights, one_sentence
 from test_faces import tiny_tensors
 
-from nstlib import assets, images, portraits
+from nstlib import assets, images, portraits, style_sets
 from nstlib.errors import ImageError, SettingError
 from nstlib.faces import Faces
 from nstlib.methods import inversion
@@ -195,13 +195,15 @@ def files(tmp_path, picture, monkeypatch):
         return portraits.Portrait(portraits.cut_portrait(image, theta, size), theta)
 
     monkeypatch.setattr(portraits, "align_portrait", aligned)
+    settings = inversion.SMALL.changed(identity_weight=0.0)  # the recognizer's weights are not at hand
+    monkeypatch.setattr(transfer, "invert", partial(inversion.invert, settings=settings))
     style = DualStyle(source=source, encoder=means, waist=4, device="cpu")
     style.learned = Learned(torch.randn(3, 10, 512, generator=torch.Generator().manual_seed(2)))
     style.save(tmp_path / "own.safetensors")
     return tmp_path
 
 
-COMMON = ("--method", "dualstylegan", "--device", "cpu", "--quiet")
+COMMON = ("--method", "dualstylegan", "--device", "cpu", "--quiet", "--iterations", 1)
 
 
 def test_the_command_draws_the_face_alone_or_puts_it_back(nst, files):
@@ -239,10 +241,29 @@ def test_the_command_fuses_portraits(nst, files):
         (("own.safetensors", "other.safetensors"), "name one of them only"),
         (("own.safetensors:1", "--share", 1, "--share", 2), "1 portraits and 2 shares"),
         (("own.safetensors:1", "--face", 2), "There is one face"),
-        (("own.safetensors:1", "--iterations", 5), "--iterations is not for --method dualstylegan"),
+        (("own.safetensors:1", "--strength", 0.5), "--strength is not for --method dualstylegan"),
         ((), "There is no style"),
     ],
 )
 def test_mistakes_get_one_sentence(nst, files, arguments, said):
     assert said in one_sentence(*nst("stylize", "me.png", *arguments, *COMMON))
     assert not (files / "stylized.png").exists()
+
+
+def test_the_command_trains_a_style_and_goes_on(nst, files, monkeypatch, picture):
+    pictures = torch.cat([picture(128, 128, seed) for seed in range(3)])
+    found = style_sets.StyleSet("stripes", "Stripes", "none", pictures, ("0", "1", "2"))
+    monkeypatch.setattr(style_sets, "load_style_set", lambda name: found)
+    small = quiet(smoke())
+    monkeypatch.setattr(transfer, "smoke", lambda: small)
+    arguments = ("train", "dualstylegan", "stripes", "--preset", "smoke", "--portraits", 2, "--quiet")
+    code, out, err = nst(*arguments, "--device", "cpu")
+    assert code == 0, err
+    assert "done: dualstyle_stripes.safetensors, 2 portraits in " in out
+    before = (files / "dualstyle_stripes.safetensors").read_bytes()
+    code, _, err = nst(*arguments, "--device", "cpu")  # all is done: the same file, at once
+    assert code == 0, err
+    assert (files / "dualstyle_stripes.safetensors").read_bytes() == before
+    code, _, err = nst("stylize", "me.png", "dualstyle_stripes.safetensors:random", *COMMON)
+    assert code == 0, err
+    assert "end its name in .safetensors" in one_sentence(*nst(*arguments, "-o", "x.pth"))

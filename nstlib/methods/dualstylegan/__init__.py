@@ -1,27 +1,24 @@
-"""DualStyleGAN: how its extrinsic path learns a style; the network is :mod:`nstlib.nets.dualstylegan`.
+"""DualStyleGAN: how its extrinsic path learns a style in four stages; the network is
+:mod:`nstlib.nets.dualstylegan`.
 
-Source: paper A, section 3.2, after Yang et al. 2022, "Pastiche Master". A file per idea: ``settings`` (every
-value with its origin), ``codes`` (portraits and their codes), ``critic`` (what judges), ``finetuning`` (the
-second and third stage).
+Source: paper A, section 3.2, after Yang et al. 2022, "Pastiche Master". A file per idea: ``destylization``
+(and ``source``, the generator it fine-tunes; the first stage), ``finetuning`` (the second and the third, with
+``critic`` and ``path``), ``latent`` (the fourth), ``codes`` (portraits and their codes), ``settings`` and
+``stage_settings`` (every value with its origin), ``transfer`` (all of it, behind ``fit`` and ``stylize``).
 """
 
 from .codes import Destylized
 from .critic import FeatureCritic, make_critic
+from .destylization import destylize, initial_codes, optimized_codes, photographic
 from .finetuning import FineTuning, extrinsic_weights, fine_tune
+from .latent import Samplers, refine_codes, sample_styles, train_sampler
 from .settings import AS_PRINTED, AS_RELEASED, SMALL, STYLE_SETS, Recipe, StructureSettings, StyleSettings
+from .source import fine_tune_source
+from .transfer import SHIPPED, DualStyle, Preset, smoke
 
 __all__ = [
-    "AS_PRINTED",
-    "AS_RELEASED",
-    "SMALL",
-    "STYLE_SETS",
-    "Destylized",
-    "FeatureCritic",
-    "FineTuning",
-    "Recipe",
-    "StructureSettings",
-    "StyleSettings",
-    "extrinsic_weights",
-    "fine_tune",
-    "make_critic",
-]
+    "AS_PRINTED", "AS_RELEASED", "SHIPPED", "SMALL", "STYLE_SETS", "Destylized", "DualStyle", "FeatureCritic",
+    "FineTuning", "Preset", "Recipe", "Samplers", "StructureSettings", "StyleSettings", "destylize",
+    "extrinsic_weights", "fine_tune", "fine_tune_source", "initial_codes", "make_critic", "optimized_codes",
+    "photographic", "refine_codes", "sample_styles", "smoke", "train_sampler",
+]  # fmt: skip
