@@ -58,7 +58,7 @@ def _dualstylegan(
     name = names[0] if names[0] in SHIPPED or names[0].endswith(".safetensors") else Path(names[0]).stem
     if name not in SHIPPED and not name.endswith(".safetensors"):
         raise SettingError(
-            f"No style '{names[0]}' has been learned: take one of {', '.join(SHIPPED)}, as in oil:12, or a "
+            f"No style '{names[0]}' has been learned: take one of {', '.join(SHIPPED)}, as in ink:12, or a "
             "file that nst train dualstylegan has written."
         )
     method = DualStyle(name, device=options["device"])

@@ -61,7 +61,7 @@ def stylize(
     nst stylize clip.mp4 data/paintings/starry_night.jpg -o out.mp4 --size 256
     nst stylize me.jpg data/paintings/the_kiss.jpg --method adain
     nst stylize clip.mp4 starry_night --method johnson
-    nst stylize me.jpg oil:12 --method dualstylegan
+    nst stylize me.jpg ink:12 --method dualstylegan
     nst stylize me.jpg portrait.jpg --method jojogan
     """
     from . import fast_command, hardware, images, portrait_command, video

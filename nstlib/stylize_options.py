@@ -37,7 +37,7 @@ OPTIONS: dict[str, tuple[click.Option, ...]] = {  # by heading of the help
     "Result": (
         one_of("--method", *METHODS, default="gatys", show_default=True, help="gatys: any style, in minutes. "
             "adain: any style, in one forward pass. johnson: a style it was trained for, in one pass. "
-            "dualstylegan: the face alone, like a portrait of a style it was trained for (oil:12). jojogan: "
+            "dualstylegan: the face alone, like a portrait of a style it was trained for (ink:12). jojogan: "
             "the face alone, like one portrait, in minutes."),
         click.Option(["-o", "--output"], **_FILE, help="Picture (.png, .jpg, .webp; it holds the settings) "
             "or, if CONTENT is one, film (.mp4, .gif, .webp; without sound).  "

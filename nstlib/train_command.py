@@ -226,8 +226,8 @@ def dualstylegan(
     yours.
 
     \b
-    nst train dualstylegan oil
-    nst stylize me.jpg dualstyle_oil.safetensors:12 --method dualstylegan
+    nst train dualstylegan ink
+    nst stylize me.jpg dualstyle_ink.safetensors:12 --method dualstylegan
     """
     from . import hardware, style_sets
     from .methods.dualstylegan.transfer import DualStyle, Preset, smoke

@@ -1,6 +1,6 @@
 """The method as a whole: four stages in a row to learn a style, one pass to put a face into it.
 
-    >>> method = DualStyle("oil")                                           # doctest: +SKIP
+    >>> method = DualStyle("ink")                                           # doctest: +SKIP
     >>> face = align_portrait(load_image("me.jpg")).picture                 # doctest: +SKIP
     >>> picture = method.stylize(face, 12, structure=0.6, color=1.0)        # doctest: +SKIP
 
@@ -38,7 +38,7 @@ from .settings import Recipe
 from .stage_settings import SMALL as SMALL_STAGES
 from .stage_settings import Stages
 
-SHIPPED: tuple[str, ...] = ("oil", "ink", "fantasy_portraits")
+SHIPPED: tuple[str, ...] = ("ink", "sketch")
 """Styles whose extrinsic paths the course carries, in ``data/weights``; each has learned that style set."""
 
 WAIST = 48
