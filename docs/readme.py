@@ -28,6 +28,10 @@ NOTEBOOKS = {
         "One forward pass: Johnson's networks and AdaIN",
         "A and C on Johnson et al.; Johnson Fig. 5, Table 1; Huang and Belongie (8)",
     ),
+    "05_dualstylegan_four_stages": (
+        "DualStyleGAN in its four stages, and JoJoGAN",
+        "A (8)–(12), section 3.2, Figs 3, 8, 9; Yang et al. 2022; Chong and Forsyth 2022",
+    ),
     "07_metrics_comparison": (
         "Metrics: what they see and miss, and a protocol (part one)",
         "A (11)–(12) and Fig. 9, C, E section 4.1, Tables 1–2",

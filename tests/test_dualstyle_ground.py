@@ -59,7 +59,7 @@ def test_quick_has_few_steps_but_all_stages():
 def test_paper_reads_the_published_files(tmp_path):
     with torch.random.fork_rng([]):
         net = DualStyleGAN(32, (8, 8, 8, 8))
-        encoder = PspEncoder(8, (16, 16, 16, 16))
+        encoder = PspEncoder(8, (16, 16, 16, 512))
     torch.save({"g_ema": net.state_dict()}, tmp_path / "generator.pt")
     inside = {f"encoder.{key}": tensor for key, tensor in encoder.state_dict().items()}
     torch.save({"state_dict": inside | {"decoder.input": torch.zeros(1)}}, tmp_path / "encoder.pt")

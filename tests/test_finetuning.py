@@ -46,7 +46,7 @@ from nstlib.training import Schedule, train
 
 TESTS = Path(__file__).parent
 SIZE, LAYERS, CODES = 32, ("relu1_1", "relu2_1", "relu3_1"), 8
-STRUCTURE = SMALL.structure.changed(mixing=((7, 1), (5, 3)), decay=1.0)
+STRUCTURE = SMALL.structure.changed(mixing=((7, 1), (5, 3)), decay=1.0, adversarial_weight=0.1)
 STYLE = SMALL.style.changed(phases=((2, 1.0, 0.01), (4, 2.0, 0.005)), resampled=7, decay=1.0)
 PLAIN = {"adversarial_weight": 0.0, "contextual_weight": 0.0, "matching_weight": 0.0, "jitter": 0.0}
 # How far two processes may be from one with the whole batch, whose sums are rounded in another order: as a

@@ -260,7 +260,7 @@ def test_the_short_cut_ends_at_128_pixels():
     net = from_official(*released((8,) * 6))[1]
     head = ShortCut(8)
     w = noise(2, 512).requires_grad_()
-    pictures = head(net, w)
+    pictures = head(net.features(w, 4), w)
     assert pictures.shape == (2, 3, 128, 128)
     pictures.sum().backward()
     assert w.grad is not None

@@ -103,9 +103,15 @@ def quick() -> Preset:
     structure, style = recipes.SMALL.structure, recipes.SMALL.style
     return Preset(
         stages.Stages(
-            first.changed(tuning_steps=24, tuning_batch=1, tuning_rate=2e-4, steps=8),
+            first.changed(
+                tuning_steps=24,
+                tuning_batch=1,
+                tuning_rate=2e-4,
+                steps=8,
+                inversion=first.inversion.changed(learning_rate=0.03),  # at 0.06 so few steps stay rough
+            ),  # fmt: skip
             last.changed(steps=6),
-            stages.SMALL.sampler.changed(steps=150),
+            stages.SMALL.sampler,  # seconds; cut short, it draws codes that no face has
         ),
         replace(
             recipes.SMALL,
