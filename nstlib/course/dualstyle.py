@@ -109,7 +109,7 @@ def quick() -> Preset:
                 tuning_rate=2e-4,
                 steps=8,
                 inversion=first.inversion.changed(learning_rate=0.03),  # at 0.06 so few steps stay rough
-            ),  # fmt: skip
+            ),
             last.changed(steps=6),
             stages.SMALL.sampler,  # seconds; cut short, it draws codes that no face has
         ),
