@@ -108,8 +108,9 @@ class StyleGenerator(nn.Module):
     def mean_w(self, samples: int = 4096, generator: torch.Generator | None = None) -> Tensor:
         """The mean of w over so many random z: (1, 512)."""
         first = next(self.style.parameters())
-        z = torch.randn(samples, STYLE, generator=generator, dtype=first.dtype, device=first.device)
-        return self.style(z).mean(0, keepdim=True)
+        where = first.device if generator is None else generator.device  # a generator draws on its own only
+        z = torch.randn(samples, STYLE, generator=generator, dtype=first.dtype, device=where)
+        return self.style(z.to(first.device)).mean(0, keepdim=True)
 
     def noise_maps(
         self,

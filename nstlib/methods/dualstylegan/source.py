@@ -234,7 +234,8 @@ def fine_tune_source(
         portraits: (K, 3, H, W), RGB in [0, 1], square, aligned like FFHQ.
         settings: the weights say what it learns from.
         folder: where to keep checkpoints; the same call goes on from there.
-        critic: of pictures of the source's size (:func:`.make_critic`); learns in place. Needed where
+        critic: of pictures (N, 3, S, S) in [-1, 1] of the source's size, such as
+            :class:`nstlib.nets.stylegan2.Discriminator`; learns in place. Needed where
             ``adversarial_weight`` is above 0.
         seed: of the training.
         tensors: VGG-16's weights instead of the asset's (tests).
@@ -253,7 +254,7 @@ def fine_tune_source(
     portraits = resize(check_portraits(portraits), (source.size, source.size)).cpu()
     if (critic is not None) != (settings.adversarial_weight > 0):
         raise SettingError(
-            "adversarial_weight is above 0 if there is a critic, and only then: give make_critic(...) as "
+            "adversarial_weight is above 0 if there is a critic, and only then: give a Discriminator as "
             "critic, or set the weight to 0."
         )
     changed = copy.deepcopy(source)
