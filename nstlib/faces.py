@@ -257,7 +257,7 @@ def listed(folder: Path, count: int) -> tuple[list[Path], Tensor]:
 def _normal(indices: range, seed: int) -> Tensor:
     """z (N, 512): each row from a random stream of its own, the same on every machine."""
     rows = [np.random.default_rng([seed, index]).standard_normal(STYLE, np.float32) for index in indices]
-    return torch.from_numpy(np.stack(rows)) if rows else torch.zeros(0, STYLE)
+    return torch.tensor(np.stack(rows)) if rows else torch.zeros(0, STYLE)
 
 
 def _picture(folder: Path, index: int) -> Path:

@@ -220,7 +220,7 @@ class EncoderTask:
         return torch.cat(codes), torch.cat(seen), torch.cat(drawn)
 
     def _codes(self, random: np.random.Generator) -> Tensor:
-        z = torch.from_numpy(random.standard_normal((2, STYLE), np.float32)).to(self.center.device)
+        z = torch.tensor(random.standard_normal((2, STYLE), np.float32)).to(self.center.device)
         truncation = random.uniform(*self.settings.truncation)
         w = torch.lerp(self.center, self.prior.style(z), truncation)
         cut = int(random.integers(1, self.prior.layers)) if random.random() < self.settings.mixed else 0

@@ -148,11 +148,11 @@ class FineTuning:
             z.append(random.standard_normal((2, STYLE), np.float32))
             augment.append([augmentation(random, self.settings) for _ in range(2)])
             jitter.append(random.standard_normal((self.net.layers, STYLE), np.float32))
-        found: dict[str, Any] = {"z": torch.from_numpy(np.stack(z)), "augment": torch.tensor(augment)}
+        found: dict[str, Any] = {"z": torch.tensor(np.stack(z)), "augment": torch.tensor(augment)}
         if self.styles is not None:
             chosen = shuffled(len(self.styles), self.seed, positions)
             found |= {
-                "chosen": chosen, "jitter": torch.from_numpy(np.stack(jitter)),
+                "chosen": chosen, "jitter": torch.tensor(np.stack(jitter)),
                 "extrinsic": self.styles.extrinsic[chosen], "intrinsic": self.styles.intrinsic[chosen],
             }  # fmt: skip
             if not self.quick and self.settings.adversarial_weight:

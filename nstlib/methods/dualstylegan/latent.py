@@ -252,7 +252,8 @@ class SamplerTask:
                 order = torch.rand(distances.shape, generator=step.generator).argsort(1)[:, : s.choices]
                 order = order.to(step.device)
                 nearest = order.gather(1, distances.gather(1, order).argmin(1, keepdim=True)).squeeze(1)
-            losses[name] = (drawn[nearest] - goal).square().mean()
+            # Not drawn[nearest]: its gradient adds up rows in whatever order threads come to them.
+            losses[name] = (drawn.index_select(0, nearest) - goal).square().mean()
             step.descend(losses[name], name)
         return {"total": torch.stack(list(losses.values())).sum(), **losses}
 
@@ -393,7 +394,8 @@ def sample_styles(samplers: Samplers, count: int, seed: int = 0) -> Tensor:
             np.random.default_rng([seed, index, 5 + number]).standard_normal(weight.shape[1], np.float32)
             for index in range(count)
         ]
-        z = torch.from_numpy(np.array(rows, np.float32).reshape(count, weight.shape[1]))
+        # A copy, since numpy's memory starts anywhere, and a product's last bits depend on where it starts.
+        z = torch.tensor(np.array(rows, np.float32).reshape(count, weight.shape[1]))
         found.append(net.codes(z.to(weight)))
     return torch.cat(found, 1)
 
