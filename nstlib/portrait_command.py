@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+SMALL, PUBLISHED = 128, 1024  # pixels a side of the face: of the course's own generator, of the authors'
 SEARCH = 40  # steps from the encoder's codes to a photograph's: without them it is another person
 
 
@@ -28,7 +29,8 @@ def stylize(
     if not styles:
         raise SettingError("There is no style: name one after the content; nst stylize -h shows how.")
     image = images.load_image(content)
-    portrait = portraits.align_portrait(image, size=128, face=options["face"])
+    size = PUBLISHED if any(_parted(str(style))[0].endswith(".pt") for style in styles) else SMALL
+    portrait = portraits.align_portrait(image, size=size, face=options["face"])
     began = time.perf_counter()
     draw = {"dualstylegan": _dualstylegan, "jojogan": _jojogan}[options["method"]]
     made, about = draw(portrait.picture, styles, quiet, options)
@@ -47,6 +49,7 @@ def stylize(
 def _dualstylegan(
     portrait: Tensor, styles: tuple[Path, ...], quiet: bool, options: dict[str, Any]
 ) -> tuple[Tensor, dict[str, Any]]:
+    from .methods.dualstylegan.published import AS_RELEASED, load_published
     from .methods.dualstylegan.transfer import SHIPPED, DualStyle
 
     named = [_parted(str(path)) for path in styles]
@@ -55,13 +58,26 @@ def _dualstylegan(
         raise SettingError(
             f"Portraits of one style can be fused, not {names[0]} and {names[1]}: name one of them only."
         )
-    name = names[0] if names[0] in SHIPPED or names[0].endswith(".safetensors") else Path(names[0]).stem
-    if name not in SHIPPED and not name.endswith(".safetensors"):
+    name, theirs = names[0], names[0].endswith(".pt")
+    if not theirs and (options["encoder"] or options["codes"]):
         raise SettingError(
-            f"No style '{names[0]}' has been learned: take one of {', '.join(SHIPPED)}, as in ink:12, or a "
-            "file that nst train dualstylegan has written."
+            f"--encoder and --codes go with the authors' generator.pt, and '{name}' is none: leave them out."
         )
-    method = DualStyle(name, device=options["device"])
+    if theirs:
+        if options["encoder"] is None or options["codes"] is None:
+            raise SettingError(
+                f"'{name}' needs the files it was published with: --encoder encoder.pt and --codes "
+                "refined_exstyle_code.npy."
+            )
+        method = load_published(name, options["encoder"], options["codes"], device=options["device"])
+    else:
+        stem = Path(name).stem
+        if not name.endswith(".safetensors") and stem not in SHIPPED:
+            raise SettingError(
+                f"No style '{name}' has been learned: take one of {', '.join(SHIPPED)}, as in ink:12, or a "
+                "file that nst train dualstylegan has written."
+            )
+        method = DualStyle(name if name.endswith(".safetensors") else stem, device=options["device"])
     numbers = [number for _, number in named]
     shares = list(options["shares"]) or [1.0] * len(numbers)
     if len(shares) != len(numbers):
@@ -77,17 +93,13 @@ def _dualstylegan(
         exemplar = {}
         for number, share in zip(numbers, shares, strict=True):
             exemplar[int(number)] = exemplar.get(int(number), 0.0) + share
-    structure = 1.0 if options["structure"] is None else options["structure"]
-    color = 1.0 if options["color_strength"] is None else options["color_strength"]
-    steps = SEARCH if options["iterations"] is None else options["iterations"]
-    made = method.stylize(portrait, exemplar, structure=structure, color=color, steps=steps)
-    return made, {
-        "iterations": steps,
-        "structure": structure,
-        "color_strength": color,
-        "shares": shares,
-        "seed": seed,
-    }
+    usual = AS_RELEASED if theirs else {"structure": 1.0, "color": 1.0, "truncation": 1.0}
+    given = {"structure": options["structure"], "color": options["color_strength"]}
+    chosen = usual | {key: value for key, value in given.items() if value is not None}
+    steps = (0 if theirs else SEARCH) if options["iterations"] is None else options["iterations"]
+    made = method.stylize(portrait, exemplar, steps=steps, **chosen)
+    about = {"iterations": steps, "shares": shares, "seed": seed, "truncation": chosen["truncation"]}
+    return made, about | {"structure": chosen["structure"], "color_strength": chosen["color"]}
 
 
 def _parted(text: str) -> tuple[str, str]:

@@ -67,6 +67,9 @@ OPTIONS: dict[str, tuple[click.Option, ...]] = {  # by heading of the help
             help="Of dualstylegan: how much of the portrait's shapes.  [default: 1]"),
         click.Option(["--color-strength"], type=click.FloatRange(0, 1), metavar="NUMBER",
             help="How much of its colors.  [default: 1]"),
+        click.Option(["--encoder"], **_FILE, help="Of dualstylegan with the authors' generator.pt:12 as the "
+            "style: their encoder.pt."),
+        click.Option(["--codes"], **_FILE, help="Likewise: their refined_exstyle_code.npy."),
         click.Option(["--face"], type=click.IntRange(1), metavar="NUMBER",
             help="Which face of CONTENT, from left to right.  [default: the largest]"),
         click.Option(["--paste"], is_flag=True, help="Put the face back into CONTENT; without it the result "
@@ -120,10 +123,10 @@ _COMMON = {"content", "styles", "method", "output", "device", "quiet"}
 _FAST = _COMMON | {"size", "color", "precision"}
 _PORTRAIT = _COMMON | {"face", "paste", "color_strength", "seed"}
 TAKES = {
-    "gatys": _ALL - {"strength", "structure", "color_strength", "face", "paste"},
+    "gatys": _ALL - {"strength", "structure", "color_strength", "encoder", "codes", "face", "paste"},
     "johnson": _FAST,
     "adain": _FAST | {"style_size", "movement", "shares", "strength", "regions", "softness"},
-    "dualstylegan": _PORTRAIT | {"structure", "shares", "iterations"},
+    "dualstylegan": _PORTRAIT | {"structure", "shares", "iterations", "encoder", "codes"},
     "jojogan": _PORTRAIT | {"strength", "iterations"},
 }
 

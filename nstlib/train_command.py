@@ -207,8 +207,13 @@ def encoder(
 @click.argument("style", metavar="SET|FOLDER")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE",
     help="The style's weights.  [default: dualstyle_SET.safetensors]")  # fmt: skip
-@click.option("--preset", type=click.Choice(["smoke", "small"]), default="small", show_default=True,
-    help="smoke: a few steps, to see that all stages run; small: as the course's own were made.")  # fmt: skip
+@click.option("--preset", type=click.Choice(["smoke", "small", "paper"]), default="small", show_default=True,
+    help="smoke: a few steps, to see that all stages run; small: as the course's own were made; paper: the "
+    "released schedule over the authors' networks, for several GPUs.")  # fmt: skip
+@click.option("--generator", type=click.Path(path_type=Path), metavar="FILE",
+    help="Of paper: the authors' generator-pretrain.pt, or a StyleGAN2 in this layout.")  # fmt: skip
+@click.option("--encoder", type=click.Path(path_type=Path), metavar="FILE",
+    help="Of paper: the authors' encoder.pt.")  # fmt: skip
 @click.option("--portraits", **_COUNT, help="How many of the set, from its first.  [default: all]")
 @click.option("--folder", type=click.Path(path_type=Path), metavar="FOLDER",
     help="Where each stage keeps what is done.  [default: OUTPUT.run]")  # fmt: skip
@@ -217,8 +222,8 @@ def encoder(
 @click.option("--device", metavar="NAME", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 def dualstylegan(
-    style: str, output: Path | None, preset: str, portraits: int | None, folder: Path | None, seed: int,
-    device: str, quiet: bool,
+    style: str, output: Path | None, preset: str, generator: Path | None, encoder: Path | None,
+    portraits: int | None, folder: Path | None, seed: int, device: str, quiet: bool,
 ) -> None:  # fmt: skip
     """Teach DualStyleGAN the style of a set of portraits, in its four stages (paper A, section 3.2).
 
@@ -228,25 +233,42 @@ def dualstylegan(
     \b
     nst train dualstylegan ink
     nst stylize me.jpg dualstyle_ink.safetensors:12 --method dualstylegan
+    accelerate launch -m nstlib train dualstylegan cartoon --preset paper --generator generator-pretrain.pt
+    --encoder encoder.pt
     """
     from . import hardware, style_sets
-    from .methods.dualstylegan.transfer import DualStyle, Preset, smoke
+    from .methods.dualstylegan import presets, published
+    from .methods.dualstylegan.transfer import DualStyle
 
     hardware.keep_freed_memory()
     output = output or Path(f"dualstyle_{Path(style).name}.safetensors")
     _check_weights(output)
-    found = style_sets.load_style_set(style)
+    if (preset == "paper") != (generator is not None) or (generator is None) != (encoder is None):
+        raise SettingError(
+            "--preset paper learns over the authors' networks: give --generator and --encoder with it, and "
+            "with no other preset."
+        )
+    critic = None
+    if generator is None:
+        found = style_sets.load_style_set(style)
+        method = DualStyle(seed=seed, device=device)
+        settings = presets.smoke() if preset == "smoke" else presets.Preset()
+    else:
+        method = published.load_published(generator, encoder, seed=seed, device=device)
+        critic, settings = published.load_published_critic(generator, device), presets.released()
+        found = style_sets.load_style_set(style, method.size)
     pictures = found.pictures[:portraits]
-    method = DualStyle(seed=seed, device=device)
     folder = folder or output.with_suffix(".run")
     began = time.monotonic()
     try:
         method.fit(
-            None, pictures, smoke() if preset == "smoke" else Preset(), folder, seed=seed,
+            None, pictures, settings, folder, seed=seed, critic=critic,
             told=lambda stage: click.echo(stage), progress=not quiet,
         )  # fmt: skip
     except KeyboardInterrupt:
         click.echo(f"stopped; the same command goes on, from '{folder}'")
+        return
+    if int(os.environ.get("RANK", "0")):  # of several processes the first one saves, and speaks
         return
     method.save(output, style=found.name, licence=found.licence)
     seconds = time.monotonic() - began

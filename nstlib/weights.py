@@ -1,20 +1,24 @@
 """Files of weights: ours, half as large as they were trained, with their story in the header; and others'.
 
 What a file says of itself is JSON under "nstlib" in the header of the safetensors. Nothing is unpickled but
-plain tensors.
+tensors, arrays, and plain values.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
-from collections.abc import Mapping
+import pickle
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, ClassVar
 
+import numpy as np
 import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from ._image_decode import reason, write_atomic
@@ -48,29 +52,91 @@ def read_weights(path: Path, otherwise: str = "") -> tuple[dict[str, Tensor], di
     Raises:
         SettingError: the file is missing, or neither safetensors nor a plain state dict of torch.
     """
-    wrong = f"'{path}' holds no weights that can be used"
-    try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, "pt") as file:
-                said = (file.metadata() or {}).get("nstlib", "{}")
+    if path.suffix == ".safetensors":
+        with _told(path, otherwise), safe_open(path, "pt") as file:
+            said = (file.metadata() or {}).get("nstlib", "{}")
             return safetensors.torch.load_file(path), dict(json.loads(said))
+    loaded = read_checkpoint(path, otherwise)
+    if not all(isinstance(tensor, Tensor) for tensor in loaded.values()):
+        raise SettingError(f"{_no_weights(path)}: give a state dict, key by key.")
+    return loaded, {}
+
+
+def read_checkpoint(path: Path, otherwise: str = "") -> dict[str, Any]:
+    """What torch has saved under names: tensors, numbers, words, options, and dictionaries of these.
+
+    Args:
+        path: the file, as it was published.
+        otherwise: see :func:`read_weights`.
+
+    Raises:
+        SettingError: the file is missing, or holds something else.
+    """
+    with _told(path, otherwise), torch.serialization.safe_globals([argparse.Namespace]):
         loaded = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
+        raise SettingError(f"{_no_weights(path)}: give a state dict, key by key.")
+    return loaded
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """A dictionary of arrays that numpy has pickled into a .npy file; nothing else is unpickled.
+
+    Raises:
+        SettingError: the file is missing, or holds something else.
+    """
+    with _told(path, "a .npy with a dictionary of codes"), open(path, "rb") as file:
+        version = np.lib.format.read_magic(file)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else _header
+        header(file)
+        loaded = _Arrays(file).load()
+        found = loaded.item() if isinstance(loaded, np.ndarray) and loaded.ndim == 0 else loaded
+    if not isinstance(found, dict) or not all(
+        isinstance(one, np.ndarray) and one.dtype.kind == "f" for one in found.values()
+    ):
+        raise SettingError(f"'{path}' holds no dictionary of arrays: give the published .npy as it is.")
+    return {str(key): one for key, one in found.items()}
+
+
+def _header(file: BinaryIO) -> object:
+    return np.lib.format.read_array_header_2_0(file)
+
+
+class _Arrays(pickle.Unpickler):
+    """Unpickles numpy's arrays, whose classes are numpy's by any of their names, and refuses all else."""
+
+    _known: ClassVar[dict[str, Any]] = {
+        "_reconstruct": np.empty(0).__reduce__()[0],
+        "ndarray": np.ndarray,
+        "dtype": np.dtype,
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module.split(".")[0] == "numpy" and name in self._known:
+            return self._known[name]
+        raise pickle.UnpicklingError(f"{module}.{name} is no array")
+
+
+def _no_weights(path: Path) -> str:
+    return f"'{path}' holds no weights that can be used"
+
+
+@contextmanager
+def _told(path: Path, otherwise: str) -> Iterator[None]:
+    """What goes wrong in reading a file becomes one sentence."""
+    try:
+        yield
     except FileNotFoundError as error:
         raise SettingError(
             f"There is no file '{path}': name one{f', {otherwise}' if otherwise else ''}."
         ) from error
-    except (SafetensorError, OSError, ValueError, RuntimeError, EOFError) as error:
-        why = reason(error).splitlines()[0]
-        raise SettingError(f"{wrong} ({why}): get it again from its source.") from error
-    except Exception as error:  # an unpickler that met something else than tensors
+    except pickle.UnpicklingError as error:  # it met something else than tensors
         raise SettingError(
-            f"{wrong}: it is not a plain state dict, and nothing else is unpickled."
+            f"{_no_weights(path)}: it is not a plain state dict, and nothing else is unpickled."
         ) from error
-    if not isinstance(loaded, dict) or not all(
-        isinstance(key, str) and isinstance(tensor, Tensor) for key, tensor in loaded.items()
-    ):
-        raise SettingError(f"{wrong}: give a state dict, key by key.")
-    return loaded, {}
+    except Exception as error:  # decoders raise nearly everything on damaged data
+        lines = reason(error).splitlines() or [type(error).__name__]
+        raise SettingError(f"{_no_weights(path)} ({lines[0]}): get it again from its source.") from error
 
 
 def _fits(tensor: Tensor) -> bool:

@@ -14,8 +14,9 @@ from nstlib import assets, images, portraits, style_sets
 from nstlib.errors import ImageError, SettingError
 from nstlib.faces import Faces
 from nstlib.methods import inversion
-from nstlib.methods.dualstylegan import transfer
-from nstlib.methods.dualstylegan.transfer import DualStyle, Learned, Preset, smoke
+from nstlib.methods.dualstylegan import presets, transfer
+from nstlib.methods.dualstylegan.presets import Preset, smoke
+from nstlib.methods.dualstylegan.transfer import DualStyle, Learned
 from nstlib.nets.stylegan2 import Generator
 
 
@@ -255,7 +256,7 @@ def test_the_command_trains_a_style_and_goes_on(nst, files, monkeypatch, picture
     found = style_sets.StyleSet("stripes", "Stripes", "none", pictures, ("0", "1", "2"))
     monkeypatch.setattr(style_sets, "load_style_set", lambda name: found)
     small = quiet(smoke())
-    monkeypatch.setattr(transfer, "smoke", lambda: small)
+    monkeypatch.setattr(presets, "smoke", lambda: small)
     arguments = ("train", "dualstylegan", "stripes", "--preset", "smoke", "--portraits", 2, "--quiet")
     code, out, err = nst(*arguments, "--device", "cpu")
     assert code == 0, err

@@ -6,10 +6,11 @@ at ``paper`` they are the reader's: DualStyleGAN's published files, for 1024 pix
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 import matplotlib.pyplot as plt
 import torch
@@ -19,16 +20,15 @@ from torch import Tensor, nn
 
 from ..errors import SettingError
 from ..faces import Faces
-from ..images import resize
 from ..methods.dualstylegan import settings as recipes
 from ..methods.dualstylegan import stage_settings as stages
-from ..methods.dualstylegan.transfer import WAIST, Preset, smoke
+from ..methods.dualstylegan.presets import Preset, released, smoke
+from ..methods.dualstylegan.published import load_published, load_published_critic
+from ..methods.dualstylegan.transfer import WAIST
 from ..methods.face_networks import load_encoder
 from ..methods.inversion import encode
-from ..nets import from_official
 from ..nets.dualstylegan import DualStyleGAN
 from ..nets.face_encoder import FaceEncoder
-from ..nets.psp import PICTURE
 from ..nets.style_generator import STRUCTURE, StyleGenerator
 from ..nets.stylegan2 import Discriminator, Generator
 from .plots import COLORS, house_style
@@ -49,6 +49,7 @@ class Ground:
         preset: the four stages' settings.
         waist: of a new extrinsic path.
         net: a network that has learned already, as it was published; None where there is none.
+        judge: the critic that has learned with the source; None where there is none.
     """
 
     source: StyleGenerator
@@ -56,6 +57,7 @@ class Ground:
     preset: Preset
     waist: int | None
     net: DualStyleGAN | None = None
+    judge: Discriminator | None = None
 
     @property
     def space(self) -> str:
@@ -68,10 +70,12 @@ class Ground:
             return self.source.w_plus(self.reader(portraits), self.space)
 
     def critic(self) -> Discriminator | None:
-        """What judges the fine-tuned source in the first stage, new; None where it does without."""
-        wanted = self.preset.stages.destylization.adversarial_weight > 0
-        device = next(self.source.parameters()).device
-        return Discriminator(self.source.size).to(device) if wanted else None
+        """What judges the fine-tuned source in the first stage; None where it does without."""
+        if not self.preset.stages.destylization.adversarial_weight:
+            return None
+        if self.judge is not None:
+            return copy.deepcopy(self.judge).requires_grad_(True)
+        return Discriminator(self.source.size).to(next(self.source.parameters()).device)
 
 
 class _Reader(nn.Module):
@@ -83,18 +87,6 @@ class _Reader(nn.Module):
 
     def forward(self, portraits: Tensor) -> Tensor:
         return encode(portraits, self.encoder)
-
-
-class _PublishedReader(nn.Module):
-    """The published encoder, which sees 256 pixels in [-1, 1] and gives z+."""
-
-    def __init__(self, encoder: nn.Module) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, portraits: Tensor) -> Tensor:
-        first = next(self.encoder.parameters())
-        return self.encoder(2 * resize(portraits, (PICTURE, PICTURE)).to(first) - 1)
 
 
 def quick() -> Preset:
@@ -162,20 +154,9 @@ def _published(
             "The preset 'paper' fine-tunes the published network: give its two files, as in "
             "nst course 05 --preset paper -p checkpoint=generator.pt -p encoder=encoder.pt."
         )
-    net = from_official("dualstylegan", _load(checkpoint)["g_ema"]).to(device)
-    state = _load(encoder)["state_dict"]
-    inside = {k.removeprefix("encoder."): v for k, v in state.items() if k.startswith("encoder.")}
-    reader = _PublishedReader(from_official("psp_encoder", inside or state)).to(device)
-    assert isinstance(net, DualStyleGAN)
-    preset = Preset(stages.AS_RELEASED, recipes.AS_RELEASED)
-    return Ground(net.generator, reader, preset, None, net)
-
-
-def _load(path: str | os.PathLike[str]) -> dict[str, dict[str, Tensor]]:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise SettingError(f"There is no file '{os.fspath(path)}': give the path of a checkpoint.") from error
+    made = load_published(checkpoint, encoder, device=device)
+    preset, critic = released(), load_published_critic(checkpoint, device)
+    return Ground(made.source, cast(nn.Module, made.encoder), preset, None, made.net, critic)
 
 
 def _frozen(net: Net, device: str | torch.device) -> Net:

@@ -152,7 +152,7 @@ def destylize(
         "source": digest(source), "tuned": None if tuned is None else digest(tuned),
     }  # fmt: skip
     files = PortraitFiles(folder, described)
-    kept = [files.load(index) for index in range(len(portraits))]
+    kept: list[Mapping[str, Tensor] | None] = [files.load(index) for index in range(len(portraits))]
     if tuned is None and None in kept:
         inner = None if files.folder is None else files.folder / "source"
         tuned, result = fine_tune_source(
@@ -167,13 +167,11 @@ def destylize(
         if identity is None and settings.inversion.identity_weight:
             identity = Identity(device)
     center = center_of(source) if None in kept else None
-    done: list[Mapping[str, Tensor]] = []
-    pairs = zip(kept, portraits.split(1), strict=True)
-    for index, (found, portrait) in enumerate(
-        tqdm(pairs, "destylization", len(portraits), disable=not progress)
-    ):
-        if found is None:
+    mine = [index for index in range(len(portraits)) if files.turn(index)]
+    for index in tqdm(mine, "destylization", disable=not progress):
+        if kept[index] is None:
             assert tuned is not None
+            portrait = portraits[index, None]
             start = initial_codes(portrait, encoder, source)
             try:
                 codes = optimized_codes(
@@ -188,7 +186,8 @@ def destylize(
                     "intrinsic": source.w_plus(face, space).cpu(),
                 }
             files.save(index, found)
-        done.append(found)
+            kept[index] = found
+    done = files.gather(kept, device)
     return Destylized(
         torch.cat([one["extrinsic"] for one in done]),
         torch.cat([one["intrinsic"] for one in done]),

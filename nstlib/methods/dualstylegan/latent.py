@@ -95,7 +95,7 @@ def refine_codes(
         "extrinsic": digest(destylized.extrinsic),
     }  # fmt: skip
     files = PortraitFiles(folder, described)
-    kept = [files.load(index) for index in range(len(destylized))]
+    kept: list[Mapping[str, Tensor] | None] = [files.load(index) for index in range(len(destylized))]
     device = next(net.parameters()).device
     seen: FeatureExtractor | None = None
     if None in kept:  # once for all portraits
@@ -106,20 +106,24 @@ def refine_codes(
                 "vgg19", [CONTEXTUAL], device=device, precision="float32", tensors=tensors
             )
     portraits = resize(destylized.portraits.float(), (net.size, net.size))
-    done: list[Tensor] = []
-    for index, found in enumerate(tqdm(kept, "latent optimization", disable=not progress)):
-        if found is None:
+    mine = [index for index in range(len(destylized)) if files.turn(index)]
+    for index in tqdm(mine, "latent optimization", disable=not progress):
+        if kept[index] is None:
             codes = (destylized.intrinsic[index, None], destylized.extrinsic[index, None])
             fit = _Fit(net, portraits[index, None].to(device), codes, settings, lpips, seen)
             try:
                 fit.run(index, callback)
             except OptimizationError as error:
-                unchanged = destylized.extrinsic[index:]
-                error.result = torch.cat([*done, error.result, unchanged[1:]])
+                reached = destylized.extrinsic.clone()
+                for other, one in enumerate(kept[:index]):
+                    if one is not None:
+                        reached[other] = one["extrinsic"][0]
+                reached[index] = error.result[0]
+                error.result = reached
                 raise
-            found = {"extrinsic": fit.good}
-            files.save(index, found)
-        done.append(found["extrinsic"])
+            kept[index] = {"extrinsic": fit.good}
+            files.save(index, {"extrinsic": fit.good})
+    done = [one["extrinsic"] for one in files.gather(kept, device)]
     return Destylized(torch.cat(done), destylized.intrinsic, destylized.portraits)
 
 

@@ -1,11 +1,15 @@
-"""A folder with one file for each portrait that is done: an interrupted run goes on behind the last."""
+"""A folder with one file for each portrait that is done: an interrupted run goes on behind the last.
+
+Portraits do not know of each other, so several processes (``accelerate launch``) take turns with them, and
+find each other's in the folder.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +32,16 @@ class PortraitFiles:
         description: what JSON can hold: everything that, changed, would give other results.
 
     Raises:
-        SettingError: the folder holds other portraits' results, or cannot be used.
+        SettingError: the folder holds other portraits' results, or cannot be used; there is none, and there
+            are several processes.
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None, description: Mapping[str, Any]) -> None:
         self.folder = None if folder is None else Path(folder)
+        self.processes = int(os.environ.get("WORLD_SIZE", "1"))
         if self.folder is None:
+            if self.processes > 1:
+                raise SettingError("Several processes share their portraits through a folder: name one.")
             return
         wanted = json.loads(json.dumps(description))  # as it will be read back: tuples are lists
         path = self.folder / RUN
@@ -54,6 +62,30 @@ class PortraitFiles:
                 f"'{self.folder}' holds results with another {', '.join(keys[:3])}: give the same portraits, "
                 "networks and settings to go on, or name another folder."
             )
+
+    def turn(self, index: int) -> bool:
+        """Whether this process is the one that works on a portrait."""
+        return index % self.processes == int(os.environ.get("RANK", "0"))
+
+    def gather(
+        self, found: Sequence[Mapping[str, Tensor] | None], device: torch.device
+    ) -> list[Mapping[str, Tensor]]:
+        """Wait for the other processes, and take what they have found; each computes on such a device.
+
+        Raises:
+            SettingError: what another process has found is not in the folder.
+        """
+        if self.processes > 1:
+            from accelerate import PartialState
+
+            PartialState(cpu=device.type == "cpu").wait_for_everyone()
+        done = [one if one is not None else self.load(index) for index, one in enumerate(found)]
+        if None in done:
+            raise SettingError(
+                f"Portrait {done.index(None) + 1} is not in '{self.folder}', where another process has kept "
+                "it: name a folder that all of them see."
+            )
+        return [one for one in done if one is not None]
 
     def load(self, index: int) -> dict[str, Tensor] | None:
         """What is kept of a portrait; None if it is not done (or its file is damaged)."""

@@ -9,6 +9,7 @@ Source: paper A, section 3.2 and its figures 3 and 8, after Yang et al. 2022, "P
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ... import assets
 from ...errors import SettingError
@@ -25,20 +26,21 @@ from ...hardware import resolve_device
 from ...identity import Identity
 from ...images import resize
 from ...nets.dualstylegan import DualStyleGAN, layer_weights
+from ...nets.face_prior import FacePrior
 from ...nets.official import blocks
 from ...nets.style_generator import STYLE, StyleGenerator
+from ...nets.stylegan2 import Discriminator
 from ...weights import read_weights, save_weights
 from ..face_networks import load_encoder
-from ..inversion import check_portraits, encode, invert
+from ..inversion import SPACES, check_portraits, encode, invert
+from .critic import PictureCritic
 from .destylization import Encoder, destylize
 from .finetuning import fine_tune
 from .latent import Samplers, refine_codes, sample_styles, train_sampler
-from .settings import SMALL as SMALL_RECIPE
-from .settings import Recipe
-from .stage_settings import SMALL as SMALL_STAGES
-from .stage_settings import Stages
+from .presets import Preset
+from .stage_settings import CENTERS
 
-SHIPPED: tuple[str, ...] = ("ink", "sketch")
+SHIPPED: tuple[str, ...] = ("ink", "sketch", "fantasy_portraits")
 """Styles whose extrinsic paths the course carries, in ``data/weights``; each has learned that style set."""
 
 WAIST = 48
@@ -46,29 +48,6 @@ WAIST = 48
 
 Exemplar = int | Tensor | Mapping[int, float]
 """A portrait of the style by its number, codes (layers, 512), or several numbers with weights."""
-
-
-@dataclass(frozen=True)
-class Preset:
-    """All four stages' settings."""
-
-    stages: Stages = SMALL_STAGES
-    recipe: Recipe = SMALL_RECIPE
-
-
-def smoke() -> Preset:
-    """So few steps that all stages run in a minute; nothing is learned."""
-    destylization = SMALL_STAGES.destylization.changed(tuning_steps=2, steps=2)
-    return Preset(
-        Stages(
-            destylization, SMALL_STAGES.latent.changed(steps=2), SMALL_STAGES.sampler.changed(steps=4)
-        ),
-        Recipe(
-            SMALL_RECIPE.structure.changed(mixing=((7, 1), (6, 1), (5, 1))),
-            SMALL_RECIPE.style.changed(phases=((2, 1.0, 0.015),)),
-            batch=2, average=0.5,
-        ),
-    )  # fmt: skip
 
 
 @dataclass
@@ -88,8 +67,10 @@ class DualStyle:
         style: a name of :data:`SHIPPED` or a file that :meth:`save` has written; None: a new path, which has
             learned nothing and is to be :meth:`fit`.
         source: the generator of faces; None: the face prior of 128 pixels.
-        encoder: portraits (N, 3, S, S) in [0, 1] -> w+ (N, layers, 512); None: the course's own, which is for
-            the face prior.
+        encoder: portraits (N, 3, S, S) in [0, 1] -> codes (N, layers, 512); None: the course's own, which is
+            for the face prior.
+        space: of the encoder's codes: "w" is w+, "z" is z+, as the published one gives them.
+        center: what :meth:`stylize` truncates toward: the "mean" w, or "zero" as in the released code.
         waist: of a new extrinsic path, see :class:`nstlib.nets.dualstylegan.SlimModRes`; None: as published.
         seed: of a new path's weights.
         device: see :func:`nstlib.hardware.resolve_device`.
@@ -99,7 +80,7 @@ class DualStyle:
         learned: the style's codes, samplers and story; None before it is learned.
 
     Raises:
-        SettingError: no such style, or a file that does not fit the source.
+        SettingError: an unknown space or center; no such style, or a file that does not fit the source.
         AssetError: the prior's weights cannot be had.
     """
 
@@ -109,13 +90,18 @@ class DualStyle:
         *,
         source: StyleGenerator | None = None,
         encoder: Encoder | None = None,
+        space: str = "w",
+        center: str = "mean",
         waist: int | None = WAIST,
         seed: int = 0,
         device: str | torch.device = "auto",
     ) -> None:
+        for name, given, known in (("space", space, SPACES), ("center", center, CENTERS)):
+            if given not in known:
+                raise SettingError(f"{name} is one of {', '.join(known)}, not '{given}'.")
         self.device = resolve_device(device)
         self.source = (Faces(self.device).prior() if source is None else source).to(self.device)
-        self._encoder = encoder
+        self._encoder, self.space, self.center = encoder, space, center
         self.learned: Learned | None = None
         if style is None:
             with torch.random.fork_rng([]):
@@ -132,8 +118,17 @@ class DualStyle:
 
     @property
     def encoder(self) -> Encoder:
-        """What reads the codes of a face off its portrait."""
+        """What reads the codes of a face off its portrait, in the space :attr:`space`.
+
+        Raises:
+            SettingError: none was given, and the course's own is for another generator.
+        """
         if self._encoder is None:
+            if not isinstance(self.source, FacePrior):
+                raise SettingError(
+                    f"The course's encoder is for its own generator, not for this one of {self.size} pixels: "
+                    "give the encoder that was trained for it."
+                )
             own = load_encoder(device=self.device)
             self._encoder = lambda pictures: encode(pictures, own)
         return self._encoder
@@ -147,6 +142,7 @@ class DualStyle:
         *,
         seed: int = 0,
         identity: Identity | None = None,
+        critic: Discriminator | None = None,
         told: Callable[[str], None] | None = None,
         progress: bool = True,
         **tensors: Mapping[str, Tensor],
@@ -160,6 +156,8 @@ class DualStyle:
             folder: where to keep what is done; the same call goes on from there.
             seed: of everything random.
             identity: None: made here, if a setting gives it a weight.
+            critic: StyleGAN2's, which has learned with the source; copies of it learn on, where the settings
+                ask for one. None: new ones.
             told: called with the name of each stage as it begins.
             progress: show progress bars.
             tensors: ``vgg16``, ``vgg19``: weights instead of the assets' (tests).
@@ -170,9 +168,16 @@ class DualStyle:
         Raises:
             ImageError: no portraits, or not square.
             KeyboardInterrupt: after Ctrl-C; the same call with the same folder goes on.
-            OptimizationError, SettingError: see the stages.
+            OptimizationError: see the stages.
+            SettingError: the same; settings for an encoder of another space.
         """
         preset, say = preset or Preset(), told or (lambda stage: None)
+        wanted = preset.stages.destylization.inversion.space
+        if wanted != self.space:
+            raise SettingError(
+                f"The settings search in {wanted}+, and the encoder reads {self.space}+: set the inversion's "
+                "space, or take another encoder."
+            )
         parts = {
             name: None if folder is None else Path(folder) / name
             for name in ("1_destylization", "2_structure", "3_style", "4_codes", "4_sampler")
@@ -182,22 +187,25 @@ class DualStyle:
         found = destylize(
             styles, self.source, lambda some: self.encoder(some), preset.stages.destylization,
             parts["1_destylization"],
-            identity=identity, seed=seed, tensors=vgg16, progress=progress,
+            critic=self._judge(critic, preset, seed), identity=identity, seed=seed, tensors=vgg16,
+            progress=progress,
         )  # fmt: skip
         first, second = preset.recipe.schedules(seed)
         stages: dict[str, Any] = {"2_structure": (preset.recipe.structure, first)}
         stages["3_style"] = (preset.recipe.style, second)
-        critic = None
+        judge: nn.Module | None = None
+        if critic is not None and preset.recipe.structure.critic == "stylegan2":
+            judge = PictureCritic(copy.deepcopy(critic))
         for name, (settings, schedule) in stages.items():
             say("structure" if name == "2_structure" else "style")
-            options: dict[str, Any] = {"critic": critic, "tensors": vgg19, "progress": progress}
+            options: dict[str, Any] = {"critic": judge, "tensors": vgg19, "progress": progress}
             if name == "3_style":
-                wanted = any(weight for _, weight, _ in settings.phases)
+                known = any(weight for _, weight, _ in settings.phases)
                 options |= {
                     "styles": found,
-                    "identity": (identity or Identity(self.device)) if wanted else None,
+                    "identity": (identity or Identity(self.device)) if known else None,
                 }
-            critic, result = fine_tune(self.net, settings, schedule, parts[name], **options)
+            judge, result = fine_tune(self.net, settings, schedule, parts[name], **options)
             if result.interrupted:
                 raise KeyboardInterrupt
         say("latent optimization")
@@ -227,10 +235,14 @@ class DualStyle:
 
         Returns:
             (N, layers, 512), w+.
+
+        Raises:
+            ImageError: not such portraits.
+            SettingError: see :attr:`encoder`.
         """
         pictures = resize(check_portraits(content), (self.size, self.size)).to(self.device)
         with torch.no_grad():
-            codes = self.encoder(pictures)
+            codes = self.source.w_plus(self.encoder(pictures), self.space)
         return (
             invert(pictures, self.source, start=codes, steps=steps, progress=False).codes if steps else codes
         )
@@ -313,7 +325,7 @@ class DualStyle:
         face = content if content.ndim == 3 else self.faces(content, steps)
         face = face.to(self.device)
         art = self.codes(style)[None].to(face)
-        center = self._center if truncation < 1 else None
+        center = self._mean() if truncation < 1 and self.center == "mean" else None
         drawn = [
             self.net(
                 one, art, space="w", extrinsic_space="w",
@@ -362,9 +374,18 @@ class DualStyle:
                 state |= {f"sampler.{name}.{key}": tensor for key, tensor in net.state_dict().items()}
         return save_weights(path, state, {"method": "dualstylegan", **self.learned.about, **about})
 
-    @property
-    def _center(self) -> Tensor:
+    def _mean(self) -> Tensor:
         return self.source.mean_w(generator=torch.Generator(self.device).manual_seed(0))
+
+    def _judge(self, given: Discriminator | None, preset: Preset, seed: int) -> Discriminator | None:
+        """The critic of the first stage, where the settings ask for one."""
+        if not preset.stages.destylization.adversarial_weight:
+            return None
+        if given is not None:
+            return copy.deepcopy(given).requires_grad_(True).to(self.device)
+        with torch.random.fork_rng([]):
+            torch.default_generator.manual_seed(seed)
+            return Discriminator(self.size, preset.recipe.structure.critic_channels).to(self.device)
 
     def _read(self, style: str | os.PathLike[str]) -> tuple[DualStyleGAN, Learned]:
         named = isinstance(style, str) and style in SHIPPED
