@@ -190,6 +190,15 @@ def test_samples_lie_near_every_group_of_codes():
     assert result.history[-1]["total"] < 0.2 * result.history[0]["total"]
 
 
+def test_the_same_training_gives_the_same_bits_with_several_threads():
+    settings = SamplerSettings(steps=3, batch=64, pool=64, choices=8, codes=128, inputs=32)
+    nets = [
+        train_sampler(normal(6, 10, 512), settings, device="cpu", progress=False)[0].structure.state_dict()
+        for _ in range(4)
+    ]
+    assert all(torch.equal(one[key], nets[0][key]) for one in nets[1:] for key in one)
+
+
 def test_the_nearest_sample_alone_moves():
     codes = normal(2, 9, 512, seed=1)
     nets = {"structure": Sampler(7, 16), "color": Sampler(2, 16)}
