@@ -8,10 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from .errors import SettingError
-from .film_output import thinned, write_film
+from .outputs import thinned, write_film, write_picture
 from .stylize_options import STYLE_SIDE
 
 if TYPE_CHECKING:
@@ -36,13 +34,9 @@ def stylize(
     began = time.perf_counter()
     made = paint(image)
     seconds = time.perf_counter() - began
-    saved = {
-        "method": options["method"], "content_file": content.name,
-        "style_file": ", ".join(path.name for path in styles), **about,
-    }  # fmt: skip
-    images.save_image(made, output, settings=saved)
-    height, width = made.shape[-2:]
-    click.echo(f"done: {output} ({width}×{height}), {seconds:.2f} s")
+    write_picture(
+        made, output, seconds, method=options["method"], content=content, styles=styles, about=about
+    )
 
 
 def _johnson(

@@ -6,9 +6,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from .errors import SettingError
+from .outputs import write_picture
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,13 +36,9 @@ def stylize(
     seconds = time.perf_counter() - began
     if options["paste"]:
         made = portraits.paste(image, portrait.theta, made)
-    saved = {
-        "method": options["method"], "content_file": content.name,
-        "style_file": ", ".join(path.name for path in styles), **about,
-    }  # fmt: skip
-    images.save_image(made, output, settings=saved)
-    height, width = made.shape[-2:]
-    click.echo(f"done: {output} ({width}×{height}), {seconds:.2f} s")
+    write_picture(
+        made, output, seconds, method=options["method"], content=content, styles=styles, about=about
+    )
 
 
 def _dualstylegan(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .errors import ImageError, NstError, OptimizationError, SettingError
-from .film_output import thinned, write_film
+from .outputs import thinned, write_film
 from .stylize_options import (
     ANIMATIONS,
     COARSE,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -27,6 +27,7 @@ from ..images import resize
 from ..metrics import Lpips
 from ..nets.face_encoder import SIZE, FaceEncoder
 from ..nets.style_generator import STYLE, StyleGenerator
+from ..settings import Changeable
 
 SPACES = ("w", "z")
 NETWORKS = ("vgg16", "alexnet")
@@ -37,7 +38,7 @@ _MEAN_OF = 4096  # w's
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Changeable):
     """What is minimized, and how. Losses are means over one picture; pixels count in [-1, 1]."""
 
     space: str = "z"  # of the codes that are changed: "z" is z+, paper A; "w" is w+
@@ -58,29 +59,14 @@ class Settings:
         for name, known in (("space", SPACES), ("network", NETWORKS)):
             if getattr(self, name) not in known:
                 raise SettingError(f"{name} is one of {', '.join(known)}, not '{getattr(self, name)}'.")
-        for name in (key for key in asdict(self) if key.endswith("_weight")):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise SettingError(f"{name} is {value}, but must be 0 or more.")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise SettingError(f"learning_rate is {self.learning_rate}, but must be above 0.")
+        self._not_negative(*(key for key in asdict(self) if key.endswith("_weight")))
+        self._positive("learning_rate")
         if not (0 <= self.rise <= 1 and 0 <= self.fall <= 1):
             raise SettingError(f"rise and fall are parts of 1, not {self.rise} and {self.fall}.")
         if self.seen < _LEAST:
             raise SettingError(f"seen is {self.seen} pixels, but must be {_LEAST} or more.")
         if not self.perceptual_weight + self.pixel_weight > 0:
             raise SettingError("Nothing is compared: give perceptual_weight or pixel_weight above 0.")
-
-    def changed(self, **values: Any) -> Settings:
-        """A copy with some values changed.
-
-        Raises:
-            SettingError: an unknown name, or a value that makes no sense.
-        """
-        unknown = sorted(values.keys() - asdict(self).keys())
-        if unknown:
-            raise SettingError(f"There is no setting '{unknown[0]}': they are {', '.join(asdict(self))}.")
-        return replace(self, **values)
 
     def rate(self, number: int, steps: int) -> float:
         """The learning rate of a step, counted from 0: above 0 in each, so that none is for nothing."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +23,7 @@ from ..features import FeatureExtractor
 from ..hardware import resolve_device, resolve_precision
 from ..losses import content_loss, gram_matrix, style_loss, total_variation
 from ..nets.johnson import STRIDE, TransformNet, from_official
+from ..settings import Changeable
 from ..training import Callback, Pictures, Schedule, Step, TrainingResult, train
 from ..weights import read_weights, save_weights
 from .feedforward import check_pictures, finished, padded
@@ -34,7 +35,7 @@ LEAST = 16  # pixels a side: reflection needs more than the kernel's half at a q
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Changeable):
     """What a network is trained for. The weights are those of PyTorch's fast_neural_style example, divided by
     its content weight: 1e5 for content, 1e10 for style there.
     """
@@ -53,14 +54,8 @@ class Settings:
     normalization: str = "instance"  # Ulyanov et al. 2016; "batch" as Johnson printed it
 
     def __post_init__(self) -> None:
-        for name in ("content_weight", "style_weight", "tv_weight"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise SettingError(f"{name} is {value}, but must be 0 or more.")
-        for name in ("learning_rate", "decay"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise SettingError(f"{name} is {value}, but must be above 0.")
+        self._not_negative("content_weight", "style_weight", "tv_weight")
+        self._positive("learning_rate", "decay")
         if not self.style_layers:
             raise SettingError("style_layers is empty: name the layers whose Gram matrices are the style.")
         if min(self.size, self.style_size) < LEAST or self.width < 1:
@@ -68,17 +63,6 @@ class Settings:
                 f"size and style_size are {LEAST} pixels or more and width 1 or more, not {self.size}, "
                 f"{self.style_size} and {self.width}."
             )
-
-    def changed(self, **values: Any) -> Settings:
-        """A copy with some values changed.
-
-        Raises:
-            SettingError: an unknown name.
-        """
-        unknown = sorted(values.keys() - asdict(self).keys())
-        if unknown:
-            raise SettingError(f"There is no setting '{unknown[0]}': they are {', '.join(asdict(self))}.")
-        return replace(self, **values)
 
 
 AS_PRINTED = Settings(normalization="batch", content_layer="relu3_3")

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
 from ..errors import SettingError
+from ..settings import Changeable
 
 DEFINITIONS = 1
 """Raised whenever the same protocol and pictures would give other numbers than before."""
@@ -57,7 +58,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Protocol:
+class Protocol(Changeable):
     """Everything that decides a measured number but the pictures, each default with its origin.
 
     Raises:
@@ -147,19 +148,6 @@ class Protocol:
         if unknown:
             raise SettingError(f"A protocol has no field {unknown[0]!r}: its fields are {', '.join(known)}.")
         return cls(**given)
-
-    def changed(self, **changes: Any) -> Protocol:
-        """A copy with single fields changed.
-
-        Raises:
-            SettingError: an unknown field, or a value out of range.
-        """
-        unknown = [name for name in changes if name not in asdict(self)]
-        if unknown:
-            raise SettingError(
-                f"A protocol has no field {unknown[0]!r}: its fields are {', '.join(asdict(self))}."
-            )
-        return replace(self, **changes)
 
 
 DEFAULT = Protocol()

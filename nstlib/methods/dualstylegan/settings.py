@@ -8,13 +8,13 @@ each is a style set's own: :data:`STYLE_SETS`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Self
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from ...errors import SettingError
 from ...nets.style_generator import STRUCTURE
+from ...settings import Changeable
 from ...training import Schedule
 
 LAYERS = ("relu1_1", "relu2_1", "relu3_1")
@@ -24,7 +24,7 @@ CRITICS = ("features", "stylegan2")
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Changeable):
     """What both stages have in common."""
 
     critic: str = "stylegan2"  # released code: its discriminator, logistic loss; "features": see critic.py
@@ -51,17 +51,10 @@ class Settings:
     def __post_init__(self) -> None:
         if self.critic not in CRITICS:
             raise SettingError(f"critic is one of {', '.join(CRITICS)}, not '{self.critic}'.")
-        for name, value in asdict(self).items():
-            least = name.endswith("_weight") or name in ("flip", "shift", "colors", "jitter")
-            if least and not (math.isfinite(value) and value >= 0):
-                raise SettingError(f"{name} is {value}, but must be 0 or more.")
-        for name in ("learning_rate", "critic_rate", "decay"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise SettingError(f"{name} is {value}, but must be above 0.")
-        for name in ("r1_every", "path_every", "seen"):
-            if getattr(self, name) < 1:
-                raise SettingError(f"{name} is {getattr(self, name)}, but must be 1 or more.")
+        weights = (key for key in asdict(self) if key.endswith("_weight") or key == "jitter")
+        self._not_negative(*weights, "flip", "shift", "colors")
+        self._positive("learning_rate", "critic_rate", "decay")
+        self._counted("r1_every", "path_every", "seen")
         if len(self.perceptual_layers) != len(LAYERS) or min(self.perceptual_layers) < 0:
             raise SettingError(
                 f"perceptual_layers has a weight of 0 or more for each of {', '.join(LAYERS)}, not "
@@ -77,17 +70,6 @@ class Settings:
     def perceives(self) -> bool:
         """Whether there is a perceptual loss."""
         return self.perceptual_weight > 0 and max(self.perceptual_layers) > 0
-
-    def changed(self, **values: Any) -> Self:
-        """A copy with some values changed.
-
-        Raises:
-            SettingError: an unknown name, or a value that makes no sense.
-        """
-        unknown = sorted(values.keys() - asdict(self).keys())
-        if unknown:
-            raise SettingError(f"There is no setting '{unknown[0]}': they are {', '.join(asdict(self))}.")
-        return replace(self, **values)
 
 
 @dataclass(frozen=True)

@@ -6,47 +6,17 @@ the paper prints no numbers but their hours on a GPU. The other stages' values a
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Self
+from dataclasses import dataclass, field
 
 from ...errors import SettingError
+from ...settings import Changeable
 from .. import inversion
 
 CENTERS = ("zero", "mean")
 
 
-class _Checked:
-    """What the three have in common."""
-
-    def changed(self, **values: Any) -> Self:
-        """A copy with some values changed.
-
-        Raises:
-            SettingError: an unknown name, or a value that makes no sense.
-        """
-        known = asdict(self)  # type: ignore[call-overload]
-        unknown = sorted(values.keys() - known.keys())
-        if unknown:
-            raise SettingError(f"There is no setting '{unknown[0]}': they are {', '.join(known)}.")
-        return replace(self, **values)  # type: ignore[type-var]
-
-    def _check(self, above: tuple[str, ...], whole: tuple[str, ...]) -> None:
-        for name in (key for key in vars(self) if key.endswith(("_weight", "jitter"))):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise SettingError(f"{name} is {value}, but must be 0 or more.")
-        for name in above:
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise SettingError(f"{name} is {value}, but must be above 0.")
-        for name in whole:
-            if getattr(self, name) < 1:
-                raise SettingError(f"{name} is {getattr(self, name)}, but must be 1 or more.")
-
-
 @dataclass(frozen=True)
-class DestylizationSettings(_Checked):
+class DestylizationSettings(Changeable):
     """The first stage: from each portrait to its codes and those of the face behind it."""
 
     # The source is fine-tuned to draw the portraits' style ...
@@ -71,10 +41,10 @@ class DestylizationSettings(_Checked):
     center: str = "zero"  # what it is truncated toward; "mean": the mean w, as StyleGAN2 does
 
     def __post_init__(self) -> None:
-        self._check(("tuning_rate",), ("tuning_batch", "r1_every"))
-        for name in ("tuning_steps", "steps", "restored"):
-            if getattr(self, name) < 0:
-                raise SettingError(f"{name} is {getattr(self, name)}, but must be 0 or more.")
+        weights = (key for key in vars(self) if key.endswith("_weight"))
+        self._not_negative(*weights, "tuning_steps", "steps", "restored")
+        self._positive("tuning_rate")
+        self._counted("tuning_batch", "r1_every")
         if not (0 <= self.truncation <= 1 and 0 <= self.tuning_truncation <= 1):
             raise SettingError(
                 f"truncation and tuning_truncation are from 0 to 1, not {self.truncation} and "
@@ -85,7 +55,7 @@ class DestylizationSettings(_Checked):
 
 
 @dataclass(frozen=True)
-class LatentSettings(_Checked):
+class LatentSettings(Changeable):
     """The fourth stage, first half: each portrait's extrinsic code once more, under the finished network."""
 
     steps: int = 100  # released code
@@ -100,9 +70,8 @@ class LatentSettings(_Checked):
     noise_weight: float = 1e5  # StyleGAN2, appendix D; released code
 
     def __post_init__(self) -> None:
-        self._check(("structure_rate", "color_rate", "noise_rate", "bandwidth"), ())
-        if self.steps < 0:
-            raise SettingError(f"steps is {self.steps}, but must be 0 or more.")
+        self._not_negative("perceptual_weight", "contextual_weight", "noise_weight", "steps")
+        self._positive("structure_rate", "color_rate", "noise_rate", "bandwidth")
         self.likeness()
 
     def likeness(self) -> inversion.Settings:
@@ -114,7 +83,7 @@ class LatentSettings(_Checked):
 
 
 @dataclass(frozen=True)
-class SamplerSettings(_Checked):
+class SamplerSettings(Changeable):
     """The fourth stage, second half: networks that draw codes like those of the portraits."""
 
     steps: int = 3000  # ours
@@ -130,7 +99,9 @@ class SamplerSettings(_Checked):
     fall: float = 0.5  # part of the steps in which it falls to 0, by a cosine: ours
 
     def __post_init__(self) -> None:
-        self._check(("learning_rate",), ("steps", "batch", "codes", "inputs"))
+        self._not_negative("jitter")
+        self._positive("learning_rate")
+        self._counted("steps", "batch", "codes", "inputs")
         if not 2 <= self.choices <= self.pool:
             raise SettingError(
                 f"choices is {self.choices}, but must be from 2 to the pool of {self.pool}: one is taken."

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 from ...color import COLOR_MODES
 from ...errors import SettingError
 from ...losses import style_normalization
+from ...settings import Changeable
 
 FIVE_BLOCKS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
@@ -29,7 +30,7 @@ _COUNTS = {"iterations": 1, "history_size": 1, "coarse_iterations": 1, "restart_
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Changeable):
     """Everything that decides the result, each default with its origin."""
 
     network: str = "vgg19"  # papers B and D; A and C: "vgg16"
@@ -109,22 +110,16 @@ class Settings:
         if rate is not None and not (isinstance(rate, int | float) and 0 < rate < math.inf):
             raise SettingError(f"The learning rate must be a positive number, not {rate!r}.")
 
-    def changed(self, **changes: Any) -> Settings:
+    def changed(self, **changes: Any) -> Self:
         """A copy with single settings changed; a change of network resets the layers not given anew.
 
         Raises:
             SettingError: an unknown setting, or a value out of range.
         """
-        unknown = set(changes) - set(asdict(self))
-        if unknown:
-            raise SettingError(
-                f"Gatys' method has no setting {', '.join(map(repr, sorted(unknown)))}: "
-                f"its settings are {', '.join(asdict(self))}."
-            )
         if changes.get("network", self.network) != self.network:
             # The layers of one network mean nothing to another.
             changes = {"content_layers": (), "style_layers": (), **changes}
-        return replace(self, **changes)
+        return super().changed(**changes)
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:

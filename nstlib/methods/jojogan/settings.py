@@ -5,15 +5,14 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ...errors import SettingError
 from ...nets.style_generator import STRUCTURE
+from ...settings import Changeable
 
 KEEPING_COLORS = {18: (9, 11, 15, 16, 17), 10: (7, 8)}
 """Codes that are mixed where colors are to be kept, by how many codes the generator has: released code's for
@@ -24,7 +23,7 @@ COMPARED = ("auto", "discriminator", "vgg")
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Changeable):
     """What the generator is fine-tuned for."""
 
     steps: int = 300  # released code's notebook
@@ -45,18 +44,14 @@ class Settings:
     identity_weight: float = 0.0  # of 1 - cosine to the face before fine-tuning; the paper's, optional
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "decay"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise SettingError(f"{name} is {value}, but must be above 0.")
+        self._positive("learning_rate", "decay")
         if self.steps < 1 or (self.batch is not None and self.batch < 1):
             raise SettingError(f"steps and batch are 1 or more, not {self.steps} and {self.batch}.")
         if not (0 <= self.mixing <= 1 and 0 <= self.truncation <= 1):
             raise SettingError(
                 f"mixing and truncation are from 0 to 1, not {self.mixing} and {self.truncation}."
             )
-        if not (math.isfinite(self.identity_weight) and self.identity_weight >= 0):
-            raise SettingError(f"identity_weight is {self.identity_weight}, but must be 0 or more.")
+        self._not_negative("identity_weight")
         if self.noise not in ("fixed", "random"):
             raise SettingError(f"noise is 'fixed' or 'random', not '{self.noise}'.")
         if self.compare not in COMPARED:
@@ -65,17 +60,6 @@ class Settings:
             raise SettingError("vgg_layers is empty: name the layers of VGG-16 that are compared.")
         if self.mixed is not None and (not self.mixed or min(self.mixed) < 0):
             raise SettingError(f"mixed has the numbers of codes, from 0, one at least, not {self.mixed}.")
-
-    def changed(self, **values: Any) -> Settings:
-        """A copy with some values changed.
-
-        Raises:
-            SettingError: an unknown name, or a value that makes no sense.
-        """
-        unknown = sorted(values.keys() - asdict(self).keys())
-        if unknown:
-            raise SettingError(f"There is no setting '{unknown[0]}': they are {', '.join(asdict(self))}.")
-        return replace(self, **values)
 
     def mask(self, layers: int) -> Tensor:
         """How far each of a generator's codes goes to a random one: (layers, 1), 0 for those that stay.

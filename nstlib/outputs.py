@@ -1,13 +1,13 @@
-"""Frames painted one after the other into a film that is kept, whatever ends them."""
+"""What a quick method has made, as a picture with its settings, or frame by frame as a film that is kept."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,22 @@ from .stylize_options import ANIMATIONS
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+def write_picture(
+    made: Tensor, output: Path, seconds: float, *,
+    method: str, content: Path, styles: Sequence[Path], about: Mapping[str, Any],
+) -> None:  # fmt: skip
+    """Save a picture with what made it, and say how long it took."""
+    from . import images
+
+    settings = {
+        "method": method, "content_file": content.name,
+        "style_file": ", ".join(path.name for path in styles), **about,
+    }  # fmt: skip
+    images.save_image(made, output, settings=settings)
+    height, width = made.shape[-2:]
+    click.echo(f"done: {output} ({width}×{height}), {seconds:.2f} s")
 
 
 def thinned(frames: Iterable[Tensor], fps: float, output: Path) -> tuple[Iterator[Tensor], float]:
