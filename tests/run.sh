@@ -45,6 +45,7 @@ if [ -z "$part" ]; then
 fi
 
 printf '\n%s' "$summary"
+python -c 'from nstlib.course.manifest import processor; print(f"on: {processor()}")' # what the times are worth
 if [ -n "$failed" ]; then
   echo "FAILED after $((SECONDS - began)) s: ${failed#, }$closing"
   exit 1

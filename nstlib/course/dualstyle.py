@@ -103,7 +103,7 @@ def quick() -> Preset:
                 inversion=first.inversion.changed(learning_rate=0.03),  # at 0.06 so few steps stay rough
             ),
             last.changed(steps=6),
-            stages.SMALL.sampler,  # seconds; cut short, it draws codes that no face has
+            stages.SMALL.sampler.changed(steps=400),  # few portraits; cut shorter, it draws codes of no face
         ),
         replace(
             recipes.SMALL,

@@ -129,6 +129,6 @@ SMALL = Stages(
         steps=30, inversion=inversion.SMALL, restored=7, truncation=0.7, center="mean",
     ),
     LatentSettings(steps=10, structure_rate=0.02, color_rate=0.05, network="alexnet"),
-    SamplerSettings(steps=400, pool=128, choices=48, inputs=32),
+    SamplerSettings(steps=1200, pool=128, choices=48, inputs=32),
 )  # fmt: skip
 """Ours, for the face prior of 128 pixels on a processor, which has no noise maps and speaks w+."""
