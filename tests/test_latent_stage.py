@@ -171,9 +171,7 @@ def test_samples_lie_near_every_group_of_codes():
     """A few codes here, many there: both are drawn, and little else."""
     here, there = normal(1, 9, 512, seed=1), normal(1, 9, 512, seed=2)
     codes = torch.cat([here, *[there] * 4])
-    settings = SamplerSettings(
-        steps=100, batch=32, pool=64, choices=8, codes=100, inputs=32, learning_rate=1e-2
-    )
+    settings = SamplerSettings(steps=100, batch=32, pool=64, codes=100, inputs=32, learning_rate=1e-2)
     samplers, result = train_sampler(codes, settings, progress=False)
     found = sample_styles(samplers, 300)
     assert found.shape == (300, 9, 512)
@@ -190,8 +188,24 @@ def test_samples_lie_near_every_group_of_codes():
     assert result.history[-1]["total"] < 0.2 * result.history[0]["total"]
 
 
+def test_with_few_portraits_no_drawn_code_is_of_another_world():
+    """Where all chose from all, drawn codes far from every wanted one would never be taken, nor learn."""
+    codes = 0.3 * normal(3, 9, 512)
+
+    def farthest(choices: float) -> float:
+        settings = SamplerSettings(
+            steps=150, batch=32, pool=64, choices=choices, codes=60, inputs=32, learning_rate=1e-2
+        )
+        found = sample_styles(train_sampler(codes, settings, device="cpu", progress=False)[0], 400)
+        distances = torch.cdist(found[:, 7:].flatten(1), codes[:, 7:].flatten(1)) / 1024**0.5
+        return float(distances.amin(1).max())
+
+    assert farthest(2.0) < 0.5
+    assert farthest(2.0) < 0.7 * farthest(100.0)
+
+
 def test_the_same_training_gives_the_same_bits_with_several_threads():
-    settings = SamplerSettings(steps=3, batch=64, pool=64, choices=8, codes=128, inputs=32)
+    settings = SamplerSettings(steps=3, batch=64, pool=64, codes=128, inputs=32)
     nets = [
         train_sampler(normal(6, 10, 512), settings, device="cpu", progress=False)[0].structure.state_dict()
         for _ in range(4)
@@ -306,7 +320,7 @@ def test_what_are_no_codes_is_refused(codes, words):
         (LatentSettings(), {"steps": -1}, "steps is -1"),
         (LatentSettings(), {"network": "vgg19"}, "network is one of"),
         (LatentSettings(), {"contextual_weight": -1.0}, "contextual_weight is -1.0"),
-        (SamplerSettings(), {"choices": 300}, "choices is 300"),
+        (SamplerSettings(), {"choices": 0}, "choices is 0"),
         (SamplerSettings(), {"jitter": -0.1}, "jitter is -0.1"),
         (SamplerSettings(), {"fall": 2.0}, "fall is a part"),
         (SamplerSettings(), {"steps": 0}, "steps is 0"),

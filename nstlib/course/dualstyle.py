@@ -103,7 +103,7 @@ def quick() -> Preset:
                 inversion=first.inversion.changed(learning_rate=0.03),  # at 0.06 so few steps stay rough
             ),
             last.changed(steps=6),
-            stages.SMALL.sampler.changed(steps=400),  # few portraits; cut shorter, it draws codes of no face
+            stages.SMALL.sampler.changed(steps=400),  # for few portraits; cut shorter, it draws none of them
         ),
         replace(
             recipes.SMALL,

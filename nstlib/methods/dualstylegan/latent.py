@@ -223,6 +223,7 @@ class SamplerTask:
         self.optimizers: dict[str, torch.optim.Optimizer] = {
             name: torch.optim.Adam(net.parameters(), settings.learning_rate) for name, net in samplers.items()
         }
+        self.choices = min(settings.pool, max(2, round(settings.choices * len(codes))))
         self.count = -(-settings.codes // len(codes)) * len(codes)
 
     def describe(self) -> dict[str, Any]:
@@ -253,7 +254,7 @@ class SamplerTask:
             with torch.no_grad():
                 # |a - b|² but for |goal|², which is the same for all drawn codes.
                 distances = drawn.square().sum(1) - 2 * goal @ drawn.T
-                order = torch.rand(distances.shape, generator=step.generator).argsort(1)[:, : s.choices]
+                order = torch.rand(distances.shape, generator=step.generator).argsort(1)[:, : self.choices]
                 order = order.to(step.device)
                 nearest = order.gather(1, distances.gather(1, order).argmin(1, keepdim=True)).squeeze(1)
             # Not drawn[nearest]: its gradient adds up rows in whatever order threads come to them.

@@ -89,9 +89,9 @@ class SamplerSettings(Changeable):
     steps: int = 3000  # ours
     batch: int = 64  # wanted codes a step: ours
     pool: int = 256  # codes that are drawn in a step: ours
-    choices: int = (
-        96  # of these, of which each wanted code takes the nearest; best a few for each portrait: ours
-    )
+    # Of these, for each portrait, from which a wanted code takes the nearest. With many, drawn codes that are
+    # far from all wanted ones are never taken and never learn; with few, near ones are pulled apart: ours.
+    choices: float = 2.0
     codes: int = 1000  # wanted ones, at least: each portrait's as often as that takes; released code
     jitter: float = 0.05  # normal noise on each of them, in w; released code
     inputs: int = 128  # random numbers, and width of the layers; released code
@@ -100,12 +100,8 @@ class SamplerSettings(Changeable):
 
     def __post_init__(self) -> None:
         self._not_negative("jitter")
-        self._positive("learning_rate")
-        self._counted("steps", "batch", "codes", "inputs")
-        if not 2 <= self.choices <= self.pool:
-            raise SettingError(
-                f"choices is {self.choices}, but must be from 2 to the pool of {self.pool}: one is taken."
-            )
+        self._positive("learning_rate", "choices")
+        self._counted("steps", "batch", "pool", "codes", "inputs")
         if not 0 <= self.fall <= 1:
             raise SettingError(f"fall is a part of 1, not {self.fall}.")
 
@@ -129,6 +125,6 @@ SMALL = Stages(
         steps=30, inversion=inversion.SMALL, restored=7, truncation=0.7, center="mean",
     ),
     LatentSettings(steps=10, structure_rate=0.02, color_rate=0.05, network="alexnet"),
-    SamplerSettings(steps=1200, pool=128, choices=48, inputs=32),
+    SamplerSettings(steps=1200, pool=128, inputs=32),
 )  # fmt: skip
 """Ours, for the face prior of 128 pixels on a processor, which has no noise maps and speaks w+."""
