@@ -19,7 +19,7 @@ COPIES = {
     "02_networks": "02_vgg16_vs_vgg19_layers/three_networks.png",
     "03_regions": "03_optimizers_and_weights/two_regions_first.png",
     "04_three_ways": "04_fast_style_transfer/three_ways.png",
-    "05_exemplars": "05_dualstylegan_four_stages/exemplars.png",
+    "05_exemplars": "05_dualstylegan_four_stages/three_styles.png",
     "07_what_they_see": "07_metrics_comparison/what_they_see.png",
 }
 
