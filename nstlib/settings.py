@@ -22,7 +22,9 @@ class Changeable:
         known = [field.name for field in fields(self)]
         unknown = sorted(values.keys() - set(known))
         if unknown:
-            raise SettingError(f"There is no setting '{unknown[0]}': they are {', '.join(known)}.")
+            raise SettingError(
+                f"There is no setting {', '.join(map(repr, unknown))}: they are {', '.join(known)}."
+            )
         return replace(self, **values)
 
     def _not_negative(self, *names: str) -> None:

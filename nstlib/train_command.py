@@ -260,15 +260,16 @@ def dualstylegan(
     pictures = found.pictures[:portraits]
     folder = folder or output.with_suffix(".run")
     began = time.monotonic()
+    follower = bool(int(os.environ.get("RANK", "0")))  # of several processes the first one saves, and speaks
     try:
         method.fit(
             None, pictures, settings, folder, seed=seed, critic=critic,
-            told=lambda stage: click.echo(stage), progress=not quiet,
+            told=lambda stage: None if follower else click.echo(stage), progress=not quiet,
         )  # fmt: skip
     except KeyboardInterrupt:
         click.echo(f"stopped; the same command goes on, from '{folder}'")
         return
-    if int(os.environ.get("RANK", "0")):  # of several processes the first one saves, and speaks
+    if follower:
         return
     method.save(output, style=found.name, licence=found.licence)
     seconds = time.monotonic() - began

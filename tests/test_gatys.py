@@ -600,7 +600,7 @@ def test_what_only_the_network_knows_is_one_sentence_too(random_networks, pictur
 
 def test_unknown_settings_are_named_together_with_the_known_ones(paint):
     with pytest.raises(
-        SettingError, match=r"no setting 'iteration', 'stile_weight': its settings are network"
+        SettingError, match=r"no setting 'iteration', 'stile_weight': they are network"
     ) as caught:
         paint(stile_weight=3, iteration=4)
     assert all(field.name in str(caught.value) for field in fields(Settings))
