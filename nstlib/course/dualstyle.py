@@ -6,7 +6,6 @@ at ``paper`` they are the reader's: DualStyleGAN's published files, for 1024 pix
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from ..errors import SettingError
 from ..faces import Faces
 from ..methods.dualstylegan import settings as recipes
 from ..methods.dualstylegan import stage_settings as stages
+from ..methods.dualstylegan.critic import source_critic
 from ..methods.dualstylegan.presets import Preset, released, smoke
 from ..methods.dualstylegan.published import load_published, load_published_critic
 from ..methods.dualstylegan.transfer import WAIST
@@ -73,9 +73,7 @@ class Ground:
         """What judges the fine-tuned source in the first stage; None where it does without."""
         if not self.preset.stages.destylization.adversarial_weight:
             return None
-        if self.judge is not None:
-            return copy.deepcopy(self.judge).requires_grad_(True)
-        return Discriminator(self.source.size).to(next(self.source.parameters()).device)
+        return source_critic(self.judge, self.source.size).to(next(self.source.parameters()).device)
 
 
 class _Reader(nn.Module):

@@ -11,6 +11,7 @@ it is the pictures, of the quick one the features; those have no colors, only a 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -89,6 +90,24 @@ def make_critic(settings: Settings, size: int, seed: int = 0) -> nn.Module:
         if settings.critic == "features":
             return FeatureCritic()
         return PictureCritic(Discriminator(size, settings.critic_channels))
+
+
+def source_critic(
+    given: Discriminator | None, size: int, channels: Sequence[int] | None = None, seed: int = 0
+) -> Discriminator:
+    """What judges the fine-tuned source, ready to learn: a copy of the one given, or a new one.
+
+    Args:
+        given: has learned with the source; stays as it is.
+        size: pixels a side of a new one's pictures.
+        channels: of a new one; None: configuration F's.
+        seed: of a new one's weights.
+    """
+    if given is not None:
+        return copy.deepcopy(given).requires_grad_(True)
+    with torch.random.fork_rng([]):
+        torch.default_generator.manual_seed(seed)
+        return Discriminator(size, channels)
 
 
 def fooled(judgements: Sequence[Tensor], hinge: bool) -> Tensor:

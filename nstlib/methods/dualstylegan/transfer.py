@@ -9,7 +9,6 @@ Source: paper A, section 3.2 and its figures 3 and 8, after Yang et al. 2022, "P
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,7 +32,7 @@ from ...nets.stylegan2 import Discriminator
 from ...weights import read_weights, save_weights
 from ..face_networks import load_encoder
 from ..inversion import SPACES, check_portraits, encode, invert
-from .critic import PictureCritic
+from .critic import PictureCritic, source_critic
 from .destylization import Encoder, destylize
 from .finetuning import fine_tune
 from .latent import Samplers, refine_codes, sample_styles, train_sampler
@@ -195,7 +194,7 @@ class DualStyle:
         stages["3_style"] = (preset.recipe.style, second)
         judge: nn.Module | None = None
         if critic is not None and preset.recipe.structure.critic == "stylegan2":
-            judge = PictureCritic(copy.deepcopy(critic))
+            judge = PictureCritic(source_critic(critic, self.size))
         for name, (settings, schedule) in stages.items():
             say("structure" if name == "2_structure" else "style")
             options: dict[str, Any] = {"critic": judge, "tensors": vgg19, "progress": progress}
@@ -381,11 +380,8 @@ class DualStyle:
         """The critic of the first stage, where the settings ask for one."""
         if not preset.stages.destylization.adversarial_weight:
             return None
-        if given is not None:
-            return copy.deepcopy(given).requires_grad_(True).to(self.device)
-        with torch.random.fork_rng([]):
-            torch.default_generator.manual_seed(seed)
-            return Discriminator(self.size, preset.recipe.structure.critic_channels).to(self.device)
+        channels = preset.recipe.structure.critic_channels
+        return source_critic(given, self.size, channels, seed).to(self.device)
 
     def _read(self, style: str | os.PathLike[str]) -> tuple[DualStyleGAN, Learned]:
         named = isinstance(style, str) and style in SHIPPED
