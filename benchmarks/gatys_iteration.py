@@ -97,7 +97,7 @@ def plain_way(content, style, size):
     return lambda: optimizer.step(closure).item()
 
 
-def nstlib_way(content, style, precision):
+def nstlib_way(content, style, float32):
     from nstlib.features import FeatureExtractor
     from nstlib.hardware import keep_freed_memory
     from nstlib.methods import gatys
@@ -105,7 +105,8 @@ def nstlib_way(content, style, precision):
     keep_freed_memory()
     settings = gatys.Settings(iterations=WARM_UP + TIMED)
     layers = [*settings.style_layers, *settings.content_layers]
-    extractor = FeatureExtractor("vgg19", layers, precision=precision, device="cpu")
+    extractor = FeatureExtractor("vgg19", layers, precision="float32" if float32 else "auto", device="cpu")
+    extractor.net.quick = True  # as "auto" is on a processor without bfloat16
     objective = gatys.Objective(extractor, content, style, settings)
     seconds: list[float] = [0.0]
     gatys.minimize(objective, content, callback=lambda p: seconds.append(p.seconds) or None, progress=False)
@@ -123,7 +124,7 @@ def worker(way: str, size: int) -> None:
     if way == "plain":
         seconds = time_steps(plain_way(content, style, size))
     else:
-        seconds = nstlib_way(content, style, "float32" if way.endswith("float32") else "auto")
+        seconds = nstlib_way(content, style, float32=way.endswith("float32"))
     import torch
 
     rate = {}

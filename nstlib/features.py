@@ -32,7 +32,8 @@ class FeatureExtractor(nn.Module):
         layers: names such as "relu4_2" or "conv4_2" (VGG) and "relu3" (AlexNet).
         pooling: "max" or "average".
         padding: "zeros" or "reflect", see :class:`nstlib.nets.vgg.LayeredNet`.
-        precision: see :func:`nstlib.hardware.resolve_precision`.
+        precision: see :func:`nstlib.hardware.resolve_precision`; float32 that "auto" has chosen also takes
+            the quicker convolutions of :mod:`nstlib.nets.winograd`.
         device: see :func:`nstlib.hardware.resolve_device`.
         tensors: weights to use instead of the asset's, keyed "conv1_1.weight", ... (tests, own networks).
 
@@ -75,7 +76,8 @@ class FeatureExtractor(nn.Module):
         self.precision = resolve_precision(precision, self.device)
         # MPS gains nothing from channels_last; oneDNN and cuDNN do.
         self.memory_format = torch.contiguous_format if self.device.type == "mps" else torch.channels_last
-        net = LayeredNet(network, self.layer_names, pooling, padding)
+        quick = str(precision) == "auto"  # who asks for float32 asks for all its decimals
+        net = LayeredNet(network, self.layer_names, pooling, padding, quick=quick)
         weights = assets.load_tensors(network) if tensors is None else tensors
         needed = [*net.state_dict(), *(("conv0.weight", "conv0.bias") if network == "vgg19" else ())]
         missing = [key for key in needed if key not in weights]

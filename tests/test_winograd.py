@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nstlib.features import FeatureExtractor
 from nstlib.nets import winograd
 from nstlib.nets.adain import Decoder
 from nstlib.nets.johnson import TransformNet
@@ -73,18 +74,56 @@ def test_rounding_costs_about_one_decimal(plain_calls):
     [
         (drawn(1, 2, 8, 8).double(), drawn(3, 2, 3, 3).double()),
         (drawn(1, 2, 8, 8).bfloat16(), drawn(3, 2, 3, 3).bfloat16()),
-        (drawn(1, 2, 8, 8).requires_grad_(), drawn(3, 2, 3, 3)),
         (drawn(1, 2, 8, 8), drawn(3, 2, 3, 3).requires_grad_()),
         (drawn(1, 2, 6, 8), drawn(3, 2, 3, 3)),
         (drawn(1, 2, 8, 7), drawn(3, 2, 3, 3)),
         (drawn(0, 2, 8, 8), drawn(3, 2, 3, 3)),
     ],
-    ids=["float64", "bfloat16", "gradient", "filters learn", "height", "width", "no picture"],
+    ids=["float64", "bfloat16", "filters learn", "height", "width", "no picture"],
 )
 def test_elsewhere_it_is_the_plain_convolution(always, plain_calls, x, weight):
     found = winograd.conv3x3(x, weight)
     assert plain_calls
     assert torch.equal(found, F.conv2d(x, weight, padding=1))
+
+
+def test_a_border_that_is_there_already_has_the_plain_gradient(always, plain_calls):
+    x, weight = drawn(1, 2, 10, 10).requires_grad_(), drawn(3, 2, 3, 3)
+    assert torch.equal(winograd.conv3x3(x, weight, padding=0), F.conv2d(x, weight))
+    assert len(plain_calls) == 2
+
+
+def derivatives(conv, x, weight, bias):
+    """The result, the gradient of a loss of it, and the Hessian times a vector."""
+    x = x.clone().requires_grad_()
+    y = conv(x, weight, bias, padding=1)
+    (gradient,) = torch.autograd.grad(y.sin().square().mean(), x, create_graph=True)
+    (product,) = torch.autograd.grad(gradient, x, x.detach().cos())
+    return y.detach(), gradient.detach(), product
+
+
+def test_derivatives_of_both_orders_come_the_same_way(plain_calls):
+    x, weight, bias = drawn(2, 128, 32, 36), drawn(160, 128, 3, 3, seed=1) / 34, drawn(160, seed=2)
+    expected = derivatives(F.conv2d, x.double(), weight.double(), bias.double())
+    plain_calls.clear()
+    found = derivatives(winograd.conv3x3, x, weight, bias)
+    assert not plain_calls
+    for one, other in zip(found, expected, strict=True):
+        assert float((one - other).norm() / other.norm()) < 1e-5
+
+
+@pytest.mark.parametrize(("precision", "quick"), [("auto", True), ("float32", False)])
+def test_who_asks_for_float32_gets_all_its_decimals(monkeypatch, precision, quick):
+    """Metrics do; what optimizes or shows a picture takes the quick way where the processor has no better."""
+    monkeypatch.setattr("nstlib.features.resolve_precision", lambda *_: torch.float32)
+    calls, way = [], winograd._convolve
+    monkeypatch.setattr(winograd, "_convolve", lambda *a: calls.append(1) or way(*a))
+    torch.manual_seed(0)
+    weights = LayeredNet("vgg16", ["conv2_2"]).state_dict()
+    x = drawn(1, 3, 64, 64).sigmoid().requires_grad_()
+    found = FeatureExtractor("vgg16", ["conv2_2"], precision=precision, device="cpu", tensors=weights)(x)
+    torch.autograd.grad(found["conv2_2"].mean(), x)
+    assert len(calls) == 2 * quick  # forward and back
 
 
 def test_few_channels_and_pixels_are_convolved_plainly(plain_calls):
@@ -116,7 +155,7 @@ def test_a_border_that_is_there_already(always, monkeypatch):
 def test_networks_of_one_pass_take_this_way_and_keep_their_numbers(monkeypatch):
     torch.manual_seed(0)
     johnson, decoder = TransformNet().eval(), Decoder().eval()
-    encoder = LayeredNet("vgg19", ["relu4_1"], padding="reflect").eval()
+    encoder = LayeredNet("vgg19", ["relu4_1"], padding="reflect", quick=True).eval()
     given = (
         (johnson, 255 * drawn(1, 3, 128, 128).sigmoid()),
         (decoder, drawn(1, 512, 16, 16)),

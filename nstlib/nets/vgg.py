@@ -120,14 +120,13 @@ def receptive_field(network: str, name: str) -> tuple[int, int]:
     return field, step
 
 
-def _convolved(conv: nn.Module, x: Tensor) -> Tensor:
-    """Reflected borders are AdaIN's, whose passes have no gradient: by the quickest way.
-
-    Others go PyTorch's own: to metrics the last digits count.
-    """
-    if isinstance(conv, nn.Conv2d) and conv.padding_mode == "reflect" and conv.kernel_size == (3, 3):
+def _quickly(conv: nn.Module, x: Tensor) -> Tensor:
+    """A convolution with fewer multiplications, where it is one of those that have such a way."""
+    if not isinstance(conv, nn.Conv2d) or conv.kernel_size != (3, 3):
+        return conv(x)
+    if conv.padding_mode == "reflect":
         return conv3x3(F.pad(x, (1, 1, 1, 1), mode="reflect"), conv.weight, conv.bias, padding=0)
-    return conv(x)
+    return conv3x3(x, conv.weight, conv.bias)
 
 
 class LayeredNet(nn.Module):
@@ -139,13 +138,20 @@ class LayeredNet(nn.Module):
         pooling: "max" as trained, or "average" as Gatys et al. 2016 (section 2) recommend for synthesis.
         padding: of the convolutions, "zeros" as trained, or "reflect", with which the decoder of AdaIN has
             learned: borders then look like the rest.
+        quick: take :mod:`nstlib.nets.winograd`'s way, at the cost of one decimal; metrics must not.
 
     Shape:
         input (N, 3, H, W), already normalized for the network; output: name -> (N, C_l, H_l, W_l).
     """
 
     def __init__(
-        self, network: str, names: Sequence[str], pooling: str = "max", padding: str = "zeros"
+        self,
+        network: str,
+        names: Sequence[str],
+        pooling: str = "max",
+        padding: str = "zeros",
+        *,
+        quick: bool = False,
     ) -> None:
         super().__init__()
         if pooling not in ("max", "average"):
@@ -154,7 +160,7 @@ class LayeredNet(nn.Module):
             raise SettingError(f"padding is 'zeros' or 'reflect', not '{padding}'.")
         self.names = frozenset(names)
         self.layers = layers_up_to(network, list(names))
-        self.pooling = pooling
+        self.pooling, self.quick = pooling, quick
         channels = 3
         for layer in self.layers:
             if layer.kind == "conv":
@@ -173,7 +179,8 @@ class LayeredNet(nn.Module):
         x = images
         for layer in self.layers:
             if layer.kind == "conv":
-                x = _convolved(self.get_submodule(layer.name), x)
+                convolution = self.get_submodule(layer.name)
+                x = _quickly(convolution, x) if self.quick else convolution(x)
             elif layer.kind == "relu":
                 # In place saves a third of the memory, unless the convolution's own output is asked for.
                 x = F.relu(x, inplace=layer.name.replace("relu", "conv") not in self.names)

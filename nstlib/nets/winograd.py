@@ -13,6 +13,8 @@ processors are best at. It costs about one more decimal of rounding error than t
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -33,8 +35,9 @@ PIXELS = 1024
 def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None, padding: int = 1) -> Tensor:
     """``F.conv2d`` by Winograd's way where that is the faster one.
 
-    It is for float32 on a processor, where no gradient is asked for, for many channels, and for sizes that
-    tiles of 4 fill. Everywhere else this is ``F.conv2d``.
+    It is for float32 on a processor, filters that do not learn, many channels, and sizes that tiles of 4
+    fill. Everywhere else this is ``F.conv2d``. Gradients of the picture, of any order, come the same way, but
+    for borders that were there already.
 
     Args:
         x: (N, inputs, H, W).
@@ -47,16 +50,29 @@ def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None, padding: int 
     """
     if not _pays(x, weight, padding):
         return F.conv2d(x, weight, bias, padding=padding)
-    points = _both_ways(G) @ weight.flatten(0, 1).flatten(1).T  # (36, outputs · inputs)
-    filters = points.view(36, *weight.shape[:2]).transpose(1, 2)
-    # A picture at a time: its tiles take more than twice the memory of its features.
-    y = torch.cat([_convolve(one, filters, padding) for one in x.split(1)])
+    if padding and torch.is_grad_enabled() and x.requires_grad:
+        y = _Convolution.apply(x, weight)
+    else:
+        y = _convolved(x, weight, padding)
     return y if bias is None else y.add_(bias[:, None, None])
+
+
+class _Convolution(torch.autograd.Function):
+    """With padding 1, where the gradient is a convolution of the same kind: filters turned by 180°."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.weight = weight  # it does not learn, so nothing has to watch it
+        return _convolved(x, weight, 1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return conv3x3(gradient, ctx.weight.transpose(0, 1).flip(2, 3)), None
 
 
 def _pays(x: Tensor, weight: Tensor, padding: int) -> bool:
     plain = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
-    gradient = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    gradient = torch.is_grad_enabled() and (weight.requires_grad or (x.requires_grad and not padding))
     height, width = (side + 2 * padding - 2 for side in x.shape[2:])
     return (
         plain
@@ -73,6 +89,13 @@ def _both_ways(matrix: tuple[tuple[float, ...], ...]) -> Tensor:
     """What a matrix does to columns and then to rows, as one matrix for all pixels of a tile."""
     square = torch.tensor(matrix, dtype=torch.float32, device="cpu")
     return torch.kron(square, square)
+
+
+def _convolved(x: Tensor, weight: Tensor, padding: int) -> Tensor:
+    points = _both_ways(G) @ weight.flatten(0, 1).flatten(1).T  # (36, outputs · inputs)
+    filters = points.view(36, *weight.shape[:2]).transpose(1, 2)
+    # A picture at a time: its tiles take more than twice the memory of its features.
+    return torch.cat([_convolve(one, filters, padding) for one in x.split(1)])
 
 
 def _convolve(x: Tensor, filters: Tensor, padding: int) -> Tensor:
