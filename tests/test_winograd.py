@@ -43,13 +43,13 @@ def plain_calls(monkeypatch) -> list[int]:
     number=st.integers(1, 3),
     inputs=st.integers(1, 5),
     outputs=st.integers(1, 5),
-    rows=st.integers(1, 4),
-    columns=st.integers(1, 4),
+    height=st.integers(1, 14),
+    width=st.integers(1, 14),
     seed=st.integers(0, 99),
 )
 @settings(max_examples=25, deadline=None)
-def test_its_numbers_are_the_plain_ones(number, inputs, outputs, rows, columns, seed):
-    x = drawn(number, inputs, 4 * rows, 4 * columns, seed=seed)
+def test_its_numbers_are_the_plain_ones(number, inputs, outputs, height, width, seed):
+    x = drawn(number, inputs, height, width, seed=seed)
     weight, bias = drawn(outputs, inputs, 3, 3, seed=seed + 1), drawn(outputs, seed=seed + 2)
     expected = F.conv2d(x.double(), weight.double(), bias.double(), padding=1)
     with pytest.MonkeyPatch.context() as patch:
@@ -75,11 +75,9 @@ def test_rounding_costs_about_one_decimal(plain_calls):
         (drawn(1, 2, 8, 8).double(), drawn(3, 2, 3, 3).double()),
         (drawn(1, 2, 8, 8).bfloat16(), drawn(3, 2, 3, 3).bfloat16()),
         (drawn(1, 2, 8, 8), drawn(3, 2, 3, 3).requires_grad_()),
-        (drawn(1, 2, 6, 8), drawn(3, 2, 3, 3)),
-        (drawn(1, 2, 8, 7), drawn(3, 2, 3, 3)),
         (drawn(0, 2, 8, 8), drawn(3, 2, 3, 3)),
     ],
-    ids=["float64", "bfloat16", "filters learn", "height", "width", "no picture"],
+    ids=["float64", "bfloat16", "filters learn", "no picture"],
 )
 def test_elsewhere_it_is_the_plain_convolution(always, plain_calls, x, weight):
     found = winograd.conv3x3(x, weight)
@@ -102,8 +100,9 @@ def derivatives(conv, x, weight, bias):
     return y.detach(), gradient.detach(), product
 
 
-def test_derivatives_of_both_orders_come_the_same_way(plain_calls):
-    x, weight, bias = drawn(2, 128, 32, 36), drawn(160, 128, 3, 3, seed=1) / 34, drawn(160, seed=2)
+@pytest.mark.parametrize(("height", "width"), [(32, 36), (33, 47)])
+def test_derivatives_of_both_orders_come_the_same_way(plain_calls, height, width):
+    x, weight, bias = drawn(2, 128, height, width), drawn(160, 128, 3, 3, seed=1) / 34, drawn(160, seed=2)
     expected = derivatives(F.conv2d, x.double(), weight.double(), bias.double())
     plain_calls.clear()
     found = derivatives(winograd.conv3x3, x, weight, bias)

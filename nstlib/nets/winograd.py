@@ -35,9 +35,9 @@ PIXELS = 1024
 def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None, padding: int = 1) -> Tensor:
     """``F.conv2d`` by Winograd's way where that is the faster one.
 
-    It is for float32 on a processor, filters that do not learn, many channels, and sizes that tiles of 4
-    fill. Everywhere else this is ``F.conv2d``. Gradients of the picture, of any order, come the same way, but
-    for borders that were there already.
+    It is for float32 on a processor, filters that do not learn, many channels and pixels. Everywhere else
+    this is ``F.conv2d``. Gradients of the picture, of any order, come the same way, but for borders that were
+    there already.
 
     Args:
         x: (N, inputs, H, W).
@@ -80,7 +80,6 @@ def _pays(x: Tensor, weight: Tensor, padding: int) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and min(weight.shape[:2]) >= CHANNELS
         and height * width >= PIXELS
-        and height % 4 == width % 4 == 0
         and len(x) > 0
     )
 
@@ -102,9 +101,11 @@ def _convolve(x: Tensor, filters: Tensor, padding: int) -> Tensor:
     """One picture's features (1, inputs, H, W) and the filters at 36 points (36, inputs, outputs)."""
     inputs = x.shape[1]
     height, width = (side + 2 * padding - 2 for side in x.shape[2:])
-    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, *(padding,) * 4))[0]
+    rows, columns = -(-height // 4), -(-width // 4)  # the last tiles may hang over the edge
+    around = (padding, padding + 4 * columns - width, padding, padding + 4 * rows - height)
+    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, *around))[0]
     tiles = padded.unfold(0, 6, 4).unfold(1, 6, 4).permute(3, 4, 0, 1, 2)  # (6, 6, rows, columns, inputs)
     points = (_both_ways(B_T) @ tiles.reshape(36, -1)).view(36, -1, inputs)
     y = _both_ways(A_T) @ (points @ filters).view(36, -1)
-    y = y.view(4, 4, height // 4, width // 4, -1).permute(2, 0, 3, 1, 4)
-    return y.reshape(1, height, width, -1).permute(0, 3, 1, 2)  # channels last in memory
+    y = y.view(4, 4, rows, columns, -1).permute(2, 0, 3, 1, 4).reshape(1, 4 * rows, 4 * columns, -1)
+    return y[:, :height, :width].permute(0, 3, 1, 2)  # channels last in memory
