@@ -1,15 +1,16 @@
 """Coarse to fine against full size: how long until the loss of 500 L-BFGS evaluations at 512 px is reached?
 
     python benchmarks/coarse_to_fine.py [--size 512] [--evaluations 500] [--style-weight 1000] [--init noise]
-        [--pooling average] [--coarse 100 200]
+        [--pooling max] [--coarse 100 200]
 
 A strong style from noise is where the broad forms of a full-size run come latest; with the default weight of
 10 the content term decides, and coarse to fine wins nothing (--style-weight 10). Pooling by average is what
-Gatys et al. 2016 synthesize with; with the maximum both ways crawl towards the end, and less is won
-(--pooling max). Both ways have the same pictures, network and loss, in one process; coarse to fine has
-smoothed L-BFGS steps besides, and is run once for each number of iterations at its smallest size. Machines
-are shared and noisy, so beside the seconds stand evaluations counted in pixels, in units of one at full size:
-what does not depend on who else computes. The peer is the full-size way itself. The result is written to
+Gatys et al. 2016 synthesize with: there 500 evaluations come further down, and with 100 iterations at 64 px
+coarse to fine took 212 evaluations' work, 0.43 of the time. Both ways have the same pictures, network and
+loss, in one process; coarse to fine has smoothed L-BFGS steps besides, and is run once for each number of
+iterations at its smallest size. Machines are shared and noisy, so beside the seconds stand evaluations
+counted in pixels, in units of one at full size: what does not depend on who else computes. The peer is the
+full-size way itself. The result is written to
 benchmarks/coarse_to_fine.md after each run, the pictures beside it.
 """
 
@@ -80,7 +81,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--evaluations", type=int, default=500)
     parser.add_argument("--style-weight", type=float, default=1000.0)
-    parser.add_argument("--pooling", choices=("average", "max"), default="average")
+    parser.add_argument("--pooling", choices=("average", "max"), default="max")
     parser.add_argument("--coarse", nargs="+", type=int, default=[100, 200])
     parser.add_argument("--init", nargs="+", default=["noise"])
     options = parser.parse_args()
