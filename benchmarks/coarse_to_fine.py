@@ -3,15 +3,15 @@
     python benchmarks/coarse_to_fine.py [--size 512] [--evaluations 500] [--style-weight 1000] [--init noise]
         [--pooling max] [--coarse 100 200]
 
-A strong style from noise is where the broad forms of a full-size run come latest; with the default weight of
-10 the content term decides, and coarse to fine wins nothing (--style-weight 10). Pooling by average is what
-Gatys et al. 2016 synthesize with: there 500 evaluations come further down, and with 100 iterations at 64 px
-coarse to fine took 212 evaluations' work, 0.43 of the time. Both ways have the same pictures, network and
-loss, in one process; coarse to fine has smoothed L-BFGS steps besides, and is run once for each number of
-iterations at its smallest size. Machines are shared and noisy, so beside the seconds stand evaluations
-counted in pixels, in units of one at full size: what does not depend on who else computes. The peer is the
-full-size way itself. The result is written to
-benchmarks/coarse_to_fine.md after each run, the pictures beside it.
+A strong style from noise is where the broad forms of a full-size run come latest. At 1000 it is so strong
+that no portrait is left: both ways paint a texture of the painting. With the default weight of 10 the content
+term decides, and coarse to fine wins nothing (--style-weight 10). Gatys et al. 2016 synthesize with pooling
+by average (--pooling average), where 500 evaluations come nearer to their end. Both ways have the same
+pictures, network and loss, in one process; coarse to fine has smoothed L-BFGS steps besides, and is run once
+for each number of iterations at its smallest size. Machines are shared and noisy, so beside the seconds stand
+evaluations counted in pixels, in units of one at full size: what does not depend on who else computes. The
+peer is the full-size way itself. The result is written to benchmarks/coarse_to_fine.md after each run, the
+pictures beside it.
 """
 
 from __future__ import annotations
