@@ -1,14 +1,15 @@
 """Coarse to fine against full size: how long until the loss of 500 L-BFGS evaluations at 512 px is reached?
 
     python benchmarks/coarse_to_fine.py [--size 512] [--evaluations 500] [--style-weight 1000] [--init noise]
-        [--pooling max] [--coarse 100 200]
+        [--pooling max] [--ladder 2:200,100,100 1.4142:200]
 
 A strong style from noise is where the broad forms of a full-size run come latest. At 1000 it is so strong
 that no portrait is left: both ways paint a texture of the painting. With the default weight of 10 the content
 term decides, and coarse to fine wins nothing (--style-weight 10). Gatys et al. 2016 synthesize with pooling
 by average (--pooling average), where 500 evaluations come nearer to their end. Both ways have the same
 pictures, network and loss, in one process; coarse to fine has smoothed L-BFGS steps besides, and is run once
-for each number of iterations at its smallest size. Machines are shared and noisy, so beside the seconds stand
+for each ladder: the factor from size to size, and the iterations at the smallest (then fewer the larger) or
+at each size before the last. Machines are shared and noisy, so beside the seconds stand
 evaluations counted in pixels, in units of one at full size: what does not depend on who else computes. The
 peer is the full-size way itself. The result is written to benchmarks/coarse_to_fine.md after each run, the
 pictures beside it.
@@ -17,6 +18,7 @@ pictures beside it.
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,13 +69,25 @@ def compare(init: str, options: argparse.Namespace) -> Iterator[str]:
         return told.image.shape[-1] < content.shape[-1] or told.losses["total"] > goal
 
     yield row("full size", full)
-    for coarse in options.coarse:
+    for factor, coarse in options.ladder:
         fine = gatys.stylize(
-            content, style, settings, smallest=SMALLEST, coarse_iterations=coarse, smoothing=SMOOTHING,
-            history_size=HISTORY, extractor=extractor, callback=reached,
+            content, style, settings, smallest=SMALLEST, size_factor=factor, coarse_iterations=coarse,
+            smoothing=SMOOTHING, history_size=HISTORY, extractor=extractor, callback=reached,
         )  # fmt: skip
         pictures.append(fine.image)
-        yield row(f"coarse to fine, {coarse} iterations at {SMALLEST} px", fine)
+        done = Counter(int(told["size"]) for told in fine.history)
+        yield row(", ".join(f"{count} at {side} px" for side, count in done.items()), fine)
+
+
+def ladder(text: str) -> tuple[float, int | tuple[int, ...]]:
+    """ "2:200,100,100" -> (2.0, (200, 100, 100)); "1.4142:200" -> (√2, 200)."""
+    factor, _, counts = text.partition(":")
+    numbers = tuple(int(count) for count in counts.split(","))
+    found = float(factor)
+    return 2**0.5 if abs(found - 2**0.5) < 1e-3 else found, numbers if len(numbers) > 1 else numbers[0]
+
+
+LADDERS = [ladder("2:200,100,100"), ladder("1.4142:200")]
 
 
 def main() -> None:
@@ -82,7 +96,7 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, default=500)
     parser.add_argument("--style-weight", type=float, default=1000.0)
     parser.add_argument("--pooling", choices=("average", "max"), default="max")
-    parser.add_argument("--coarse", nargs="+", type=int, default=[100, 200])
+    parser.add_argument("--ladder", nargs="+", type=ladder, default=LADDERS)
     parser.add_argument("--init", nargs="+", default=["noise"])
     options = parser.parse_args()
     hardware.keep_freed_memory()
@@ -90,7 +104,7 @@ def main() -> None:
         f"# Coarse to fine at {options.size} px",
         "",
         f"The time until the loss that {options.evaluations} evaluations of L-BFGS at full size end with; "
-        f"coarse to fine from {SMALLEST} px upwards, with fewer iterations at each size after it, "
+        f"coarse to fine from {SMALLEST} px upwards, "
         f"smoothing {SMOOTHING} and {HISTORY} pairs; portrait collins.jpg, Starry Night, style weight "
         f"{options.style_weight:g}, pooling by {options.pooling}. {processor()}, "
         f"{torch.get_num_threads()} threads, torch {torch.__version__}; "

@@ -24,7 +24,7 @@ from nstlib.methods.gatys import (
     stylize,
     transfer,
 )
-from nstlib.methods.gatys.transfer import plan, scaled
+from nstlib.methods.gatys.sizes import plan, scaled
 
 SHALLOW = Settings(
     network="vgg16", content_layers=("relu1_2",), style_layers=("relu1_1", "relu2_1"), iterations=4
@@ -86,9 +86,10 @@ def left(height, width, columns):
 @given(
     height=st.integers(1, 5000), width=st.integers(1, 5000),
     smallest=st.one_of(st.none(), st.integers(16, 5000)),
+    octaves=st.sampled_from([0.25, 0.5, 1, 2]),
 )  # fmt: skip
-def test_a_ladder_goes_up_by_roots_of_two_to_the_size_itself(height, width, smallest):
-    sizes = ladder((height, width), smallest)
+def test_a_ladder_goes_up_by_its_factor_to_the_size_itself(height, width, smallest, octaves):
+    sizes = ladder((height, width), smallest, 2**octaves)
     assert sizes[-1] == (height, width)
     if smallest is None or smallest >= max(height, width):
         assert len(sizes) == 1
@@ -96,15 +97,18 @@ def test_a_ladder_goes_up_by_roots_of_two_to_the_size_itself(height, width, smal
     sides = [max(size) for size in sizes]
     # The first is at most one rung above what was asked for, and never below it.
     assert smallest <= sides[0] + 0.5
-    assert sides[0] - 0.5 < smallest * math.sqrt(2)
+    assert sides[0] - 0.5 < smallest * 2**octaves
     for (h, w), (taller, wider), rung in zip(sizes, sizes[1:], range(len(sizes) - 1, 0, -1), strict=False):
         assert (h, w) <= (taller, wider)
-        assert h == max(1, round(height * 2 ** (-rung / 2)))
-        assert w == max(1, round(width * 2 ** (-rung / 2)))
+        assert h == max(1, round(height * 2 ** (-rung * octaves)))
+        assert w == max(1, round(width * 2 ** (-rung * octaves)))
 
 
 def test_ladders_of_round_numbers():
     assert ladder((512, 512), 256) == [(256, 256), (362, 362), (512, 512)]
+    assert ladder((512, 384), 64, 2) == [(64, 48), (128, 96), (256, 192), (512, 384)]
+    assert ladder((500, 500), 64, 2) == [(125, 125), (250, 250), (500, 500)]
+    assert Settings().size_factor == math.sqrt(2)
     assert ladder((64, 48), 64) == ladder((64, 48), 500) == ladder((64, 48), None) == [(64, 48)]
     assert ladder((65, 48), 64) == [(65, 48)]
     assert [max(size) for size in ladder((1, 2048), 256)] == [256, 362, 512, 724, 1024, 1448, 2048]
@@ -131,6 +135,22 @@ def test_a_plan_does_less_where_it_costs_more():
     assert plan(sizes, Settings(iterations=100, coarse_iterations=10)) == [10, 5, 2, 100]
     assert plan(sizes, Settings(iterations=1)) == [1, 1, 1, 1]
     assert plan([(2048, 1600)], Settings(iterations=100, coarse_iterations=10)) == [100]
+
+
+def test_a_plan_of_one_number_for_each_size():
+    sizes = [(128, 100), (256, 200), (512, 400)]
+    settings = Settings(iterations=50, coarse_iterations=[70, 60])
+    assert settings.coarse_iterations == (70, 60)
+    assert plan(sizes, settings) == [70, 60, 50]
+    with pytest.raises(SettingError, match=r"2 numbers for .* before the last \(256 px\): give one for each"):
+        plan(sizes[1:], settings)
+    with pytest.raises(SettingError, match=r"2 numbers for the sizes before the last \(none\)"):
+        plan(sizes[2:], settings)
+
+
+def test_doubled_sizes_with_a_number_for_each(paint, picture):
+    result = paint(picture(80, 64, 1), smallest=20, size_factor=2, coarse_iterations=(3, 2), iterations=1)
+    assert [int(row["size"]) for row in result.history] == [20, 20, 20, 40, 40, 80]
 
 
 def test_each_size_has_its_pictures(paint, picture, objectives):

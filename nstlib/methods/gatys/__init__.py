@@ -5,8 +5,8 @@ is the variable: I* = argmin_I alpha L_c(I_c, I) + beta L_s(I_s, I), paper A (5)
 
 A file per idea: ``settings`` (every value with its origin), ``objective`` (what is minimized), ``optimizers``
 (by what: ``descent``, ``newton``, ``montecarlo``), ``loop`` (watched, averaged, resumed), ``tiles`` (pictures
-larger than memory), ``transfer`` (from pictures to picture, coarse to fine), ``clip`` (films), ``recipes``
-(the papers' own settings).
+larger than memory), ``sizes`` (coarse to fine), ``transfer`` (from pictures to picture), ``clip`` (films),
+``recipes`` (the papers' own settings).
 """
 
 from .clip import TEMPORAL_WEIGHT, Frame, stylize_clip
@@ -15,8 +15,9 @@ from .objective import Anchor, Counts, Guide, Objective
 from .optimizers import OPTIMIZERS, Optimizer, make_optimizer
 from .recipes import RECIPES, Recipe, recipe
 from .settings import DEFAULT_LAYERS, FIVE_BLOCKS, OPTIMIZER_NAMES, Settings
+from .sizes import ladder, plan
 from .tiles import TiledObjective
-from .transfer import NOISE_AMPLITUDE, Gatys, initial_image, ladder, plan, stylize
+from .transfer import NOISE_AMPLITUDE, Gatys, initial_image, stylize
 
 __all__ = [
     "DEFAULT_LAYERS",

@@ -86,7 +86,7 @@ def stylize_clip(
     if next_iterations is None:
         next_iterations = max(1, settings.iterations // 3)
     # A painted frame to start from is fine already: going back to a coarse one would lose its strokes.
-    after = replace(settings, iterations=next_iterations, smallest=None)
+    after = replace(settings, iterations=next_iterations, smallest=None, coarse_iterations=None)
     motions = None if known is None else iter(known)
     options: dict[str, Any] = {"seed": seed, "device": device, "precision": precision, "progress": progress}
     options["extractor"] = FeatureExtractor(

@@ -27,6 +27,7 @@ INITS = ("content", "noise", "style")
 # Optional terms and options that are off by default, and numbers that may be 0.
 _WEIGHTS = ("content_weight", "style_weight", "tv_weight", "temporal_weight")
 _COUNTS = {"iterations": 1, "history_size": 1, "coarse_iterations": 1, "restart_every": 1, "smallest": 16}
+_OPTIONAL = ("coarse_iterations", "restart_every", "smallest")
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,11 @@ class Settings(Changeable):
     averaging: float = 0.0  # decay of an average over the iterates, which is then the result; 0.99 with Adam
     init: str = "content"  # D; "noise": A; "style" starts from the painting
     color: str = "style"  # keep the content's colors: "luminance", "histogram", "coral", see nstlib.color
-    smallest: int | None = None  # coarse to fine: longest side to begin with, then up by √2; None: full size
-    coarse_iterations: int | None = None  # at each size below the last (see plan); None: as at the last
+    smallest: int | None = None  # coarse to fine: longest side to begin with, then larger; None: full size
+    size_factor: float = 2**0.5  # from one size to the next; 2 in Gatys et al. 2017
+    # Before the last size: a number for the smallest, then fewer (see plan), or one for each; None: as at the
+    # last.
+    coarse_iterations: int | tuple[int, ...] | None = None
     tile: int | None = None  # side of the tiles in pixels; None: tiles only where the whole would not fit
 
     def __post_init__(self) -> None:
@@ -71,13 +75,20 @@ class Settings(Changeable):
             object.__setattr__(self, name, layers or default)
         if self.layer_weights is not None:
             object.__setattr__(self, "layer_weights", tuple(self.layer_weights))
+        if isinstance(self.coarse_iterations, list):
+            object.__setattr__(self, "coarse_iterations", tuple(self.coarse_iterations))
         for name, least in _COUNTS.items():
-            value = getattr(self, name)
-            optional = name in ("coarse_iterations", "restart_every", "smallest")
-            if optional and value is None:
+            given = getattr(self, name)
+            if name in _OPTIONAL and given is None:
                 continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise SettingError(f"{name} must be at least {least}, not {value!r}: give a whole number.")
+            several = name == "coarse_iterations" and isinstance(given, tuple)
+            for value in given if several and given else (given,):
+                if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                    raise SettingError(
+                        f"{name} must be at least {least}, not {value!r}: give a whole number."
+                    )
+        if not isinstance(self.size_factor, int | float) or not 1.1 <= self.size_factor <= 8:
+            raise SettingError(f"size_factor is a number from 1.1 to 8, not {self.size_factor!r}.")
         if self.tile is not None and (not isinstance(self.tile, int) or self.tile < 64 or self.tile % 16):
             raise SettingError(f"tile must be a multiple of 16 and at least 64 pixels, not {self.tile!r}.")
         weights = {name: getattr(self, name) for name in _WEIGHTS}

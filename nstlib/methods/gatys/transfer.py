@@ -1,10 +1,9 @@
-"""Gatys' method from pictures to picture: sizes, colors, tiles, and the loop."""
+"""Gatys' method from pictures to picture: starts, colors, tiles, and the loop."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -12,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from ... import color
 from ...errors import ImageError, OptimizationError, SettingError
@@ -22,6 +20,7 @@ from ...nets.vgg import smallest_side
 from .loop import Checkpoint, Progress, Result, Run
 from .objective import NOTHING, Anchor, Guide, Objective, as_guides, check_fit, painted
 from .settings import Settings
+from .sizes import enlarged, ladder, plan, scaled
 from .tiles import TiledObjective
 
 # No paper says how strong its noise is. Noise over all of [0, 1] leaves a finely checkered rest that hundreds
@@ -61,46 +60,6 @@ def initial_image(
         return 0.5 + NOISE_AMPLITUDE * (noise - 0.5)
     assert source is not None
     return source.clone() if tuple(source.shape[-2:]) == tuple(shape) else scaled(source, shape)
-
-
-def scaled(image: Tensor, shape: Sequence[int]) -> Tensor:
-    """A picture at another size, (1, 3, H, W) -> (1, 3, h, w), antialiased, within [0, 1]."""
-    if tuple(image.shape[-2:]) == tuple(shape):
-        return image
-    return _bicubic(image, shape).clamp(0, 1)
-
-
-def _bicubic(image: Tensor, shape: Sequence[int]) -> Tensor:
-    # Apple's MPS can do this from torch 2.8 on; it is done once a size, so the processor will do.
-    here = image.cpu() if image.device.type == "mps" else image
-    return interpolate(here, tuple(shape), mode="bicubic", antialias=True).to(image.device)
-
-
-def ladder(shape: Sequence[int], smallest: int | None) -> list[tuple[int, int]]:
-    """The sizes of a coarse-to-fine run, (H, W) each: up by √2 to ``shape`` (crowsonkb; Gatys et al. 2017).
-
-    Example:
-        >>> ladder((512, 384), 256)
-        [(256, 192), (362, 272), (512, 384)]
-    """
-    height, width = int(shape[0]), int(shape[1])
-    longest = max(height, width)
-    if smallest is None or smallest >= longest:
-        return [(height, width)]
-    count = math.floor(2 * math.log2(longest / smallest) + 1e-9)
-    factors = [2 ** (-k / 2) for k in range(count, -1, -1)]
-    return [(max(1, round(height * f)), max(1, round(width * f))) for f in factors]
-
-
-def plan(sizes: Sequence[tuple[int, int]], settings: Settings) -> list[int]:
-    """Iterations at each size: what the settings say at the smallest and the last, fewer in between.
-
-    The larger a size, the nearer to its end it begins, and the more each iteration costs: with as many at
-    each, the sizes before the last took as long as the last.
-    """
-    coarse = settings.coarse_iterations or settings.iterations
-    before = [max(1, round(coarse * max(sizes[0]) / max(size))) for size in sizes[:-1]]
-    return [*before, settings.iterations]
 
 
 def stylize(
@@ -178,7 +137,7 @@ def stylize(
     generator = torch.Generator().manual_seed(seed)
     shape = size or next(tuple(p.shape[-2:]) for p in (content, start, first) if p is not None)
     least = max(smallest_side(extractor.network, name) for name in extractor.layer_names)
-    sizes = ladder(shape, settings.smallest)
+    sizes = ladder(shape, settings.smallest, settings.size_factor)
     sizes = [now for now in sizes[:-1] if min(now) >= least] + sizes[-1:]  # a panorama is soon too narrow
     steps = plan(sizes, settings)
     finish = None
@@ -196,7 +155,7 @@ def stylize(
             if stage < run.stage:
                 continue  # done by the run that this one goes on from
             factor = max(now) / max(shape)
-            image = image if tuple(image.shape[-2:]) == now else _enlarged(image, now)
+            image = image if tuple(image.shape[-2:]) == now else enlarged(image, now)
             objective = _objective(extractor, content, guides, settings, now, factor, anchor)
             reached = image = run.minimize(objective, image, count)
             if run.stopped:
@@ -301,16 +260,11 @@ def _scaled_guide(guide: Guide, shape: tuple[int, int], factor: float) -> Guide:
     )
 
 
-def _enlarged(image: Tensor, shape: Sequence[int]) -> Tensor:
-    """The unclamped picture of one size as the start of the next."""
-    return _bicubic(image.detach(), shape)
-
-
 def _whole(image: Tensor, shape: Sequence[int], content: Tensor | None, guides: Sequence[Guide]) -> Tensor:
     """A picture that was stopped at a smaller size: enlarged, and the content itself outside the masks."""
     if tuple(image.shape[-2:]) == tuple(shape):
         return image
-    image = _enlarged(image, shape)
+    image = enlarged(image, shape)
     paint = painted(guides)
     if content is None or paint is None:
         return image
