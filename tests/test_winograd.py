@@ -23,7 +23,7 @@ def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
 def always(monkeypatch):
     """Winograd's way for the smallest pictures too."""
     monkeypatch.setattr(winograd, "CHANNELS", 1)
-    monkeypatch.setattr(winograd, "PIXELS", 1)
+    monkeypatch.setattr(winograd, "VALUES", 1)
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_its_numbers_are_the_plain_ones(number, inputs, outputs, height, width, 
     expected = F.conv2d(x.double(), weight.double(), bias.double(), padding=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(winograd, "CHANNELS", 1)
-        patch.setattr(winograd, "PIXELS", 1)
+        patch.setattr(winograd, "VALUES", 1)
         patch.setattr(F, "conv2d", None)  # or the plain one is held to itself
         found = winograd.conv3x3(x, weight, bias)
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=2e-4)
@@ -112,6 +112,52 @@ def test_derivatives_of_both_orders_come_the_same_way(plain_calls, height, width
         assert float((one - other).norm() / other.norm()) < 1e-5
 
 
+def held(x, weight):
+    """The picture and its gradient are the plain ones with the filters as they are now."""
+    for found, expected in zip(
+        derivatives(winograd.conv3x3, x, weight, None), derivatives(F.conv2d, x, weight, None), strict=True
+    ):
+        torch.testing.assert_close(found, expected, rtol=0, atol=2e-4)
+
+
+def test_filters_are_turned_into_points_once(always, monkeypatch):
+    made, way = [], winograd._at_points
+    monkeypatch.setattr(winograd, "_at_points", lambda *a: made.append(a[1]) or way(*a))
+    x, weight = drawn(1, 2, 9, 7), drawn(3, 2, 3, 3, seed=1)
+    for _ in range(3):
+        held(x, weight)
+    assert sorted(made) == [False, True]  # there, and back for the gradient
+
+
+def test_filters_that_change_are_seen(always):
+    x, weight = drawn(1, 2, 9, 7), drawn(3, 2, 3, 3, seed=1)
+    held(x, weight)
+    weight.mul_(-2)
+    held(x, weight)
+    weight.data = drawn(3, 2, 3, 3, seed=2)
+    held(x, weight)
+    layer = torch.nn.Conv2d(2, 3, 3).requires_grad_(False)
+    held(x, layer.weight)
+    layer.load_state_dict({"weight": drawn(3, 2, 3, 3, seed=3), "bias": drawn(3)})
+    held(x, layer.weight)
+    with torch.inference_mode():  # whose tensors count no changes
+        weight = drawn(3, 2, 3, 3, seed=4)
+        for _ in range(2):
+            torch.testing.assert_close(
+                winograd.conv3x3(x, weight), F.conv2d(x, weight, padding=1), rtol=0, atol=2e-4
+            )
+            weight.mul_(-1)
+
+
+def test_points_go_with_their_filters(always):
+    before = len(winograd._POINTS)
+    weight = drawn(3, 2, 3, 3)
+    winograd.conv3x3(drawn(1, 2, 9, 7), weight)
+    assert len(winograd._POINTS) == before + 1
+    del weight
+    assert len(winograd._POINTS) == before
+
+
 @pytest.mark.parametrize(("precision", "quick"), [("auto", True), ("float32", False)])
 def test_who_asks_for_float32_gets_all_its_decimals(monkeypatch, precision, quick):
     """Metrics do; what optimizes or shows a picture takes the quick way where the processor has no better."""
@@ -127,9 +173,11 @@ def test_who_asks_for_float32_gets_all_its_decimals(monkeypatch, precision, quic
 
 
 def test_few_channels_and_pixels_are_convolved_plainly(plain_calls):
-    for channels, side in ((winograd.CHANNELS - 1, 32), (winograd.CHANNELS, 28)):
+    for channels, side in ((winograd.CHANNELS - 1, 32), (winograd.CHANNELS, 22), (512, 11)):
         winograd.conv3x3(drawn(1, channels, side, side), drawn(channels, channels, 3, 3))
-    assert len(plain_calls) == 2
+    assert len(plain_calls) == 3
+    winograd.conv3x3(drawn(1, 512, 12, 12), drawn(512, 512, 3, 3))
+    assert len(plain_calls) == 3
 
 
 def test_autocast_is_left_to_the_plain_convolution(always, plain_calls):

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 B_T = ((4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0),
        (0, -2, -1, 2, 1, 0), (0, 2, -1, -2, 1, 0), (0, 4, 0, -5, 0, 1))  # fmt: skip
@@ -28,8 +29,8 @@ A_T = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 
 CHANNELS = 128
 """With fewer channels, or ..."""
 
-PIXELS = 1024
-"""... fewer pixels, turning tiles and filters takes longer than what is spared."""
+VALUES = 2**16
+"""... fewer channels times pixels, taking tiles to points and back takes longer than what is spared."""
 
 
 def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None, padding: int = 1) -> Tensor:
@@ -50,24 +51,28 @@ def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None, padding: int 
     """
     if not _pays(x, weight, padding):
         return F.conv2d(x, weight, bias, padding=padding)
-    if padding and torch.is_grad_enabled() and x.requires_grad:
-        y = _Convolution.apply(x, weight)
-    else:
-        y = _convolved(x, weight, padding)
+    y = _watched(x, weight, False) if padding else _convolved(x, weight, False, 0)
     return y if bias is None else y.add_(bias[:, None, None])
+
+
+def _watched(x: Tensor, weight: Tensor, turned: bool) -> Tensor:
+    if torch.is_grad_enabled() and x.requires_grad:
+        y: Tensor = _Convolution.apply(x, weight, turned)
+        return y
+    return _convolved(x, weight, turned, 1)
 
 
 class _Convolution(torch.autograd.Function):
     """With padding 1, where the gradient is a convolution of the same kind: filters turned by 180°."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        ctx.weight = weight  # it does not learn, so nothing has to watch it
-        return _convolved(x, weight, 1)
+    def forward(ctx: Any, x: Tensor, weight: Tensor, turned: bool) -> Tensor:
+        ctx.weight, ctx.turned = weight, turned  # it does not learn, so nothing has to watch it
+        return _convolved(x, weight, turned, 1)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return conv3x3(gradient, ctx.weight.transpose(0, 1).flip(2, 3)), None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return _watched(gradient, ctx.weight, not ctx.turned), None, None
 
 
 def _pays(x: Tensor, weight: Tensor, padding: int) -> bool:
@@ -79,7 +84,7 @@ def _pays(x: Tensor, weight: Tensor, padding: int) -> bool:
         and not gradient
         and not torch.is_autocast_enabled("cpu")
         and min(weight.shape[:2]) >= CHANNELS
-        and height * width >= PIXELS
+        and min(weight.shape[:2]) * height * width >= VALUES
         and len(x) > 0
     )
 
@@ -90,9 +95,32 @@ def _both_ways(matrix: tuple[tuple[float, ...], ...]) -> Tensor:
     return torch.kron(square, square)
 
 
-def _convolved(x: Tensor, weight: Tensor, padding: int) -> Tensor:
-    points = _both_ways(G) @ weight.flatten(0, 1).flatten(1).T  # (36, outputs · inputs)
-    filters = points.view(36, *weight.shape[:2]).transpose(1, 2)
+# Filters at the 36 points, by the weights they were made of: four times the memory of these for each of both
+# ways, for as long as the network lives. Made anew for each picture, they cost a small one much of its time.
+_POINTS: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+
+def _filters(weight: Tensor, turned: bool) -> Tensor:
+    """A convolution's filters, or those of its gradient, at the 36 points: (36, inputs, outputs)."""
+    if weight.is_inference():  # it does not tell when it is changed
+        return _at_points(weight, turned)
+    state = (weight._version, weight.data_ptr())  # counts changes in place; tells of another place in memory
+    kept = _POINTS.setdefault(weight, {})
+    of, filters = kept.get(turned, (None, None))
+    if of != state:
+        filters = _at_points(weight, turned)
+        kept[turned] = (state, filters)
+    return filters
+
+
+def _at_points(weight: Tensor, turned: bool) -> Tensor:
+    w = weight.detach()
+    w = w.flip(2, 3) if turned else w.transpose(0, 1)
+    return (_both_ways(G) @ w.flatten(0, 1).flatten(1).T).view(36, *w.shape[:2])
+
+
+def _convolved(x: Tensor, weight: Tensor, turned: bool, padding: int) -> Tensor:
+    filters = _filters(weight, turned)
     # A picture at a time: its tiles take more than twice the memory of its features.
     return torch.cat([_convolve(one, filters, padding) for one in x.split(1)])
 
