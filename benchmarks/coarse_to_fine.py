@@ -24,10 +24,12 @@ from pathlib import Path
 
 import torch
 
-from nstlib import assets, hardware, images
+from nstlib import assets
 from nstlib.course.manifest import processor
-from nstlib.features import FeatureExtractor
 from nstlib.methods import gatys
+from nstlib.nets import hardware
+from nstlib.nets.features import FeatureExtractor
+from nstlib.pictures import files as images
 
 HERE = Path(__file__).resolve().parent
 SMALLEST, SMOOTHING, HISTORY = 64, 0.5, 30

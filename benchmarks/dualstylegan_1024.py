@@ -23,8 +23,8 @@ from pathlib import Path
 
 import torch
 
-from nstlib import hardware
 from nstlib.course.manifest import peak_mib, processor
+from nstlib.nets import hardware
 from nstlib.nets.dualstylegan import DualStyleGAN
 
 HERE = Path(__file__).resolve().parent

@@ -19,14 +19,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nstlib import faces, hardware, images, metrics
+from nstlib import metrics
 from nstlib.course.manifest import processor
 from nstlib.errors import NstError
-from nstlib.identity import Identity, portrait_alignment
+from nstlib.faces import generated as faces
+from nstlib.faces.align import align_portrait
+from nstlib.faces.identity import Identity, portrait_alignment
+from nstlib.faces.parse import FaceParser
 from nstlib.methods.face_networks import load_encoder
 from nstlib.methods.inversion import encode, invert
-from nstlib.portraits import align_portrait
-from nstlib.regions import FaceParser
+from nstlib.nets import hardware
+from nstlib.pictures import files as images
 
 HERE = Path(__file__).resolve().parent
 FACES, STEPS, SIDE, BATCH = 20, (25, 40), 128, 10

@@ -68,11 +68,12 @@ def plain_adain(content, style):
 def worker(way: str, size: int) -> None:
     import torch
 
-    from nstlib import assets, hardware, images
+    from nstlib import assets
     from nstlib.course.manifest import peak_mib
     from nstlib.methods.adain import AdaIN
     from nstlib.methods.johnson import SHIPPED, Johnson
-    from nstlib.nets import winograd
+    from nstlib.nets import hardware, winograd
+    from nstlib.pictures import files as images
 
     content, style = (
         images.square(images.load_image(assets.data_path(name)), size, allow_upscale=True)
@@ -139,7 +140,7 @@ def main() -> None:
     import torch
 
     from nstlib.course.manifest import processor
-    from nstlib.hardware import processor_likes_bfloat16
+    from nstlib.nets.hardware import processor_likes_bfloat16
 
     found: dict[str, list[dict]] = {way: [] for way in WAYS}
     for number in range(1, options.rounds + 1):

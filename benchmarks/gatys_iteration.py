@@ -98,9 +98,9 @@ def plain_way(content, style, size):
 
 
 def nstlib_way(content, style, float32):
-    from nstlib.features import FeatureExtractor
-    from nstlib.hardware import keep_freed_memory
     from nstlib.methods import gatys
+    from nstlib.nets.features import FeatureExtractor
+    from nstlib.nets.hardware import keep_freed_memory
 
     keep_freed_memory()
     settings = gatys.Settings(iterations=WARM_UP + TIMED)
@@ -114,8 +114,9 @@ def nstlib_way(content, style, float32):
 
 
 def worker(way: str, size: int) -> None:
-    from nstlib import assets, images
+    from nstlib import assets
     from nstlib.course.manifest import peak_mib
+    from nstlib.pictures import files as images
 
     content, style = (
         images.square(images.load_image(assets.data_path(name)), size, allow_upscale=True)
@@ -127,7 +128,7 @@ def worker(way: str, size: int) -> None:
         seconds = nstlib_way(content, style, float32=way.endswith("float32"))
     import torch
 
-    from nstlib.hardware import processor_likes_bfloat16
+    from nstlib.nets.hardware import processor_likes_bfloat16
 
     # The ceiling is the machine's own; emulated bfloat16 would take minutes.
     formats = (torch.float32, torch.bfloat16) if processor_likes_bfloat16() else (torch.float32,)
@@ -168,7 +169,7 @@ def main() -> None:
     import torch
 
     from nstlib.course.manifest import processor
-    from nstlib.hardware import processor_likes_bfloat16
+    from nstlib.nets.hardware import processor_likes_bfloat16
 
     found: dict[str, list[dict]] = {name: [] for name in WAYS}
     for number in range(1, options.rounds + 1):

@@ -20,11 +20,13 @@ from pathlib import Path
 
 import torch
 
-from nstlib import assets, hardware, images
+from nstlib import assets
 from nstlib.course.manifest import peak_mib, processor
 from nstlib.methods import gatys
 from nstlib.methods.gatys.tiles import cut
 from nstlib.methods.gatys.transfer import TILE
+from nstlib.nets import hardware
+from nstlib.pictures import files as images
 
 HERE = Path(__file__).resolve().parent
 OTHER = 640  # tiles that end nowhere where those of 512 do

@@ -21,11 +21,13 @@ from pathlib import Path
 import torch
 from torchvision.transforms.functional import gaussian_blur
 
-from nstlib import hardware, images, metrics
+from nstlib import metrics
 from nstlib.course.manifest import peak_mib, processor
-from nstlib.faces import Faces
+from nstlib.faces.generated import Faces
 from nstlib.metrics import Protocol
 from nstlib.metrics.measure import measure
+from nstlib.nets import hardware
+from nstlib.pictures import files as images
 
 HERE = Path(__file__).resolve().parent
 PEOPLE = 20

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nstlib import assets, hardware, images
+from nstlib import assets
 from nstlib.methods import gatys
+from nstlib.nets import hardware
+from nstlib.pictures import files as images
 
 ROOT = Path(__file__).resolve().parents[1]
 GALLERY = ROOT / "figures" / "gallery"

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from nstlib import __main__ as command
-from nstlib import hardware
+from nstlib.cli import __main__ as command
+from nstlib.nets import hardware
 
 # Written down a second time, on purpose: the tests hold the library's own table to this one.
 VGG_BLOCKS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}

@@ -197,7 +197,8 @@ def test_strength_is_a_share(weights, strength):
 
 @pytest.mark.weights
 def test_the_real_decoder_gives_the_picture_back_and_takes_on_a_style():
-    from nstlib import assets, images
+    from nstlib import assets
+    from nstlib.pictures import files as images
 
     content = images.load_image(assets.data_path("portraits/collins_face.jpg"), size=192)
     style = images.load_image(assets.data_path("paintings/starry_night.jpg"), size=192)

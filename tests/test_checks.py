@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from nstlib.course import checks
-from nstlib.normalizations import style_weight_factor
+from nstlib.losses import style_weight_factor
 
 CHECKERS = {name: check for name, check in vars(checks).items() if name.startswith("q0")}
 

@@ -16,10 +16,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from nstlib import __main__ as command
-from nstlib import __version__, assets, hardware, images
+from nstlib import __version__, assets
+from nstlib.cli import __main__ as command
 from nstlib.errors import AssetError, ImageError, OptimizationError
 from nstlib.methods import gatys
+from nstlib.nets import hardware
+from nstlib.pictures import files as images
 
 COMMANDS = [
     [], ["hello"], ["stylize"], ["course"], ["assets"], ["assets", "list"], ["assets", "fetch"],
@@ -91,7 +93,7 @@ def test_the_default_settings_printed_are_the_real_ones():
 
 def test_help_does_not_wait_for_torch():
     code = (
-        "import sys\nfrom nstlib.__main__ import main\nsys.argv = ['nst', '--help']\n"
+        "import sys\nfrom nstlib.cli.__main__ import main\nsys.argv = ['nst', '--help']\n"
         "try:\n    main()\n"
         "finally:\n    print(sorted({'torch', 'papermill', 'matplotlib'} & set(sys.modules)))"
     )

@@ -7,11 +7,12 @@ import itertools
 import pytest
 import torch
 
-from nstlib import assets, images
+from nstlib import assets
 from nstlib.errors import ImageError, SettingError
-from nstlib.flow import Clip, camera_move, flicker
 from nstlib.methods import gatys
 from nstlib.methods.gatys import Settings, clip, stylize_clip
+from nstlib.pictures import files as images
+from nstlib.pictures.flow import Clip, camera_move, flicker
 
 SHALLOW = Settings(
     network="vgg16", content_layers=("relu1_2",), style_layers=("relu1_1", "relu2_1"), iterations=6,

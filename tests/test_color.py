@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.color import rgb2yiq
 
-from nstlib import assets, color
+from nstlib import assets
 from nstlib.errors import ImageError, SettingError
-from nstlib.images import load_image
+from nstlib.pictures import color
+from nstlib.pictures.files import load_image
 
 sizes = st.tuples(st.integers(1, 12), st.integers(1, 12))
 TRANSFORMS = (color.match_luminance, color.match_histogram, color.coral, color.luminance_only)

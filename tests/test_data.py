@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from nstlib import images
+from nstlib.pictures import files as images
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 FOLDERS = ("portraits", "landscapes", "paintings")

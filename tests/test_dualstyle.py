@@ -10,14 +10,17 @@ import torch
 from conftest import make_weights, one_sentence
 from test_faces import tiny_tensors
 
-from nstlib import assets, images, portraits, style_sets
+from nstlib import assets
 from nstlib.errors import ImageError, SettingError
-from nstlib.faces import Faces
+from nstlib.faces import align as portraits
+from nstlib.faces import style_sets
+from nstlib.faces.generated import Faces
 from nstlib.methods import inversion
 from nstlib.methods.dualstylegan import presets, transfer
 from nstlib.methods.dualstylegan.presets import Preset, smoke
 from nstlib.methods.dualstylegan.transfer import DualStyle, Learned
 from nstlib.nets.stylegan2 import Generator
+from nstlib.pictures import files as images
 
 
 def quiet(preset: Preset) -> Preset:

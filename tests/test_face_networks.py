@@ -9,8 +9,7 @@ from test_faces import tiny_tensors
 from torch import nn
 
 from nstlib.errors import SettingError
-from nstlib.faces import Faces
-from nstlib.images import save_image
+from nstlib.faces.generated import Faces
 from nstlib.methods import face_networks
 from nstlib.methods.face_networks import EncoderSettings, EncoderTask, PriorSettings, PriorTask, cosine
 from nstlib.nets.dualstylegan import DualStyleGAN, SlimModRes
@@ -19,6 +18,7 @@ from nstlib.nets.face_prior import FacePrior
 from nstlib.nets.mobilefacenet import MobileFaceNet
 from nstlib.nets.style_generator import StyleGenerator
 from nstlib.nets.stylegan2 import Discriminator, Generator
+from nstlib.pictures.files import save_image
 from nstlib.training import Schedule, train
 
 
@@ -119,7 +119,7 @@ def test_the_encoder_refuses_other_pictures(prior):
 
 
 def test_an_encoder_comes_back_from_its_file(prior, tmp_path):
-    from nstlib.weights import save_weights
+    from nstlib.assets.weights import save_weights
 
     net = new_encoder(prior).eval()
     save_weights(tmp_path / "net.safetensors", net.state_dict(), {})

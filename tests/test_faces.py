@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from test_mobilestylegan import released
 
-from nstlib import faces as door
-from nstlib import images
-from nstlib.__main__ import cli
+from nstlib.cli.__main__ import cli
 from nstlib.errors import AssetError, SettingError
-from nstlib.faces import SHARD, Faces, cached, listed
+from nstlib.faces import generated as door
+from nstlib.faces.generated import SHARD, Faces, cached, listed
 from nstlib.nets.mobilestylegan import ShortCut
+from nstlib.pictures import files as images
 
 CHANNELS = (8, 8, 8, 8, 8)  # pictures of 128 pixels
 
@@ -294,7 +294,7 @@ def test_the_command_draws_faces(home, tiny, monkeypatch):
     monkeypatch.setattr(
         "nstlib.assets.load_tensors", lambda name: tensors[name.removeprefix("mobilestylegan_")]
     )
-    monkeypatch.setattr("nstlib.hardware.keep_freed_memory", lambda: True)
+    monkeypatch.setattr("nstlib.nets.hardware.keep_freed_memory", lambda: True)
     arguments = ["assets", "fetch", "faces", "--count", "3", "--size", "16", "--seed", "4"]
     result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
     folder = Path(result.stdout.splitlines()[-1].removeprefix("faces: "))

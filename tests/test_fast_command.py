@@ -8,13 +8,19 @@ import torch
 from conftest import make_weights, one_sentence
 from torch import nn
 
-from nstlib import assets, faces, fast_command, images, regions, train_command, video
+from nstlib import assets
+from nstlib.assets.weights import read_weights
+from nstlib.cli import fast as fast_command
+from nstlib.cli import train as train_command
+from nstlib.cli.options import METHODS, OPTIONS, TAKES
+from nstlib.faces import generated as faces
+from nstlib.faces import parse as regions
 from nstlib.methods import johnson
 from nstlib.methods.adain import AdaIN
 from nstlib.nets.adain import Decoder
 from nstlib.nets.johnson import TransformNet
-from nstlib.stylize_options import METHODS, OPTIONS, TAKES
-from nstlib.weights import read_weights
+from nstlib.pictures import files as images
+from nstlib.pictures import video
 
 COMMON = ("--device", "cpu", "--precision", "float32", "--quiet")
 

@@ -7,10 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nstlib import assets, features, hardware, images
+from nstlib import assets
 from nstlib.errors import SettingError
-from nstlib.features import FeatureExtractor
+from nstlib.nets import features, hardware
+from nstlib.nets.features import FeatureExtractor
 from nstlib.nets.vgg import ARCHITECTURES, LayeredNet, layers_up_to, output_size, smallest_side
+from nstlib.pictures import files as images
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
 STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)

@@ -21,7 +21,6 @@ from conftest import make_weights
 from test_training import assert_same, learned, timeless
 
 from nstlib.errors import SettingError
-from nstlib.features import FeatureExtractor
 from nstlib.losses import contextual_loss, feature_matching
 from nstlib.methods.dualstylegan import (
     AS_PRINTED,
@@ -41,6 +40,7 @@ from nstlib.methods.dualstylegan.critic import augmentation, augmented_features,
 from nstlib.methods.dualstylegan.path import residual_norms
 from nstlib.nets.dualstylegan import DualStyleGAN
 from nstlib.nets.face_prior import FacePrior
+from nstlib.nets.features import FeatureExtractor
 from nstlib.nets.stylegan2 import Generator
 from nstlib.training import Schedule, train
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nstlib.errors import ImageError, SettingError
-from nstlib.flow import camera_move, consistency, flicker, optical_flow, warp
+from nstlib.pictures.flow import camera_move, consistency, flicker, optical_flow, warp
 
 
 def smooth_picture(height: int, width: int, offset: tuple[float, float] = (0, 0)) -> Tensor:

@@ -10,9 +10,7 @@ from dataclasses import asdict, fields, replace
 import pytest
 import torch
 
-from nstlib import images
 from nstlib.errors import OptimizationError, SettingError
-from nstlib.features import FeatureExtractor
 from nstlib.losses import STYLE_NORMALIZATIONS, total_variation
 from nstlib.methods import gatys
 from nstlib.methods.gatys import (
@@ -25,6 +23,8 @@ from nstlib.methods.gatys import (
     stylize,
     transfer,
 )
+from nstlib.nets.features import FeatureExtractor
+from nstlib.pictures import files as images
 
 SHALLOW = Settings(
     network="vgg16", content_layers=("relu1_2",), style_layers=("relu1_1", "relu2_1"), iterations=4

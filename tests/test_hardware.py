@@ -9,8 +9,8 @@ import sys
 import pytest
 import torch
 
-from nstlib import hardware
 from nstlib.errors import SettingError
+from nstlib.nets import hardware
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def test_freed_memory_really_stays_with_the_process():
     # In a process of its own, because the choice cannot be taken back.
     code = (
         "import psutil, torch\n"
-        "from nstlib.hardware import keep_freed_memory\n"
+        "from nstlib.nets.hardware import keep_freed_memory\n"
         "here = psutil.Process().memory_info\n"
         "before = here().rss\n"
         "x = torch.ones(16 * 2**20)\n"

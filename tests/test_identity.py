@@ -19,11 +19,11 @@ from nstlib import assets
 from nstlib.assets import convert
 from nstlib.assets.registry import assets as registered
 from nstlib.errors import ImageError, SettingError
-from nstlib.identity import TEMPLATE, Identity, align, cut_out, five_points
-from nstlib.images import load_image, resize
+from nstlib.faces.identity import TEMPLATE, Identity, align, cut_out, five_points
+from nstlib.faces.parse import Face
 from nstlib.nets.bisenet import LABELS
 from nstlib.nets.mobilefacenet import from_official
-from nstlib.regions import Face
+from nstlib.pictures.files import load_image, resize
 
 # ------------------------------------------------------------------------------------- the published graph
 

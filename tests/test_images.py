@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
 
-from nstlib import images
 from nstlib.errors import ImageError, NstError, SettingError
+from nstlib.pictures import files as images
 
 FEW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SIDES = st.one_of(st.sampled_from([1, 2, 3, 7, 8, 64, 65]), st.integers(1, 90))

@@ -16,10 +16,9 @@ from conftest import make_weights
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from nstlib import assets, images, nets
-from nstlib.color import luminance_only
+from nstlib import assets, nets
+from nstlib.assets.weights import read_weights
 from nstlib.errors import AssetError, ImageError, OptimizationError, SettingError
-from nstlib.features import FeatureExtractor
 from nstlib.methods.johnson import (
     AS_PRINTED,
     AS_RELEASED,
@@ -28,6 +27,7 @@ from nstlib.methods.johnson import (
     Settings,
     TransferTask,
 )
+from nstlib.nets.features import FeatureExtractor
 from nstlib.nets.johnson import (
     ConvLayer,
     ResidualBlock,
@@ -35,8 +35,9 @@ from nstlib.nets.johnson import (
     UpsampleConvLayer,
     from_official,
 )
+from nstlib.pictures import files as images
+from nstlib.pictures.color import luminance_only
 from nstlib.training import Pictures, Schedule, train
-from nstlib.weights import read_weights
 
 PARITY = Path(__file__).resolve().parents[2] / "shared/parity"
 

@@ -13,10 +13,7 @@ from conftest import make_weights
 from safetensors import safe_open
 from torch import Tensor
 
-from nstlib.color import luminance_only
 from nstlib.errors import ImageError, NstError, SettingError
-from nstlib.features import FeatureExtractor
-from nstlib.images import resize
 from nstlib.methods.jojogan import (
     AS_RELEASED,
     SMALL,
@@ -26,7 +23,10 @@ from nstlib.methods.jojogan import (
 )
 from nstlib.nets.face_encoder import FaceEncoder
 from nstlib.nets.face_prior import FacePrior
+from nstlib.nets.features import FeatureExtractor
 from nstlib.nets.stylegan2 import Discriminator, Generator
+from nstlib.pictures.color import luminance_only
+from nstlib.pictures.files import resize
 from nstlib.training import Schedule, train
 
 QUICK = Settings(learning_rate=5e-3, steps=12)

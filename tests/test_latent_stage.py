@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import make_weights
 
+from nstlib.assets.weights import read_weights
 from nstlib.errors import OptimizationError, SettingError
 from nstlib.methods.dualstylegan.codes import Destylized
 from nstlib.methods.dualstylegan.latent import (
@@ -22,7 +23,6 @@ from nstlib.methods.dualstylegan.stage_settings import SMALL, LatentSettings, Sa
 from nstlib.metrics import Lpips
 from nstlib.nets.dualstylegan import DualStyleGAN, Sampler
 from nstlib.nets.stylegan2 import Generator
-from nstlib.weights import read_weights
 
 LATENT = SMALL.latent.changed(steps=2)
 SAMPLER = SamplerSettings(steps=6, batch=8, pool=16, choices=16, codes=20, inputs=16)

@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from nstlib import images
 from nstlib.assets import data_path
 from nstlib.errors import AssetError, ImageError, SettingError
 from nstlib.metrics import measure as module
@@ -23,6 +22,7 @@ from nstlib.metrics import pictures as reading
 from nstlib.metrics.measure import FACTORIES, measure
 from nstlib.metrics.protocol import METRICS, Protocol
 from nstlib.metrics.table import Measurement, comparable, show
+from nstlib.pictures import files as images
 
 QUIET = {"device": "cpu", "progress": False}
 PIXEL = Protocol(metrics=("mse", "psnr", "ssim"), resolution=None, crop="none")

@@ -13,12 +13,12 @@ import pytest
 import torch
 from conftest import one_sentence
 
-from nstlib import images
-from nstlib import measure_command as own
+from nstlib.cli import measure as own
 from nstlib.metrics import measure as module
 from nstlib.metrics.measure import FACTORIES
 from nstlib.metrics.protocol import CHOICES, DEFAULT, METRICS, Protocol
 from nstlib.metrics.table import Measurement, comparable
+from nstlib.pictures import files as images
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_the_names_written_down_twice_agree():
 
 def test_help_names_every_metric_and_loads_no_torch():
     code = (
-        "import sys; from nstlib.__main__ import cli\n"
+        "import sys; from nstlib.cli.__main__ import cli\n"
         "try: cli(['measure', '--help'])\n"
         "except SystemExit: print('torch' in sys.modules, 'pandas' in sys.modules)"
     )

@@ -11,9 +11,9 @@ import torch
 
 from nstlib import assets
 from nstlib.errors import ImageError, SettingError
-from nstlib.features import FeatureExtractor
 from nstlib.losses import content_loss, gram_matrix, style_loss
 from nstlib.metrics import Lpips, VggDistance
+from nstlib.nets.features import FeatureExtractor
 from nstlib.nets.vgg import architecture
 
 BACKBONES = {"alexnet": ("alex", 31), "vgg16": ("vgg", 16)}  # the package's name, least side

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from nstlib import assets
+from nstlib.assets.movements import _key, movements, paintings
 from nstlib.errors import AssetError, SettingError
-from nstlib.images import load_image
-from nstlib.movements import _key, movements, paintings
+from nstlib.pictures.files import load_image
 
 ENTRY = """
 [[picture]]

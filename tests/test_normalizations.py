@@ -14,11 +14,12 @@ from nstlib.losses import (
     STYLE_ALIASES,
     STYLE_NORMALIZATIONS,
     content_loss,
+    content_weight_factor,
     gram_matrix,
     style_loss,
     style_normalization,
+    style_weight_factor,
 )
-from nstlib.normalizations import content_weight_factor, style_weight_factor
 
 NAMES = [*STYLE_NORMALIZATIONS, *STYLE_ALIASES]
 PAIRS = list(itertools.product(NAMES, repeat=2))

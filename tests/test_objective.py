@@ -12,7 +12,6 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from nstlib.errors import SettingError
-from nstlib.features import FeatureExtractor
 from nstlib.losses import (
     STYLE_NORMALIZATIONS,
     content_loss,
@@ -25,6 +24,7 @@ from nstlib.losses import (
     wasserstein2,
 )
 from nstlib.methods.gatys import Anchor, Counts, Guide, Objective, Settings, stylize
+from nstlib.nets.features import FeatureExtractor
 
 SHALLOW = Settings(
     network="vgg16", content_layers=("relu1_2",), style_layers=("relu1_1", "relu2_1"), iterations=4

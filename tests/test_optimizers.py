@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nstlib.errors import SettingError
-from nstlib.features import FeatureExtractor
 from nstlib.methods.gatys import OPTIMIZER_NAMES, Objective, Settings, descent
 from nstlib.methods.gatys.newton import _cut, _Point
 from nstlib.methods.gatys.optimizers import (
@@ -27,6 +26,7 @@ from nstlib.methods.gatys.optimizers import (
     Optimizer,
     make_optimizer,
 )
+from nstlib.nets.features import FeatureExtractor
 
 SHAPE = (1, 3, 2, 2)  # twelve unknowns
 FAMILIES = tuple(OPTIMIZERS)

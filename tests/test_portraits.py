@@ -13,10 +13,10 @@ from torch import Tensor
 
 from nstlib import assets
 from nstlib.errors import ImageError, SettingError
-from nstlib.identity import TEMPLATE, portrait_alignment
-from nstlib.images import load_image, resize
-from nstlib.portraits import Portrait, align_portrait, cut_portrait, paste
-from nstlib.regions import Face
+from nstlib.faces.align import Portrait, align_portrait, cut_portrait, paste
+from nstlib.faces.identity import TEMPLATE, portrait_alignment
+from nstlib.faces.parse import Face
+from nstlib.pictures.files import load_image, resize
 
 UPRIGHT = torch.tensor([[[0.5, 0.0, 0.0], [0.0, 0.5, 0.0]]])
 """Half a square picture, around its middle."""

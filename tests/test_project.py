@@ -165,7 +165,7 @@ def test_every_module_has_its_floor() -> None:
 
 def test_help_does_not_load_torch() -> None:
     program = (
-        "import sys; from nstlib.__main__ import cli\n"
+        "import sys; from nstlib.cli.__main__ import cli\n"
         "cli(['--help'], standalone_mode=False)\n"
         "print('loaded:', sorted({'torch', 'papermill', 'matplotlib', 'numpy', 'pandas'} & set(sys.modules)))"
     )

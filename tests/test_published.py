@@ -14,15 +14,18 @@ import torch
 import torch.nn.functional as F
 from conftest import make_weights, one_sentence
 
-from nstlib import assets, images, portraits, style_sets
+from nstlib import assets
+from nstlib.assets.weights import read_arrays, read_checkpoint
 from nstlib.errors import SettingError
+from nstlib.faces import align as portraits
+from nstlib.faces import style_sets
 from nstlib.methods.dualstylegan import published
 from nstlib.methods.dualstylegan.presets import Preset, released
 from nstlib.methods.dualstylegan.published import load_published, load_published_critic
 from nstlib.nets.dualstylegan import DualStyleGAN, layer_weights
 from nstlib.nets.psp import PspEncoder
 from nstlib.nets.stylegan2 import Discriminator
-from nstlib.weights import read_arrays, read_checkpoint
+from nstlib.pictures import files as images
 
 CHANNELS = (8, 8, 8, 8)
 

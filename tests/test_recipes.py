@@ -7,9 +7,9 @@ import math
 import pytest
 
 from nstlib.errors import SettingError
-from nstlib.features import FeatureExtractor
 from nstlib.methods import gatys
 from nstlib.methods.gatys import RECIPES, Objective, Settings, recipe
+from nstlib.nets.features import FeatureExtractor
 
 FIVE_BLOCKS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 # Network, content layers, style layers, optimizer, iterations, start, size: what each source says, or None.

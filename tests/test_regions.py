@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
 
-from nstlib import assets, regions
+from nstlib import assets
 from nstlib.errors import AssetError, ImageError, SettingError
-from nstlib.images import load_image
+from nstlib.faces import parse as regions
+from nstlib.faces.parse import NAMES, REGIONS, FaceParser, mean_iou, read_celebamask, region_masks
 from nstlib.nets.bisenet import LABELS, BiSeNet
-from nstlib.regions import NAMES, REGIONS, FaceParser, mean_iou, read_celebamask, region_masks
+from nstlib.pictures.files import load_image
 
 BACKGROUND, SKIN, BROW, EYE, NOSE, LIP, NECK, HAIR = PAINTED = [
     LABELS.index(name)

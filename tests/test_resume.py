@@ -17,7 +17,6 @@ import torch
 from conftest import make_weights
 
 from nstlib.errors import OptimizationError, SettingError
-from nstlib.features import FeatureExtractor
 from nstlib.methods.gatys import (
     OPTIMIZER_NAMES,
     Anchor,
@@ -28,6 +27,7 @@ from nstlib.methods.gatys import (
     loop,
     stylize,
 )
+from nstlib.nets.features import FeatureExtractor
 
 # Two sizes, 17×14 and 24×20, five iterations at each.
 SETTINGS = Settings(

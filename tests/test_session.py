@@ -157,7 +157,7 @@ def test_save_image():
     assert run.device == torch.device("cpu")
     path = run.save_image(torch.full((1, 3, 4, 4), 0.5), "gray")
     assert path.name == "gray.png"
-    from nstlib.images import read_settings
+    from nstlib.pictures.files import read_settings
 
     assert read_settings(path)["size"] == 64
     machine = run.finish()["machine"]
@@ -171,7 +171,7 @@ def test_save_image():
 )
 def test_save_film(name, file):
     torch = pytest.importorskip("torch")
-    from nstlib.video import read_film
+    from nstlib.pictures.video import read_film
 
     run = begin(device="cpu")
     shades = [torch.full((1, 3, 17, 24), shade) for shade in (0.0, 0.5, 1.0)]

@@ -13,11 +13,12 @@ from PIL import Image
 from test_identity import FakeParser, draw, paint, placed
 from torch import Tensor
 
-from nstlib import assets, style_sets
+from nstlib import assets
 from nstlib.errors import AssetError, ImageError, SettingError
-from nstlib.images import load_image, save_image
-from nstlib.portraits import align_portrait
-from nstlib.style_sets import Sheet, load_style_set
+from nstlib.faces import style_sets
+from nstlib.faces.align import align_portrait
+from nstlib.faces.style_sets import Sheet, load_style_set
+from nstlib.pictures.files import load_image, save_image
 
 STYLES = Path(__file__).resolve().parent.parent / "data" / "styles"
 MIRROR = Path(__file__).resolve().parent.parent.parent / "shared" / "mirror"

@@ -20,13 +20,17 @@ from click.testing import CliRunner
 from conftest import one_sentence
 from PIL import Image
 
-from nstlib import __main__ as command
-from nstlib import hardware, images, movements, regions, video
-from nstlib import stylize_command as own
-from nstlib.color import COLOR_MODES
+from nstlib.assets import movements
+from nstlib.cli import __main__ as command
+from nstlib.cli import stylize as own
 from nstlib.errors import ImageError, OptimizationError
+from nstlib.faces import parse as regions
 from nstlib.methods import gatys
 from nstlib.methods.gatys.settings import INITS, STYLE_DISTANCES
+from nstlib.nets import hardware
+from nstlib.pictures import files as images
+from nstlib.pictures import video
+from nstlib.pictures.color import COLOR_MODES
 
 TINY = ("--iterations", 2, "--device", "cpu", "--precision", "float32", "--quiet")
 
@@ -164,7 +168,7 @@ def test_every_default_in_the_help_is_the_settings():
 
 def test_the_help_does_not_wait_for_torch():
     code = (
-        "import sys\nfrom nstlib.__main__ import main\nsys.argv = ['nst', 'stylize', '-h']\n"
+        "import sys\nfrom nstlib.cli.__main__ import main\nsys.argv = ['nst', 'stylize', '-h']\n"
         "try:\n    main()\nfinally:\n"
         "    print(sorted({'torch', 'av', 'PIL', 'skimage', 'onnxruntime'} & set(sys.modules)))"
     )

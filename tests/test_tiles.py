@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nstlib.errors import SettingError
-from nstlib.features import FeatureExtractor
 from nstlib.losses import STYLE_NORMALIZATIONS
 from nstlib.methods.gatys import (
     FIVE_BLOCKS,
@@ -27,6 +26,7 @@ from nstlib.methods.gatys import (
     tiles,
     transfer,
 )
+from nstlib.nets.features import FeatureExtractor
 from nstlib.nets.vgg import layers_up_to
 
 SHALLOW = Settings(

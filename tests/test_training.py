@@ -932,7 +932,7 @@ def test_a_full_disk_while_logging(folder, noisy, monkeypatch, save_every):
 def test_a_full_disk_while_the_log_is_made_anew(folder, noisy, monkeypatch, step):
     def middle(now):
         if now.number == step - 1:
-            monkeypatch.setattr("nstlib._image_decode.os.replace", full)
+            monkeypatch.setattr("nstlib.assets.writing.os.replace", full)
 
     with pytest.raises(
         OptimizationError, match=rf"^The losses up to step {step} cannot be .*No space left"
@@ -946,7 +946,7 @@ def test_a_full_disk_while_the_log_is_made_anew(folder, noisy, monkeypatch, step
 
 
 def test_a_disk_that_is_full_before_it_begins(folder, noisy, monkeypatch):
-    monkeypatch.setattr("nstlib._image_decode.os.replace", full)
+    monkeypatch.setattr("nstlib.assets.writing.os.replace", full)
     with pytest.raises(SettingError, match=r"No training can be kept in '.*' \(No space.*: name") as caught:
         run(folder=folder)
     one_sentence(caught)
@@ -956,7 +956,7 @@ def test_a_disk_that_is_full_before_it_begins(folder, noisy, monkeypatch):
 
 def test_a_disk_that_is_full_when_it_goes_on(folder, noisy, monkeypatch):
     run(Noisy(), folder, callback=lambda p: p.step < 4)
-    monkeypatch.setattr("nstlib._image_decode.os.replace", full)
+    monkeypatch.setattr("nstlib.assets.writing.os.replace", full)
     with pytest.raises(
         OptimizationError, match=r"^The losses up to step 4 cannot be .*No space left"
     ) as caught:

@@ -11,9 +11,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from nstlib import color
 from nstlib.errors import ImageError, OptimizationError, SettingError
-from nstlib.features import FeatureExtractor
 from nstlib.methods.gatys import (
     FIVE_BLOCKS,
     Guide,
@@ -25,6 +23,8 @@ from nstlib.methods.gatys import (
     transfer,
 )
 from nstlib.methods.gatys.sizes import plan, scaled
+from nstlib.nets.features import FeatureExtractor
+from nstlib.pictures import color
 
 SHALLOW = Settings(
     network="vgg16", content_layers=("relu1_2",), style_layers=("relu1_1", "relu2_1"), iterations=4

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nstlib.errors import SettingError
-from nstlib.features import FeatureExtractor
+from nstlib.nets.features import FeatureExtractor
 from nstlib.nets.vgg import (
     ARCHITECTURES,
     LayeredNet,

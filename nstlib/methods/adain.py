@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import assets, color
+from .. import assets
 from ..errors import SettingError
-from ..features import FeatureExtractor
 from ..nets.adain import from_official
+from ..nets.features import FeatureExtractor
+from ..pictures import color
 from .feedforward import check_pictures, finished, padded
 
 LAYER = "relu4_1"
@@ -73,9 +74,9 @@ class AdaIN:
 
     Args:
         strength: 0 gives the content as the decoder sees it, 1 the full style (their section 7.4).
-        color: "style", or how to keep the content's colors, see :mod:`nstlib.color`.
-        device: see :func:`nstlib.hardware.resolve_device`.
-        precision: see :func:`nstlib.hardware.resolve_precision`.
+        color: "style", or how to keep the content's colors, see :mod:`nstlib.pictures.color`.
+        device: see :func:`nstlib.nets.hardware.resolve_device`.
+        precision: see :func:`nstlib.nets.hardware.resolve_precision`.
         encoder: weights of the normalized VGG-19 instead of the asset's (tests).
         decoder: the decoder's weights instead of the asset's.
 

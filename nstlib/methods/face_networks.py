@@ -22,19 +22,19 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .. import assets
-from ..faces import Faces, cached, listed
-from ..features import FeatureExtractor
-from ..hardware import resolve_device
-from ..identity import Identity, portrait_alignment
-from ..images import load_image, resize
+from ..assets.weights import read_weights
+from ..faces.generated import Faces, cached, listed
+from ..faces.identity import Identity, portrait_alignment
 from ..metrics import Lpips
 from ..nets.face_encoder import SIZE, FaceEncoder
 from ..nets.face_encoder import from_state as encoder_from_state
+from ..nets.features import FeatureExtractor
+from ..nets.hardware import resolve_device
 from ..nets.mobilestylegan import CUT, ShortCut
 from ..nets.style_generator import STYLE, StyleGenerator
 from ..nets.stylegan2 import Discriminator, discriminator_from_official
+from ..pictures.files import load_image, resize
 from ..training import Schedule, Step, TrainingResult, shuffled, train
-from ..weights import read_weights
 
 ENCODER, CRITIC = "face_encoder.safetensors", "face_critic.safetensors"
 """Files of the course's own, in ``data/weights``."""
@@ -65,7 +65,7 @@ class PriorTask:
         head: what learns.
         critic: what tells its pictures from the whole network's; learns too.
         faces: the generator.
-        pictures: its faces, as files, and ``w``, their styles (see :func:`nstlib.faces.cached`).
+        pictures: its faces, as files, and ``w``, their styles (see :func:`nstlib.faces.generated.cached`).
         settings: see :class:`PriorSettings`.
         steps: of the whole training.
         tensors: VGG-16's weights instead of the asset's (tests).

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import color
 from ..errors import ImageError
+from ..pictures import color
 
 
 def check_pictures(name: str, pictures: object, least: int) -> Tensor:
@@ -42,7 +42,7 @@ def finished(made: Tensor, content: Tensor, how: str) -> Tensor:
     Args:
         made: (N, 3, H', W'), at least as large as the content.
         content: (N, 3, H, W).
-        how: see :func:`nstlib.color.finish`.
+        how: see :func:`nstlib.pictures.color.finish`.
     """
     made = made[..., : content.shape[-2], : content.shape[-1]].float().clamp(0, 1).cpu()
     if how != "luminance":

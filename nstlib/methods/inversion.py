@@ -21,13 +21,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from ..errors import ImageError, OptimizationError, SettingError
-from ..identity import Identity, portrait_alignment
-from ..images import resize
+from ..errors import Changeable, ImageError, OptimizationError, SettingError
+from ..faces.identity import Identity, portrait_alignment
 from ..metrics import Lpips
 from ..nets.face_encoder import SIZE, FaceEncoder
 from ..nets.style_generator import STYLE, StyleGenerator
-from ..settings import Changeable
+from ..pictures.files import resize
 
 SPACES = ("w", "z")
 NETWORKS = ("vgg16", "alexnet")

@@ -18,14 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from .. import assets
-from ..errors import SettingError
-from ..features import FeatureExtractor
-from ..hardware import resolve_device, resolve_precision
+from ..assets.weights import read_weights, save_weights
+from ..errors import Changeable, SettingError
 from ..losses import content_loss, gram_matrix, style_loss, total_variation
+from ..nets.features import FeatureExtractor
+from ..nets.hardware import resolve_device, resolve_precision
 from ..nets.johnson import STRIDE, TransformNet, from_official
-from ..settings import Changeable
 from ..training import Callback, Pictures, Schedule, Step, TrainingResult, train
-from ..weights import read_weights, save_weights
 from .feedforward import check_pictures, finished, padded
 
 SHIPPED = ("starry_night", "the_kiss", "great_wave")
@@ -81,7 +80,7 @@ class TransferTask:
         styles: (1, 3, H, W) each; the mean of their Gram matrices is the style.
         settings: see :class:`Settings`.
         steps: of the whole training, by which the learning rate falls.
-        device: see :func:`nstlib.hardware.resolve_device`.
+        device: see :func:`nstlib.nets.hardware.resolve_device`.
         precision: of the features.
         tensors: VGG-16's weights instead of the asset's (tests).
     """
@@ -173,11 +172,11 @@ class Johnson:
     Args:
         weights: a style of :data:`SHIPPED`, a file (.safetensors of ours, or .pth of PyTorch's example), a
             state dict; None: untrained, to be :meth:`fit`.
-        color: "style" (the painting's colors) or "luminance" (the content's), see :mod:`nstlib.color`.
-        settings: for :meth:`fit`.
+        color: "style" (the painting's colors) or "luminance" (the content's), see
+        :mod:`nstlib.pictures.color`. settings: for :meth:`fit`.
         seed: of an untrained network's weights.
-        device: see :func:`nstlib.hardware.resolve_device`.
-        precision: see :func:`nstlib.hardware.resolve_precision`.
+        device: see :func:`nstlib.nets.hardware.resolve_device`.
+        precision: see :func:`nstlib.nets.hardware.resolve_precision`.
 
     Attributes:
         net: the network.

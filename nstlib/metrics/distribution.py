@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from .. import assets
 from ..errors import SettingError
-from ..hardware import resolve_device
 from ..nets import inception
+from ..nets.hardware import resolve_device
 from .pixel import check_pictures
 
 RESIZES = ("antialiased", "tensorflow")
@@ -37,7 +37,7 @@ class InceptionFeatures(nn.Module):
             clean-fid (Parmar et al. 2022) do it. "tensorflow": bilinear without antialiasing, as Heusel et
             al. 2017 have it; it skips pixels, but most published FIDs were measured so. FIDs of the two
             must not be compared.
-        device: see :func:`nstlib.hardware.resolve_device`.
+        device: see :func:`nstlib.nets.hardware.resolve_device`.
         tensors: the network's weights instead of the asset's (tests).
         batch: pictures that go through the network at once; memory grows with it, the result does not change.
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..errors import AssetError, NstError, SettingError
-from ..hardware import resolve_device
+from ..nets.hardware import resolve_device
 from . import pixel
 from .distribution import FidBiasWarning, InceptionFeatures, bootstrap, fid, kid, mean_interval
 from .perceptual import Lpips, VggDistance
@@ -51,7 +51,7 @@ def _lpips(protocol: Protocol, device: torch.device, shared: dict[str, Any]) -> 
 
 
 def _identity(protocol: Protocol, device: torch.device, shared: dict[str, Any]) -> Instrument:
-    from ..identity import Identity
+    from ..faces.identity import Identity
 
     return Identity(device=device)
 
@@ -117,7 +117,7 @@ def measure(
             (N, 3, H, W) or a list of tensors (1, 3, H, W), RGB in [0, 1].
         b: what is measured against them. FID and KID use all its pictures, also those without a partner.
         protocol: what is measured and how.
-        device: see :func:`nstlib.hardware.resolve_device`.
+        device: see :func:`nstlib.nets.hardware.resolve_device`.
         batch: pictures at a time; changes speed and memory, not the numbers (but in the seventh digit).
         progress: show a bar.
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from .. import assets
 from ..errors import SettingError
-from ..features import FeatureExtractor
-from ..hardware import resolve_device
 from ..losses import content_loss, gram_distance, gram_matrix, style_normalization
+from ..nets.features import FeatureExtractor
+from ..nets.hardware import resolve_device
 from ..nets.vgg import architecture, smallest_side
 from .pixel import check_pair
 
@@ -38,7 +38,7 @@ class Lpips(nn.Module):
 
     Args:
         backbone: "alexnet" or "vgg16".
-        device: see :func:`nstlib.hardware.resolve_device`.
+        device: see :func:`nstlib.nets.hardware.resolve_device`.
         tensors: backbone weights to use instead of the asset's, keyed "conv1.weight", ... (tests).
 
     Shape:
@@ -117,7 +117,7 @@ class VggDistance(nn.Module):
     is this network's and these layers': compare within one table, not with losses of another program.
 
     Args:
-        device: see :func:`nstlib.hardware.resolve_device`.
+        device: see :func:`nstlib.nets.hardware.resolve_device`.
         tensors: VGG-19 weights to use instead of the asset's (tests).
 
     Raises:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from .. import images
 from ..errors import ImageError, SettingError
+from ..pictures import files as images
 from .pixel import check_pictures
 from .protocol import Protocol
 

@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
-from ..errors import SettingError
-from ..settings import Changeable
+from ..errors import Changeable, SettingError
 
 DEFINITIONS = 1
 """Raised whenever the same protocol and pictures would give other numbers than before."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from .. import __version__
-from .._image_decode import write_atomic
+from ..assets.writing import write_atomic
 from ..errors import SettingError
 from .pictures import Problem
 from .protocol import METRICS, Protocol, digest

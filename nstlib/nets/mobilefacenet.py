@@ -52,7 +52,8 @@ class Bottleneck(nn.Sequential):
 
 
 class MobileFaceNet(nn.Sequential):
-    """A face cut out to ArcFace's template in, its embedding out; see :mod:`nstlib.identity` for the cutting.
+    """A face cut out to ArcFace's template in, its embedding out; see :mod:`nstlib.faces.identity` for the
+    cutting.
 
     Shape:
         input (N, 3, 112, 112), RGB in [-1, 1]; output (N, 512), not normalized to unit length.

@@ -25,7 +25,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from .._image_decode import reason, write_atomic
+from ..assets.writing import reason, write_atomic
 from ..errors import ImageError, OptimizationError, SettingError
 
 State = dict[str, dict[str, Tensor]]  # module -> its state dict

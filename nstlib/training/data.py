@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ImageError, SettingError
-from ..images import load_image, resize
+from ..pictures.files import load_image, resize
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 

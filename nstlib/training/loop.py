@@ -23,7 +23,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..errors import NstError, OptimizationError, SettingError
-from ..hardware import resolve_device, resolve_precision
+from ..nets.hardware import resolve_device, resolve_precision
 from .checkpoint import Checkpoints, Saved, State
 from .task import Callback, NotFiniteError, Progress, Schedule, Step, Task, TrainingResult
 
@@ -44,9 +44,9 @@ def train(
         task: what to train, see :class:`Task`. Its modules are trained in place, and moved to the device.
         schedule: how long.
         folder: where to keep checkpoints and the log; None keeps nothing, and cannot be resumed.
-        device: see :func:`nstlib.hardware.resolve_device`; of several processes each has its own.
-        precision: of the modules' convolutions, see :func:`nstlib.hardware.resolve_precision`; weights and
-            sums are float32.
+        device: see :func:`nstlib.nets.hardware.resolve_device`; of several processes each has its own.
+        precision: of the modules' convolutions, see :func:`nstlib.nets.hardware.resolve_precision`; weights
+            and sums are float32.
         callback: called after each step; returning False stops, with everything up to then kept.
         progress: show a progress bar with rate and remaining time on standard error.
 

@@ -8,8 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ...losses import gram_matrix
-from ...normalizations import style_weight_factor
+from ...losses import gram_matrix, style_weight_factor
 from ._verdict import SHAPES, UNANSWERED, Outcome, equal, features_of, missing, verdict
 
 

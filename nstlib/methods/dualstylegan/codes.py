@@ -10,10 +10,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ..._image_decode import write_atomic
+from ...assets.weights import read_weights
+from ...assets.writing import write_atomic
 from ...errors import SettingError
 from ...nets.style_generator import STYLE
-from ...weights import read_weights
 
 
 @dataclass(frozen=True)

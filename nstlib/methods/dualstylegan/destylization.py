@@ -25,10 +25,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ...errors import OptimizationError, SettingError
-from ...identity import Identity
-from ...images import resize
+from ...faces.identity import Identity
 from ...metrics import Lpips
 from ...nets.style_generator import STYLE, StyleGenerator
+from ...pictures.files import resize
 from ..inversion import check_portraits, invert
 from .codes import Destylized
 from .portrait_files import PortraitFiles, digest

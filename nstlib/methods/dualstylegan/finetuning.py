@@ -20,10 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import SettingError
-from ...features import FeatureExtractor
-from ...identity import Identity, portrait_alignment
+from ...faces.identity import Identity, portrait_alignment
 from ...losses import contextual_loss, feature_matching
 from ...nets.dualstylegan import DualStyleGAN
+from ...nets.features import FeatureExtractor
 from ...nets.style_generator import STYLE
 from ...training import Schedule, Step, TrainingResult, shuffled, train
 from ..face_networks import cosine

@@ -25,15 +25,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ...assets.weights import read_weights, save_weights
 from ...errors import OptimizationError, SettingError
-from ...features import FeatureExtractor
-from ...images import resize
 from ...losses import contextual_loss
 from ...metrics import Lpips
 from ...nets.dualstylegan import DualStyleGAN, Sampler, sampler_from_official
+from ...nets.features import FeatureExtractor
 from ...nets.style_generator import STRUCTURE, STYLE
+from ...pictures.files import resize
 from ...training import Callback, Schedule, Step, TrainingResult, shuffled, train
-from ...weights import read_weights, save_weights
 from ..inversion import Likeness, noise_similarity
 from .codes import Destylized
 from .portrait_files import PortraitFiles, digest
@@ -339,7 +339,7 @@ def train_sampler(
         settings: see :class:`.SamplerSettings`.
         folder: where to keep checkpoints; the same call goes on from there.
         seed: of first weights and training.
-        device: see :func:`nstlib.hardware.resolve_device`.
+        device: see :func:`nstlib.nets.hardware.resolve_device`.
         callback: see :func:`nstlib.training.train`.
         progress: show a progress bar.
 

@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from ..._image_decode import reason, write_atomic
+from ...assets.writing import reason, write_atomic
 from ...errors import ImageError, SettingError
 
 RUN = "portraits.json"

@@ -18,14 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...assets.weights import read_arrays, read_checkpoint
 from ...errors import SettingError
-from ...hardware import resolve_device
 from ...nets import from_official
 from ...nets.dualstylegan import DualStyleGAN
+from ...nets.hardware import resolve_device
 from ...nets.psp import PICTURE
 from ...nets.style_generator import STYLE
 from ...nets.stylegan2 import Discriminator, Generator
-from ...weights import read_arrays, read_checkpoint
 from .transfer import DualStyle, Learned
 
 AS_RELEASED: dict[str, Any] = {"structure": 0.75, "color": 1.0, "truncation": 0.75}
@@ -64,7 +64,7 @@ def load_published(
         encoder: encoder.pt, which gives z+; needed for all that begins with a portrait.
         codes: exstyle_code.npy or refined_exstyle_code.npy: z+ of the style's portraits, in the file's order.
         seed: of a new extrinsic path.
-        device: see :func:`nstlib.hardware.resolve_device`.
+        device: see :func:`nstlib.nets.hardware.resolve_device`.
 
     Returns:
         The method. Its truncation goes toward 0, as released.

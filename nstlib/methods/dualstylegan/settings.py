@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ...errors import SettingError
+from ...errors import Changeable, SettingError
 from ...nets.style_generator import STRUCTURE
-from ...settings import Changeable
 from ...training import Schedule
 
 LAYERS = ("relu1_1", "relu2_1", "relu3_1")

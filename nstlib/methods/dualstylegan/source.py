@@ -21,10 +21,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import SettingError
-from ...features import FeatureExtractor
-from ...images import resize
 from ...losses import content_loss, contextual_loss, feature_moments
+from ...nets.features import FeatureExtractor
 from ...nets.style_generator import STYLE, StyleGenerator
+from ...pictures.files import resize
 from ...training import Callback, Schedule, Step, TrainingResult, shuffled, train
 from ..inversion import check_portraits
 from .critic import augmentation, augmented_pictures, fooled, told_apart

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ...errors import SettingError
-from ...settings import Changeable
+from ...errors import Changeable, SettingError
 from .. import inversion
 
 CENTERS = ("zero", "mean")

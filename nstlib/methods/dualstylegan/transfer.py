@@ -19,17 +19,17 @@ import torch
 from torch import Tensor, nn
 
 from ... import assets
+from ...assets.weights import read_weights, save_weights
 from ...errors import SettingError
-from ...faces import Faces
-from ...hardware import resolve_device
-from ...identity import Identity
-from ...images import resize
+from ...faces.generated import Faces
+from ...faces.identity import Identity
 from ...nets.dualstylegan import DualStyleGAN, layer_weights
 from ...nets.face_prior import FacePrior
+from ...nets.hardware import resolve_device
 from ...nets.official import blocks
 from ...nets.style_generator import STYLE, StyleGenerator
 from ...nets.stylegan2 import Discriminator
-from ...weights import read_weights, save_weights
+from ...pictures.files import resize
 from ..face_networks import load_encoder
 from ..inversion import SPACES, check_portraits, encode, invert
 from .critic import PictureCritic, source_critic
@@ -72,7 +72,7 @@ class DualStyle:
         center: what :meth:`stylize` truncates toward: the "mean" w, or "zero" as in the released code.
         waist: of a new extrinsic path, see :class:`nstlib.nets.dualstylegan.SlimModRes`; None: as published.
         seed: of a new path's weights.
-        device: see :func:`nstlib.hardware.resolve_device`.
+        device: see :func:`nstlib.nets.hardware.resolve_device`.
 
     Attributes:
         net: the network.
@@ -304,7 +304,7 @@ class DualStyle:
         """Portraits in the style of an exemplar.
 
         Args:
-            content: (N, 3, H, W), in [0, 1], square, aligned like FFHQ (:func:`nstlib.portraits
+            content: (N, 3, H, W), in [0, 1], square, aligned like FFHQ (:func:`nstlib.faces.align
                 .align_portrait`); or intrinsic codes (N, layers, 512) that :meth:`faces` gave.
             style: see :data:`Exemplar`.
             structure: how much of the exemplar's shapes: a number from 0 to 1, or one for each of 7 layers.

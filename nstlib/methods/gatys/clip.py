@@ -1,8 +1,8 @@
 """Films: frame after frame, each begun where the last one's paint has moved to, and held to it.
 
 Source: Ruder, Dosovitskiy & Brox 2016, "Artistic style transfer for videos" (no paper of this course has
-films of moving pictures; B's video shows an optimization's progress, see :class:`nstlib.video.FilmWriter`).
-"""
+films of moving pictures; B's video shows an optimization's progress, see
+:class:`nstlib.pictures.video.FilmWriter`). """
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...color import coral
 from ...errors import ImageError, SettingError
-from ...features import FeatureExtractor
-from ...flow import consistency, optical_flow, warp
+from ...nets.features import FeatureExtractor
+from ...pictures.color import coral
+from ...pictures.flow import consistency, optical_flow, warp
 from .loop import Result
 from .objective import Anchor, Guide
 from .settings import Settings
@@ -68,8 +68,8 @@ def stylize_clip(
         flow: ``flow(first, second)`` in pixels; None paints every frame by itself (what flickers).
         known: for every frame but the first (backward flow, mask), if the motion is known; wins over flow.
         seed: of the noise, the same for every frame.
-        device: see :func:`nstlib.hardware.resolve_device`.
-        precision: see :func:`nstlib.hardware.resolve_precision`.
+        device: see :func:`nstlib.nets.hardware.resolve_device`.
+        precision: see :func:`nstlib.nets.hardware.resolve_precision`.
         progress: show a progress bar for each frame.
         **changes: single settings by name.
 

@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from ...errors import SettingError
-from ...features import FeatureExtractor
 from ...losses import (
     GaussianStyle,
     content_loss,
@@ -24,6 +23,7 @@ from ...losses import (
     total_variation,
     wasserstein2,
 )
+from ...nets.features import FeatureExtractor
 from .settings import Settings
 
 NOTHING = "There is nothing to aim at: give a content picture, a style picture, or both."

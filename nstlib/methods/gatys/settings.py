@@ -6,10 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any, Self
 
-from ...color import COLOR_MODES
-from ...errors import SettingError
+from ...errors import Changeable, SettingError
 from ...losses import style_normalization
-from ...settings import Changeable
+from ...pictures.color import COLOR_MODES
 
 FIVE_BLOCKS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
@@ -54,7 +53,9 @@ class Settings(Changeable):
     restart_every: int | None = None  # of L-BFGS: forget the history every so often
     averaging: float = 0.0  # decay of an average over the iterates, which is then the result; 0.99 with Adam
     init: str = "content"  # D; "noise": A; "style" starts from the painting
-    color: str = "style"  # keep the content's colors: "luminance", "histogram", "coral", see nstlib.color
+    color: str = (
+        "style"  # keep the content's colors: "luminance", "histogram", "coral", see nstlib.pictures.color
+    )
     smallest: int | None = None  # coarse to fine: longest side to begin with, then larger; None: full size
     size_factor: float = 2**0.5  # from one size to the next; 2 in Gatys et al. 2017
     # Before the last size: a number for the smallest, then fewer (see plan), or one for each; None: as at the

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ...errors import SettingError
-from ...hardware import give_back_memory
+from ...nets.hardware import give_back_memory
 from ...nets.vgg import receptive_field
 from .objective import Objective, Statistics, averaged
 

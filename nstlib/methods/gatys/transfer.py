@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ... import color
 from ...errors import ImageError, OptimizationError, SettingError
-from ...features import FeatureExtractor
-from ...hardware import give_back_memory
+from ...nets.features import FeatureExtractor
+from ...nets.hardware import give_back_memory
 from ...nets.vgg import smallest_side
+from ...pictures import color
 from .loop import Checkpoint, Progress, Result, Run
 from .objective import NOTHING, Anchor, Guide, Objective, as_guides, check_fit, painted
 from .settings import Settings
@@ -90,8 +90,8 @@ def stylize(
         start: (1, 3, H, W), a picture to start from that takes the place of ``init``, resized where it must.
         anchor: the picture of the temporal term (films).
         seed: of the noise, if the start is noise, and of the random optimizers.
-        device: see :func:`nstlib.hardware.resolve_device`.
-        precision: see :func:`nstlib.hardware.resolve_precision`.
+        device: see :func:`nstlib.nets.hardware.resolve_device`.
+        precision: see :func:`nstlib.nets.hardware.resolve_precision`.
         extractor: a network already loaded, to save the time.
         callback: called with :class:`Progress` after each iteration; returning False stops.
         progress: show a progress bar.

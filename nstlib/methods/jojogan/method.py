@@ -12,17 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...color import finish
+from ...assets.weights import read_weights, save_weights
 from ...errors import ImageError, SettingError
-from ...faces import Faces
-from ...features import FeatureExtractor
-from ...hardware import resolve_device
-from ...identity import Identity
-from ...images import resize
+from ...faces.generated import Faces
+from ...faces.identity import Identity
+from ...nets.features import FeatureExtractor
+from ...nets.hardware import resolve_device
 from ...nets.style_generator import STYLE, StyleGenerator
 from ...nets.stylegan2 import DiscriminatorFeatures
+from ...pictures.color import finish
+from ...pictures.files import resize
 from ...training import Callback, Schedule, TrainingResult, train
-from ...weights import read_weights, save_weights
 from ..face_networks import load_encoder
 from ..inversion import check_portraits, encode
 from .pairs import PairsTask
@@ -42,7 +42,7 @@ class JoJoGAN:
         features: the discriminator that came with the generator, or anything that makes pictures in [-1, 1]
             a list of feature maps. None: VGG-16 is looked at instead.
         settings: for :meth:`fit`. None: released code's with a discriminator, else :data:`SMALL`.
-        device: see :func:`nstlib.hardware.resolve_device`.
+        device: see :func:`nstlib.nets.hardware.resolve_device`.
 
     Attributes:
         net: the generator that has learned; None before :meth:`fit`.

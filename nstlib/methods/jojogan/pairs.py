@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import SettingError
-from ...identity import Identity, portrait_alignment
+from ...faces.identity import Identity, portrait_alignment
 from ...nets.style_generator import STYLE, StyleGenerator
 from ...training import Step
 from ..face_networks import cosine

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...errors import SettingError
+from ...errors import Changeable, SettingError
 from ...nets.style_generator import STRUCTURE
-from ...settings import Changeable
 
 KEEPING_COLORS = {18: (9, 11, 15, 16, 17), 10: (7, 8)}
 """Codes that are mixed where colors are to be kept, by how many codes the generator has: released code's for

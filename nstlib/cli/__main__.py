@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
-from . import __version__
-from .errors import NstError, SettingError
-from .measure_command import measure
-from .stylize_command import stylize
-from .train_command import train
+from .. import __version__
+from ..errors import NstError, SettingError
+from .measure import measure
+from .stylize import stylize
+from .train import train
 
 # Heavy imports (torch, papermill) stay inside the commands, so that `nst --help` answers at once.
 
@@ -36,7 +36,7 @@ def cli() -> None:
 @cli.command()
 def hello() -> None:
     """Check Python, torch, device, memory, cache; say what to do about what is missing."""
-    from .course.hello import hello as check
+    from ..course.hello import hello as check
 
     sys.exit(0 if check(click.echo) else 1)
 
@@ -82,7 +82,7 @@ def course(
 
     NOTEBOOKS are numbers, ranges or names (01, 01-02, 02_vgg16_vs_vgg19_layers); none means all.
     """
-    from .course import runner
+    from ..course import runner
 
     given: dict[str, Any] = {}
     for item in parameters:
@@ -105,7 +105,7 @@ def assets() -> None:
 @click.option("--markdown", is_flag=True, help="The table as the README shows it.")
 def assets_list(markdown: bool) -> None:
     """Show every asset: in the cache or not, size, licence, source."""
-    from . import assets as door
+    from .. import assets as door
 
     if markdown:
         click.echo(door.markdown_table(), nl=False)
@@ -128,14 +128,15 @@ def assets_fetch(names: tuple[str, ...], count: int, size: int, seed: int) -> No
 
     The name "faces" draws a folder of portraits that are nobody's; it goes on where it was interrupted.
     """
-    from . import assets as door
+    from .. import assets as door
 
     for name in names:
         if name != "faces":
             door.info(name)  # a mistyped name is told before anything is downloaded
     for name in names:
         if name == "faces":
-            from . import faces, hardware
+            from ..faces import generated as faces
+            from ..nets import hardware
 
             hardware.keep_freed_memory()
             click.echo(f"{name}: {faces.cached(count, size, seed)}")
@@ -147,7 +148,7 @@ def assets_fetch(names: tuple[str, ...], count: int, size: int, seed: int) -> No
 @click.argument("names", nargs=-1)
 def assets_verify(names: tuple[str, ...]) -> None:
     """Hold cached files to their digests; with no NAMES, all that are in the cache."""
-    from . import assets as door
+    from .. import assets as door
 
     results = door.verify(names or None)
     for name, good, message in results:

@@ -16,8 +16,8 @@ import torch
 from skimage import exposure
 from torch import Tensor
 
-from .errors import ImageError, SettingError
-from .images import resize
+from ..errors import ImageError, SettingError
+from .files import resize
 
 COLOR_MODES = ("style", "luminance", "histogram", "coral")
 

@@ -26,11 +26,11 @@ from skimage.filters import gaussian
 from skimage.measure import label as connected
 from torch import Tensor
 
-from . import assets
-from .errors import ImageError, SettingError
-from .hardware import resolve_device
-from .images import load_image, resize
-from .nets.bisenet import LABELS, from_official
+from .. import assets
+from ..errors import ImageError, SettingError
+from ..nets.bisenet import LABELS, from_official
+from ..nets.hardware import resolve_device
+from ..pictures.files import load_image, resize
 
 REGIONS = ("eyebrow", "eye", "nose", "lip", "face", "hair")
 """The six regions of paper E: at each pixel at most one of them."""
@@ -97,7 +97,7 @@ class FaceParser:
     """Finds the faces in a picture and gives each pixel one of the 19 classes of CelebAMask-HQ.
 
     Args:
-        device: see :func:`nstlib.hardware.resolve_device`.
+        device: see :func:`nstlib.nets.hardware.resolve_device`.
         tensors: weights instead of the asset's, in BiSeNet's published layout (tests, own networks).
         max_faces: the largest so many are parsed, each for one to two seconds on a processor core.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .errors import SettingError
+from ..errors import SettingError
 
 # Names that the library knows too stand here a second time, so that `nst --help` need not load it.
 

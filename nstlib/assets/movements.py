@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import assets
-from .errors import AssetError, SettingError
+from .. import assets
+from ..errors import AssetError, SettingError
 
 _LIST = "pictures.toml"
 

@@ -1,13 +1,15 @@
 """Portraits cut out of pictures as FFHQ's are, and put back where they came from.
 
-The generators of faces (StyleGAN2, the small prior of :mod:`nstlib.faces`) have seen one framing only: that
+The generators of faces (StyleGAN2, the small prior of :mod:`nstlib.faces.generated`) have seen one framing
+only: that
 of FFHQ (Karras et al. 2019), upright, with the eyes, the mouth and a good part of the hair always at the
 same places. DualStyleGAN, JoJoGAN and their encoders want their pictures so, photographs and paintings alike.
 
-FFHQ's framing lies in a fixed place around ArcFace's template, for which :func:`nstlib.identity.align` finds
+FFHQ's framing lies in a fixed place around ArcFace's template, for which :func:`nstlib.faces.identity.align`
+finds
 the face. Of 60 generated faces, which are framed so from the start, the template's square was found with a
 size of 0.744 ± 0.025 of the picture's side, a turn of 0.2° ± 1.0° and a middle that strayed by 0.010 (across)
-and 0.012 (down) of half the side; :data:`nstlib.identity.PORTRAIT` is that place. Cut out again from
+and 0.012 (down) of half the side; :data:`nstlib.faces.identity.PORTRAIT` is that place. Cut out again from
 themselves at 128 pixels, their faces moved by 1.2 pixels on average (9 of 10 by less than 1.8).
 
     >>> portrait = align_portrait(photograph)                            # doctest: +SKIP
@@ -24,9 +26,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .errors import ImageError, SettingError
+from ..errors import ImageError, SettingError
 from .identity import align, portrait_alignment
-from .regions import FaceParser
+from .parse import FaceParser
 
 SIZE = 128
 """Pixels a side, as the small generator of faces draws them."""

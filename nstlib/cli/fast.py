@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import SettingError
+from ..errors import SettingError
+from .options import STYLE_SIDE
 from .outputs import thinned, write_film, write_picture
-from .stylize_options import STYLE_SIDE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +27,7 @@ def stylize(
     if moving:
         _film(content, output, prepare, styles, quiet, options)
         return
-    from . import images
+    from ..pictures import files as images
 
     image = images.load_image(content, size=options["size"])
     paint, about = prepare(image, styles, pairs, options)
@@ -42,7 +42,7 @@ def stylize(
 def _johnson(
     image: Tensor, styles: tuple[Path, ...], pairs: object, options: dict[str, Any]
 ) -> tuple[Stylize, dict[str, Any]]:
-    from .methods.johnson import SHIPPED, Johnson
+    from ..methods.johnson import SHIPPED, Johnson
 
     if len(styles) != 1:
         raise SettingError(
@@ -65,9 +65,9 @@ def _johnson(
 def _adain(
     image: Tensor, styles: tuple[Path, ...], pairs: list[tuple[str, Path | None]], options: dict[str, Any]
 ) -> tuple[Stylize, dict[str, Any]]:
-    from . import images
-    from .methods.adain import AdaIN
-    from .stylize_command import masks_of
+    from ..methods.adain import AdaIN
+    from ..pictures import files as images
+    from .stylize import masks_of
 
     strength = 1.0 if options["strength"] is None else options["strength"]
     color = options["color"] or "style"
@@ -98,7 +98,7 @@ def _film(
     styles: tuple[Path, ...], quiet: bool, options: dict[str, Any],
 ) -> None:  # fmt: skip
     """Frame by frame; the frames painted so far are kept, whatever ends it."""
-    from . import video
+    from ..pictures import video
 
     frames, fps = video.read_film(content, size=options["size"])
     first = next(frames)

@@ -27,13 +27,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from tqdm import tqdm
 
-from . import assets
-from ._image_decode import reason, write_atomic
-from .errors import AssetError, SettingError
-from .hardware import resolve_device
-from .images import resize, save_image
-from .nets.face_prior import FacePrior
-from .nets.mobilestylegan import CUT, STYLE, ShortCut, from_official
+from .. import assets
+from ..assets.writing import reason, write_atomic
+from ..errors import AssetError, SettingError
+from ..nets.face_prior import FacePrior
+from ..nets.hardware import resolve_device
+from ..nets.mobilestylegan import CUT, STYLE, ShortCut, from_official
+from ..pictures.files import resize, save_image
 
 TRUNCATION = 0.7
 """How far from the mean style faces are drawn: 1 as far as the network learned, 0 the mean face."""
@@ -53,7 +53,7 @@ class Faces:
     """A source of faces.
 
     Args:
-        device: see :func:`nstlib.hardware.resolve_device`.
+        device: see :func:`nstlib.nets.hardware.resolve_device`.
         tensors: weights instead of the assets', ``"mapping"`` and ``"synthesis"`` as ``assets.load_tensors``
             gives them, and if need be ``"quick"`` (tests, own networks).
 

@@ -22,8 +22,9 @@ from PIL import ExifTags, Image, ImageDraw, ImageFont, PngImagePlugin
 from torch import Tensor
 from torch.nn import functional as F
 
-from ._image_decode import decode, open_picture, reason, write_atomic
-from .errors import ImageError, SettingError
+from ..assets.writing import reason, write_atomic
+from ..errors import ImageError, SettingError
+from .decode import decode, open_picture
 
 MAX_PIXELS = 100_000_000
 """Largest width × height that `load_image` decodes unless told otherwise: 1.2 GB as a float32 tensor."""

@@ -24,9 +24,9 @@ from av.video.reformatter import Colorspace
 from PIL import Image
 from torch import Tensor
 
-from ._image_decode import reason
-from .errors import ImageError, SettingError
-from .images import MAX_PIXELS, from_pil, resize, to_pil
+from ..assets.writing import reason
+from ..errors import ImageError, SettingError
+from .files import MAX_PIXELS, from_pil, resize, to_pil
 
 _ENDINGS = (".mp4", ".gif", ".webp")
 _ANIMATION_FPS = 50  # viewers slow down what is shown for 10 ms or less; GIF counts in hundredths of a second

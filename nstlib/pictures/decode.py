@@ -1,4 +1,4 @@
-"""The file side of `nstlib.images`, which is the door to it.
+"""The file side of `nstlib.pictures.files`, which is the door to it.
 
 From a file of any kind to RGB pixels, or to a sentence that says why not; and whole files to the disk.
 """
@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import errno
 import io
 import os
 import re
-import secrets
 import stat
 import warnings
 from collections.abc import Callable, Iterator
@@ -23,18 +21,13 @@ import torch
 from PIL import Image, ImageCms, ImageOps
 from torch import Tensor
 
-from .errors import ImageError
+from ..assets.writing import reason
+from ..errors import ImageError
 
 # Only these decoders may run: Pillow would hand an EPS file, for one, to an outside program.
 _READABLE = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM")
 _KNOWN_START = re.compile(rb"\xff\xd8\xff|\x89PNG|RIFF....WEBP|GIF8|BM|II\*\0|MM\0\*", re.DOTALL)
 _SHOWN_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-
-
-def reason(error: BaseException) -> str:
-    """The shortest telling text of an error."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return text.rstrip(".") or type(error).__name__
 
 
 # ------------------------------------------------------------------------------------------------ opening
@@ -234,35 +227,3 @@ def _to_srgb(im: Image.Image, profile: bytes) -> Image.Image:
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return im  # broken, or for another kind of picture (a gray profile on RGB): viewers ignore it too
     return im if converted is None else converted
-
-
-# ------------------------------------------------------------------------------------------------ writing
-
-
-def write_atomic(path: Path, content: memoryview) -> None:
-    """Write a file that appears whole or not at all, in a folder that is made where it is missing."""
-    # In the same folder, because only within one disk is renaming one step.
-    part = path.parent / f".nst-{secrets.token_hex(6)}.part"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-    except (OSError, ValueError) as error:
-        number = getattr(error, "errno", None)
-        if number in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):  # Windows has no quota error
-            message = f"'{path}' is not saved because the disk is full: free some space and save again."
-        elif isinstance(error, FileExistsError | NotADirectoryError):
-            message = f"'{path}' is not saved because '{path.parent}' is no folder: choose another place."
-        elif os.path.isdir(path):  # Windows reports it as a lack of permission
-            message = f"'{path}' is not saved because it is the name of a folder: choose another name."
-        elif isinstance(error, PermissionError) or number == errno.EROFS:
-            message = f"'{path}' is not saved because you may not write there: choose another folder."
-        else:
-            message = f"'{path}' is not saved ({reason(error)}): choose another name or folder."
-        raise ImageError(message) from error

@@ -16,13 +16,13 @@ import torch.nn.functional as F
 from skimage.measure import label as connected
 from torch import Tensor
 
-from . import assets
-from .errors import ImageError, SettingError
-from .hardware import resolve_device
-from .images import resize
-from .nets.bisenet import LABELS
-from .nets.mobilefacenet import SIDE, from_official
-from .regions import FaceParser
+from .. import assets
+from ..errors import ImageError, SettingError
+from ..nets.bisenet import LABELS
+from ..nets.hardware import resolve_device
+from ..nets.mobilefacenet import SIDE, from_official
+from ..pictures.files import resize
+from .parse import FaceParser
 
 TEMPLATE = (
     (38.2946, 51.6963),
@@ -54,7 +54,7 @@ class Identity:
     """Cosine similarity of the faces in two batches of pictures.
 
     Args:
-        device: see :func:`nstlib.hardware.resolve_device`.
+        device: see :func:`nstlib.nets.hardware.resolve_device`.
         tensors: weights instead of the asset's, in the published layout (tests, own networks).
         parser: finds the faces; by default one is made as soon as a face has to be found.
 

@@ -29,13 +29,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from . import assets
-from ._image_decode import write_atomic
-from .errors import AssetError, ImageError, SettingError
-from .faces import cached
-from .images import load_image, resize
-from .portraits import SIZE, align_portrait
-from .regions import FaceParser
+from .. import assets
+from ..assets.writing import write_atomic
+from ..errors import AssetError, ImageError, SettingError
+from ..pictures.files import load_image, resize
+from .align import SIZE, align_portrait
+from .generated import cached
+from .parse import FaceParser
 
 _LIST = "styles/styles.toml"
 _ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".ppm", ".jp2", ".avif")
@@ -65,7 +65,7 @@ class StyleSet:
         pictures: (N, 3, S, S), float32, RGB in [0, 1], on the CPU.
         ids: N names: the number of the tile (for DualStyleGAN's sets their style id), or the file's name.
         faces: of a set that was painted from generated faces, the number of each, of
-            :class:`nstlib.faces.Faces` with seed 0 and truncation 0.7 (``Faces().w(...)`` gives its
+            :class:`nstlib.faces.generated.Faces` with seed 0 and truncation 0.7 (``Faces().w(...)`` gives its
             style); else None.
         pairs: these faces, as `pictures`, if they were asked for; else None.
         skipped: files of a folder in which no face was found, or that are no pictures.
@@ -162,7 +162,7 @@ def load_style_set(
 ) -> StyleSet:
     """The portraits of a set.
 
-    The faces in a folder of yours are found and framed like FFHQ (:func:`nstlib.portraits.align_portrait`),
+    The faces in a folder of yours are found and framed like FFHQ (:func:`nstlib.faces.align.align_portrait`),
     which takes some seconds a picture the first time; what was found is kept in the cache. The tiles of the
     sheets fetched have about 60 (cartoon, caricature, anime) or 200 pixels a side, so that a larger size only
     blurs; those of the carried sets have 128.

@@ -21,8 +21,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from ._image_decode import reason, write_atomic
-from .errors import SettingError
+from ..errors import SettingError
+from .writing import reason, write_atomic
 
 
 def save_weights(path: str | os.PathLike[str], state: Mapping[str, Tensor], about: Mapping[str, Any]) -> Path:

@@ -8,7 +8,7 @@ import sys
 
 import torch
 
-from .errors import SettingError
+from ..errors import SettingError
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:

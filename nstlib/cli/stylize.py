@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .errors import ImageError, NstError, OptimizationError, SettingError
-from .outputs import thinned, write_film
-from .stylize_options import (
+from ..errors import ImageError, NstError, OptimizationError, SettingError
+from .options import (
     ANIMATIONS,
     COARSE,
     FILMS,
@@ -28,11 +27,12 @@ from .stylize_options import (
     Grouped,
     check_options,
 )  # fmt: skip
+from .outputs import thinned, write_film
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .methods import gatys
+    from ..methods import gatys
 
 # Heavy imports (torch) stay inside the functions, so that `nst --help` answers at once.
 
@@ -64,7 +64,11 @@ def stylize(
     nst stylize me.jpg ink:12 --method dualstylegan
     nst stylize me.jpg portrait.jpg --method jojogan
     """
-    from . import fast_command, hardware, images, portrait_command, video
+    from ..nets import hardware
+    from ..pictures import files as images
+    from ..pictures import video
+    from . import fast as fast_command
+    from . import portrait as portrait_command
 
     hardware.keep_freed_memory()
     moving = content.suffix.lower() in FILMS and not (
@@ -137,7 +141,7 @@ def _all_styles(
 ) -> tuple[Path, ...]:
     """The pictures given and those of the movement; each has somewhere to go, and each region a style."""
     if options["movement"] is not None:
-        from .movements import paintings
+        from ..assets.movements import paintings
 
         styles += tuple(painting.path for painting in paintings(options["movement"]))
     common = [name for name, path in pairs if path is None]
@@ -164,7 +168,7 @@ def _all_styles(
 
 def _settings(options: dict[str, Any]) -> gatys.Settings:
     """The recipe's settings, or the default ones, with what was asked for."""
-    from .methods import gatys
+    from ..methods import gatys
 
     names = (
         "color", "style_weight", "tv_weight", "iterations", "smallest", "network", "optimizer",
@@ -192,7 +196,7 @@ def _guides(
     options: dict[str, Any],
 ) -> list[gatys.Guide]:  # fmt: skip
     """What goes where."""
-    from .methods import gatys
+    from ..methods import gatys
 
     shares = options["shares"] or None
     if not pairs:
@@ -207,8 +211,8 @@ def masks_of(
     content: Tensor, pairs: list[tuple[str, Path | None]], options: dict[str, Any]
 ) -> dict[str, Tensor]:
     """The masks of the regions asked for; each is to be seen in the picture."""
-    from .regions import REGIONS as OF_FACES
-    from .regions import FaceParser, region_masks
+    from ..faces.parse import REGIONS as OF_FACES
+    from ..faces.parse import FaceParser, region_masks
 
     softness = options["softness"]
     softness = max(content.shape[-2:]) / 60 if softness is None else softness
@@ -223,7 +227,7 @@ def masks_of(
 
 def _checkpoint(output: Path, filmed: bool) -> Any:
     """The checkpoint of a picture's run; it says what it goes on from, and never stops the run."""
-    from .methods import gatys
+    from ..methods import gatys
 
     class Forgiving(gatys.Checkpoint):
         iteration = 0  # that the file holds, of this run
@@ -264,8 +268,9 @@ def _picture(
     film: Path | None, settings: gatys.Settings, save: bool, quiet: bool, options: dict[str, Any],
 ) -> None:  # fmt: skip
     """From picture to picture."""
-    from . import images, video
-    from .methods import gatys
+    from ..methods import gatys
+    from ..pictures import files as images
+    from ..pictures import video
 
     content_image = images.load_image(content, size=options["size"])
     shape = (content_image.shape[-2], content_image.shape[-1])
@@ -324,7 +329,7 @@ def _save(
     result: gatys.Result, output: Path, settings: dict[str, Any], failed: NstError | None
 ) -> NstError | None:
     """Save the picture, elsewhere if need be; the error to raise in the end: where it is, and what failed."""
-    from . import images
+    from ..pictures import files as images
 
     try:
         images.save_image(result.image, output, settings=settings)
@@ -370,8 +375,9 @@ def _film(
     options: dict[str, Any],
 ) -> None:  # fmt: skip
     """From film to film, frame by frame; the frames painted so far are kept, whatever ends it."""
-    from . import images, video
-    from .methods import gatys
+    from ..methods import gatys
+    from ..pictures import files as images
+    from ..pictures import video
 
     frames, fps = video.read_film(content, size=options["size"])
     first = next(frames)

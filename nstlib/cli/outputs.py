@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .errors import NstError
-from .stylize_options import ANIMATIONS
+from ..errors import NstError
+from .options import ANIMATIONS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +23,7 @@ def write_picture(
     method: str, content: Path, styles: Sequence[Path], about: Mapping[str, Any],
 ) -> None:  # fmt: skip
     """Save a picture with what made it, and say how long it took."""
-    from . import images
+    from ..pictures import files as images
 
     settings = {
         "method": method, "content_file": content.name,
@@ -58,7 +58,7 @@ def write_film(
     Raises:
         NstError: what ended the frames, with where those before it are kept.
     """
-    from . import video
+    from ..pictures import video
 
     state, failed, began, told = "done", None, time.monotonic(), time.monotonic()
     with video.FilmWriter(output, fps=fps) as writer:

@@ -18,8 +18,8 @@ from skimage.registration import optical_flow_tvl1
 from torch import Tensor
 from torch.nn import functional as F
 
-from .errors import ImageError, SettingError
-from .images import resize
+from ..errors import ImageError, SettingError
+from .files import resize
 
 # Rec. 601, as in Pillow's gray.
 _LUMINANCE = (0.299, 0.587, 0.114)

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from . import assets
-from .errors import SettingError
+from .. import assets
+from ..errors import SettingError
 from .hardware import resolve_device, resolve_precision
-from .nets.vgg import LayeredNet, smallest_side
+from .vgg import LayeredNet, smallest_side
 
 NETWORKS = ("vgg16", "vgg19", "alexnet", "vgg19_torchvision")
 
@@ -32,9 +32,9 @@ class FeatureExtractor(nn.Module):
         layers: names such as "relu4_2" or "conv4_2" (VGG) and "relu3" (AlexNet).
         pooling: "max" or "average".
         padding: "zeros" or "reflect", see :class:`nstlib.nets.vgg.LayeredNet`.
-        precision: see :func:`nstlib.hardware.resolve_precision`; float32 that "auto" has chosen also takes
-            the quicker convolutions of :mod:`nstlib.nets.winograd`.
-        device: see :func:`nstlib.hardware.resolve_device`.
+        precision: see :func:`nstlib.nets.hardware.resolve_precision`; float32 that "auto" has chosen also
+            takes the quicker convolutions of :mod:`nstlib.nets.winograd`.
+        device: see :func:`nstlib.nets.hardware.resolve_device`.
         tensors: weights to use instead of the asset's, keyed "conv1_1.weight", ... (tests, own networks).
 
     Shape:

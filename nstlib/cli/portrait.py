@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import SettingError
+from ..errors import SettingError
 from .outputs import write_picture
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ def stylize(
     content: Path, styles: tuple[Path, ...], output: Path, moving: bool, quiet: bool, options: dict[str, Any]
 ) -> None:
     """Find the face, draw it in the style, put it back if that is wanted."""
-    from . import images, portraits
+    from ..faces import align as portraits
+    from ..pictures import files as images
 
     if moving:
         raise SettingError(f"--method {options['method']} is for pictures, and '{content}' is a film.")
@@ -44,8 +45,8 @@ def stylize(
 def _dualstylegan(
     portrait: Tensor, styles: tuple[Path, ...], quiet: bool, options: dict[str, Any]
 ) -> tuple[Tensor, dict[str, Any]]:
-    from .methods.dualstylegan.published import AS_RELEASED, load_published
-    from .methods.dualstylegan.transfer import SHIPPED, DualStyle
+    from ..methods.dualstylegan.published import AS_RELEASED, load_published
+    from ..methods.dualstylegan.transfer import SHIPPED, DualStyle
 
     named = [_parted(str(path)) for path in styles]
     names = list(dict.fromkeys(name for name, _ in named))
@@ -114,9 +115,10 @@ def _jojogan(
 ) -> tuple[Tensor, dict[str, Any]]:
     import torch
 
-    from . import images, portraits
-    from .methods.jojogan import JoJoGAN
-    from .training import Schedule
+    from ..faces import align as portraits
+    from ..methods.jojogan import JoJoGAN
+    from ..pictures import files as images
+    from ..training import Schedule
 
     strength = 1.0 if options["strength"] is None else options["strength"]
     if styles[0].suffix == ".safetensors":

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .errors import NstError, SettingError
+from ..errors import NstError, SettingError
 
 if TYPE_CHECKING:
-    from .metrics.table import Measurement
+    from ..metrics.table import Measurement
 
 # Heavy imports (torch) stay inside the functions, so that `nst --help` answers at once; hence these copies.
 METRICS = ("mse", "psnr", "ssim", "lpips", "identity", "content", "style", "fid", "kid")
@@ -97,8 +97,8 @@ def measure(
     """
     two_files = a.is_file() and b.is_file()
     names = _metrics(metrics, two_files)
-    from .metrics.protocol import Protocol
-    from .metrics.table import check_ending
+    from ..metrics.protocol import Protocol
+    from ..metrics.table import check_ending
 
     protocol = Protocol(
         metrics=names, resolution=size, pairs=pairs or ("order" if two_files else "name"), **options
@@ -108,7 +108,7 @@ def measure(
         if out.is_dir():
             raise SettingError(f"'{out}' is a folder: name a file in it, for example '{out / 'table.md'}'.")
         _check_writable(out)
-    from .metrics.measure import measure as measured
+    from ..metrics.measure import measure as measured
 
     result = measured(a, b, protocol, device=device, batch=batch, progress=not quiet)
     click.echo(result.summary_markdown())
@@ -140,7 +140,7 @@ def _metrics(asked: str | None, two_files: bool) -> tuple[str, ...]:
 
 def _check_writable(out: Path) -> None:
     """Find out before minutes of work, not after, whether a table can be written there."""
-    from ._image_decode import write_atomic
+    from ..assets.writing import write_atomic
 
     probe = out.with_name(f".{out.name}.probe")
     write_atomic(probe, memoryview(b""))

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .errors import SettingError
+from ..errors import SettingError
 
 if TYPE_CHECKING:
-    from .training import TrainingResult
+    from ..training import TrainingResult
 
 # Heavy imports (torch) stay inside the functions, so that `nst --help` answers at once.
 
@@ -69,9 +69,11 @@ def johnson(
     nst train johnson data/paintings/great_wave.jpg
     nst stylize me.jpg johnson_great_wave.safetensors --method johnson
     """
-    from . import faces, hardware, images
-    from .methods.johnson import Johnson, Settings
-    from .training import Schedule
+    from ..faces import generated as faces
+    from ..methods.johnson import Johnson, Settings
+    from ..nets import hardware
+    from ..pictures import files as images
+    from ..training import Schedule
 
     hardware.keep_freed_memory()
     output = output or Path(f"johnson_{styles[0].stem}.safetensors")
@@ -151,9 +153,11 @@ def face_prior(
     **options: Any,
 ) -> None:  # fmt: skip
     """Train the head that gives faces of 128 pixels in milliseconds, and the critic of its pictures."""
-    from . import faces, hardware, weights
-    from .methods import face_networks
-    from .training import Schedule
+    from ..assets import weights
+    from ..faces import generated as faces
+    from ..methods import face_networks
+    from ..nets import hardware
+    from ..training import Schedule
 
     hardware.keep_freed_memory()
     for path in (output, critic):
@@ -182,9 +186,11 @@ def encoder(
     output: Path, preset: str, folder: Path | None, seed: int, device: str, quiet: bool, **options: Any
 ) -> None:
     """Train the encoder that reads the codes of a face off its picture."""
-    from . import faces, hardware, weights
-    from .methods import face_networks
-    from .training import Schedule
+    from ..assets import weights
+    from ..faces import generated as faces
+    from ..methods import face_networks
+    from ..nets import hardware
+    from ..training import Schedule
 
     hardware.keep_freed_memory()
     _check_weights(output)
@@ -236,9 +242,10 @@ def dualstylegan(
     accelerate launch -m nstlib train dualstylegan cartoon --preset paper --generator generator-pretrain.pt
     --encoder encoder.pt
     """
-    from . import hardware, style_sets
-    from .methods.dualstylegan import presets, published
-    from .methods.dualstylegan.transfer import DualStyle
+    from ..faces import style_sets
+    from ..methods.dualstylegan import presets, published
+    from ..methods.dualstylegan.transfer import DualStyle
+    from ..nets import hardware
 
     hardware.keep_freed_memory()
     output = output or Path(f"dualstyle_{Path(style).name}.safetensors")

@@ -1,0 +1,1 @@
+"""Faces: found, framed, parsed into regions, recognized, and drawn."""

@@ -1,0 +1,1 @@
+"""Pictures and films without networks: files, sizes, colors, what moves."""
