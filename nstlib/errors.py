@@ -1,10 +1,15 @@
-"""The one family of errors: each message is a sentence that says what to do."""
+"""The one family of errors, and settings that raise them: each message is a sentence that says what to do."""
 
 from __future__ import annotations
 
+import functools
 import math
-from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from dataclasses import dataclass as _plain
+from dataclasses import fields, replace
+from typing import Annotated, Any, ClassVar, Self, TypeVar, cast, dataclass_transform
+
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
 
 
 class NstError(Exception):
@@ -35,7 +40,74 @@ class CourseError(NstError):
     """A notebook cannot be run, or did not keep what it promised."""
 
 
-@dataclass(frozen=True)
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]  # of a whole
+Decay = Annotated[float, Field(ge=0, lt=1)]  # of a moving average; 0 takes none
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Settings:
+    """Base of all settings: frozen dataclasses, each made by :func:`settings`."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+    __pydantic_fields__: ClassVar[dict[str, Any]]
+
+    def changed(self, **values: Any) -> Self:
+        """A copy with some values changed.
+
+        Raises:
+            SettingError: an unknown name, or a value that makes no sense.
+        """
+        return replace(self, **values)
+
+
+Kind = TypeVar("Kind", bound=type[Settings])
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(Field,))
+def settings(cls: Kind) -> Kind:
+    """Makes a class of settings a frozen dataclass whose values pydantic checks, with errors of ours.
+
+    A field with a description, ``steps: Count = Field(1000, description="...")``, becomes an option of the
+    command.
+
+    Example:
+        >>> @settings
+        ... class Toy(Settings):
+        ...     gain: Fraction = 0.5
+        >>> Toy(gain=2.0)
+        Traceback (most recent call last):
+        nstlib.errors.SettingError: gain should be less than or equal to 1, not 2.0.
+    """
+    config = ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
+    made: Any = dataclass(frozen=True, config=config)(cls)
+    checked = made.__init__
+
+    @functools.wraps(checked)
+    def init(self: Any, *args: Any, **values: Any) -> None:
+        try:
+            checked(self, *args, **values)
+        except ValidationError as error:
+            raise SettingError(_sentence(error, made)) from None
+
+    made.__init__ = init
+    return cast(Kind, made)
+
+
+def _sentence(error: ValidationError, kind: type[Settings]) -> str:
+    first = error.errors()[0]
+    name = str(first["loc"][0])
+    if first["type"] == "unexpected_keyword_argument":
+        unknown = ", ".join(
+            repr(str(one["loc"][0])) for one in error.errors() if one["type"] == first["type"]
+        )
+        return f"There is no setting {unknown}: they are {', '.join(kind.__dataclass_fields__)}."
+    return f"{first['msg'].replace('Input', name, 1)}, not {first['input']!r}."
+
+
+@_plain(frozen=True)
 class Changeable:
     """A frozen dataclass of settings; a child checks its values in ``__post_init__``."""
 

@@ -172,8 +172,8 @@ class Johnson:
     Args:
         weights: a style of :data:`SHIPPED`, a file (.safetensors of ours, or .pth of PyTorch's example), a
             state dict; None: untrained, to be :meth:`fit`.
-        color: "style" (the painting's colors) or "luminance" (the content's), see
-        :mod:`nstlib.pictures.color`. settings: for :meth:`fit`.
+        color: "style" (the painting's colors) or "luminance" (the content's).
+        settings: for :meth:`fit`.
         seed: of an untrained network's weights.
         device: see :func:`nstlib.nets.hardware.resolve_device`.
         precision: see :func:`nstlib.nets.hardware.resolve_precision`.

@@ -2,7 +2,7 @@
 
 Source: Ruder, Dosovitskiy & Brox 2016, "Artistic style transfer for videos" (no paper of this course has
 films of moving pictures; B's video shows an optimization's progress, see
-:class:`nstlib.pictures.video.FilmWriter`). """
+:class:`nstlib.pictures.video.FilmWriter`)."""
 
 from __future__ import annotations
 
