@@ -31,7 +31,7 @@ def plain_johnson(content):
 
     from nstlib.methods.johnson import SHIPPED, Johnson
 
-    net = Johnson(SHIPPED[0], precision="float32", device="cpu").net
+    net = Johnson.load(SHIPPED[0], precision="float32", device="cpu").net
     net.to(memory_format=torch.contiguous_format)
 
     def up(layer, x):
@@ -89,7 +89,7 @@ def worker(way: str, size: int) -> None:
         else:
             hardware.keep_freed_memory()
             if way == "Johnson, nstlib":
-                network = Johnson(SHIPPED[0], device="cpu")
+                network = Johnson.load(SHIPPED[0], device="cpu")
                 step = lambda: network.stylize(content)  # noqa: E731
             else:
                 method = AdaIN(device="cpu")

@@ -1,58 +1,114 @@
-"""The command ``nst stylize``: a portrait or a film painted in the manner of one or several paintings."""
+"""The command ``nst stylize``: a portrait or a film in a style, by any method of :data:`METHODS`."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import os
-import tempfile
 import time
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+from torch import Tensor
 
+from ..assets.movements import paintings
 from ..errors import ImageError, NstError, OptimizationError, SettingError
-from .options import (
-    ANIMATIONS,
-    COARSE,
-    FILMS,
-    LARGE,
-    OPTIONS,
-    REGIONS,
-    SAVE_EVERY,
-    SAVE_SHARE,
-    STYLE_SIDE,
-    Grouped,
-    check_options,
-)  # fmt: skip
-from .outputs import thinned, write_film
+from ..faces.align import align_portrait, paste
+from ..faces.parse import REGIONS, FaceParser, region_masks
+from ..methods import METHODS, Method, gatys
+from ..nets import hardware
+from ..pictures import video
+from ..pictures.files import check_writable, load_image, save_image
+from .options import Grouped, method_options, stylize_fields
 
-if TYPE_CHECKING:
-    from torch import Tensor
+ANIMATIONS = (".gif", ".webp")  # their files hold a film, or a picture
+FILMS = (*ANIMATIONS, ".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".wmv", ".ogv")
+SAVE_EVERY = 30.0  # seconds between two checkpoints
+# Without it the broad forms of a large picture hardly change: a layer's field of view is 150 pixels at most.
+COARSE, LARGE = 256, 768  # pixels: where coarse to fine begins, for results above
+STYLE_SIDE = 128  # pixels; a smaller style picture has next to nothing for the deepest layers
 
-    from ..methods import gatys
+_FILE: dict[str, Any] = {"type": click.Path(path_type=Path), "metavar": "FILE"}
+_PIXELS: dict[str, Any] = {"type": click.IntRange(16, 4096), "metavar": "PIXELS"}
 
-# Heavy imports (torch) stay inside the functions, so that `nst --help` answers at once.
+# fmt: off
+COMMON: dict[str, list[click.Option]] = {  # by heading of the help
+    "Result": [
+        click.Option(["--method"], type=click.Choice(list(METHODS)), default="gatys", show_default=True,
+            help=" ".join(f"{name}: {method.summary}." for name, method in METHODS.items())),
+        click.Option(["-o", "--output"], **_FILE, help="Picture (.png, .jpg, .webp; it holds the settings) "
+            "or, if CONTENT is one, film (.mp4, .gif, .webp; without sound).  "
+            "[default: stylized.png or stylized.mp4]"),
+        click.Option(["--size"], **_PIXELS, default=512, show_default=True,
+            help="Longest side of the result; CONTENT is not enlarged."),
+        click.Option(["--film"], **_FILE,
+            help="Also write a film (.mp4, .gif, .webp) of the picture coming about."),
+    ],
+    "Style": [
+        click.Option(["--style-size"], **_PIXELS, help="Longest side of the style pictures; smaller gives "
+            f"finer brush strokes.  [default: the result's, {STYLE_SIDE} at least]"),
+        click.Option(["--movement"], metavar="NAME", help="Blend the course's paintings of an art movement: "
+            "impressionism, ukiyo-e and others."),
+        click.Option(["--share", "shares"], multiple=True, type=click.FloatRange(0), metavar="NUMBER",
+            help="How much a style counts among several; once for each, in order.  [default: all alike]"),
+        click.Option(["--color"], type=click.Choice(["style", "luminance", "histogram", "coral"]),
+            help="Whose colors: the style's, or CONTENT's, pixel by pixel (luminance) or as a whole.  "
+            "[default: style]"),
+        click.Option(["--strength"], type=click.FloatRange(0, 1), metavar="NUMBER",
+            help="0 keeps CONTENT, 1 gives the full style.  [default: 1]"),
+        click.Option(["--recipe"], metavar="NAME", help="A paper's settings for gatys: "
+            f"{', '.join(gatys.RECIPES)}. What you set yourself wins."),
+    ],
+    "Faces and regions": [
+        click.Option(["--face"], type=click.IntRange(1), metavar="NUMBER",
+            help="Which face of CONTENT, from left to right.  [default: the largest]"),
+        click.Option(["--paste"], is_flag=True, help="Put the face back into CONTENT; without it the result "
+            "is the face alone."),
+        click.Option(["--region", "regions"], multiple=True, metavar="NAME[=FILE]",
+            help=f"Paint this region only ({', '.join(REGIONS)}, person, background), in the style of FILE "
+            "or else of STYLES. May be repeated."),
+        click.Option(["--softness"], type=click.FloatRange(0), metavar="PIXELS",
+            help="Width of a region's soft border.  [default: a sixtieth of the result]"),
+    ],
+}
+RUNNING = [
+    click.Option(["--seed"], type=click.IntRange(0, 2**32 - 1), metavar="NUMBER", default=0,
+        show_default=True, help="Of everything random."),
+    click.Option(["--device"], metavar="NAME", default="auto", show_default=True,
+        help="What to compute on: auto, cpu, cuda, cuda:1, mps."),
+    click.Option(["--precision"], type=click.Choice(["auto", "float32", "bfloat16"]), default="auto",
+        show_default=True, help="Number format; auto: bfloat16 where the hardware is good at it."),
+    click.Option(["--checkpoint/--no-checkpoint"], default=True,
+        help="Save a picture's run now and then.  [default: checkpoint]"),
+    click.Option(["--quiet"], is_flag=True, help="No progress bar."),
+]
+# fmt: on
+# What every method listens to; of the rest each names what it `takes`.
+ALWAYS = {"content", "styles", "method", "output", "seed", "device", "quiet"}
+
+
+def _groups() -> dict[str, list[click.Option]]:
+    taken = {str(o.name) for o in itertools.chain(*COMMON.values(), RUNNING)}
+    return {**COMMON, **method_options(taken), "Running": RUNNING}
 
 
 @click.command(
     cls=Grouped,
+    groups=_groups(),
     params=[
         click.Argument(["content"], type=click.Path(path_type=Path)),
-        click.Argument(["styles"], nargs=-1, type=click.Path(path_type=Path)),
-        *itertools.chain(*OPTIONS.values()),
+        click.Argument(["styles"], nargs=-1),
     ],
     short_help="Paint a picture or a film in a painting's style.",
     epilog="Ctrl-C stops and keeps what is painted so far, of a --film too. A picture's run is saved about "
     f"every {SAVE_EVERY:.0f} seconds beside its output: after a kill the same command goes on from there.",
 )
-def stylize(
-    content: Path, styles: tuple[Path, ...], output: Path | None, film: Path | None, checkpoint: bool,
-    quiet: bool, **options: Any,
-) -> None:  # fmt: skip
-    """Paint the picture (or film) CONTENT in the manner of the pictures STYLES (Gatys et al. 2016).
+@click.pass_context
+def stylize(ctx: click.Context, content: Path, styles: tuple[str, ...], **options: Any) -> None:
+    """Paint the picture (or film) CONTENT in the manner of the pictures STYLES.
 
     \b
     nst stylize me.jpg data/paintings/starry_night.jpg -o out.png
@@ -64,283 +120,295 @@ def stylize(
     nst stylize me.jpg ink:12 --method dualstylegan
     nst stylize me.jpg portrait.jpg --method jojogan
     """
-    from ..nets import hardware
-    from ..pictures import files as images
-    from ..pictures import video
-    from . import fast as fast_command
-    from . import portrait as portrait_command
-
     hardware.keep_freed_memory()
-    moving = content.suffix.lower() in FILMS and not (
-        content.suffix.lower() in ANIMATIONS and _is_still(content)
-    )
-    output = output or Path("stylized.mp4" if moving else "stylized.png")
-    # All that can be known to be wrong is said before minutes of work, not after.
-    fast, of_faces = options["method"] != "gatys", options["method"] in ("dualstylegan", "jojogan")
-    check_options(options["method"], click.get_current_context())
-    pairs = _pairs(options["regions"])
-    if moving and pairs:
-        raise SettingError("Regions are for pictures: leave --region out for a film.")
-    if moving and film is not None:
-        raise SettingError(
-            "--film shows how a picture comes about; a film's result is a film already: leave it out."
-        )
-    if not of_faces:
-        styles = _all_styles(styles, pairs, options)
-    settings = None if fast else _settings(options)
-    options["device"] = hardware.resolve_device(options["device"])
-    (video.check_film_writable if moving else images.check_writable)(output)
-    if film is not None:
-        video.check_film_writable(film)
-        if os.path.abspath(film) == os.path.abspath(output):
-            raise SettingError(f"'{film}' cannot be both the picture and its --film: choose another name.")
-    given = [content, *styles, *(path for _, path in pairs if path)]
-    for target in filter(None, (output, film)):
-        if os.path.exists(target) and any(os.path.samefile(target, p) for p in given if os.path.exists(p)):
+    Job(ctx, content, styles, options).run()
+
+
+class Job:
+    """One call of the command: what can be known to be wrong is said before minutes of work, not after."""
+
+    def __init__(
+        self, ctx: click.Context, content: Path, styles: tuple[str, ...], options: dict[str, Any]
+    ) -> None:
+        self.content, self.options, self.name = content, options, options["method"]
+        self.kind: type[Method] = METHODS[self.name]
+        self._check_options(ctx)
+        self.moving = _is_film(content)
+        self.output: Path = options["output"] or Path("stylized.mp4" if self.moving else "stylized.png")
+        self.film: Path | None = options["film"]
+        self.pairs = _pairs(options["regions"])
+        if self.moving and (self.pairs or self.film or self.kind.portraits):
+            what = f"--method {self.name}" if self.kind.portraits else "--region" if self.pairs else "--film"
+            raise SettingError(f"{what} is for pictures, and '{content}' is a film: leave it out.")
+        blended = paintings(options["movement"]) if options["movement"] else []
+        self.styles = (*styles, *(str(painting.path) for painting in blended))
+        self._check_styles()
+        self.device = hardware.resolve_device(options["device"])
+        (video.check_film_writable if self.moving else check_writable)(self.output)
+        if self.film is not None:
+            video.check_film_writable(self.film)
+        given = [content, *map(Path, self.styles), *(path for _, path in self.pairs if path)]
+        targets = [path for path in (self.output, self.film) if path]
+        if len({os.path.abspath(path) for path in targets}) < len(targets):
             raise SettingError(
-                f"'{target}' would overwrite a picture or film you give: choose another name for it."
+                f"'{self.film}' cannot be both the picture and its --film: choose another name."
             )
-    if of_faces:
-        portrait_command.stylize(content, styles, output, moving, quiet, options)
-    elif settings is None:
-        fast_command.stylize(content, styles, pairs, output, moving, quiet, options)
-    elif moving:
-        _film(content, styles, output, settings, quiet, options)
-    else:
-        _picture(content, styles, pairs, output, film, settings, checkpoint, quiet, options)
+        for target in targets:
+            if os.path.exists(target) and any(p.exists() and os.path.samefile(target, p) for p in given):
+                raise SettingError(
+                    f"'{target}' would overwrite a picture or film you give: choose another name for it."
+                )
+        self.own = {k: options[k] for k in stylize_fields(self.kind) if options.get(k) is not None}
 
+    def _check_options(self, ctx: click.Context) -> None:
+        """Refuse the options of other methods: they would be passed over in silence."""
+        for parameter in ctx.command.params:
+            key = str(parameter.name)
+            given = ctx.get_parameter_source(key) is click.core.ParameterSource.COMMANDLINE
+            if given and not self._takes(self.kind, key):
+                others = [name for name, kind in METHODS.items() if self._takes(kind, key)]
+                raise SettingError(
+                    f"{parameter.opts[0]} is not for --method {self.name}: leave it out, or take --method "
+                    f"{' or '.join(others)}."
+                )
 
-def _is_still(path: Path) -> bool:
-    """Whether a .gif or .webp file holds one frame, or nothing that can be read (which is told later)."""
-    from PIL import Image
+    @staticmethod
+    def _takes(kind: type[Method], key: str) -> bool:
+        faces = {"face", "paste"} if kind.portraits else set()
+        return key in ALWAYS | faces | kind.takes | set(stylize_fields(kind))
 
-    try:
-        with Image.open(path) as im:
-            return getattr(im, "n_frames", 1) == 1
-    except Exception:  # decoders raise nearly everything on damaged data
-        return True
+    def _check_styles(self) -> None:
+        """Each style has somewhere to go, and each region a style."""
+        styles, pairs, shares = self.styles, self.pairs, self.options["shares"]
+        common = [name for name, path in pairs if path is None]
+        if not styles and (common or not pairs):
+            where = f"The region '{common[0]}' has no style" if common else "There is no style"
+            raise SettingError(f"{where}: name one after the content; nst stylize -h shows how.")
+        if styles and pairs and not common:
+            raise SettingError(
+                f"Every region has its own style, and '{styles[0]}' goes nowhere: name a --region for it "
+                "(background, for example), or leave it out."
+            )
+        if shares and len(shares) != len(styles):
+            raise SettingError(
+                f"Of styles there are {len(styles)} and of shares {len(shares)}: give one --share for each."
+            )
+        if self.options["softness"] is not None and not pairs:
+            raise SettingError("--softness is the width of a region's border: name a --region as well.")
 
+    # ---------------------------------------------------------------- the ways through it
 
-def _pairs(regions: tuple[str, ...]) -> list[tuple[str, Path | None]]:
-    """NAME[=FILE] -> (name, its own style or None)."""
-    found: list[tuple[str, Path | None]] = []
-    for item in regions:
-        name, sign, path = item.partition("=")
-        if name not in REGIONS:
-            raise SettingError(f"There is no region '{name}': choose from {', '.join(REGIONS)}.")
-        if name in [before for before, _ in found]:
-            raise SettingError(f"The region '{name}' is named twice: name it once, with one style.")
-        if sign and not path:
-            raise SettingError(f"No picture follows --region {item}: write {name}=FILE, or {name} alone.")
-        found.append((name, Path(path) if path else None))
-    return found
+    def run(self) -> None:
+        """Paint."""
+        if self.name == "gatys":
+            (self._optimize_film if self.moving else self._optimize)()
+        elif self.moving:
+            frames, fps = video.read_film(self.content, size=self.options["size"])
+            first = next(frames)
+            paint, _ = self._painter(first)
+            wanted, rate = self._thinned(itertools.chain([first], frames), fps)
+            self._write_film(rate, ((paint(frame), False) for frame in wanted))
+        elif self.kind.portraits:
+            self._portrait()
+        else:
+            image = load_image(self.content, size=self.options["size"])
+            paint, about = self._painter(image)
+            began = time.perf_counter()
+            made = paint(image)
+            self._save(made, about, time.perf_counter() - began)
 
+    def _open(self, words: Iterable[str], size: int) -> tuple[Method, Any]:
+        precision = {"precision": self.options["precision"]} if "precision" in self.kind.takes else {}
+        return self.kind.open(
+            list(words), self.own, size=size, progress=not self.options["quiet"], device=self.device,
+            seed=self.options["seed"], **precision,
+        )  # fmt: skip
 
-def _all_styles(
-    styles: tuple[Path, ...], pairs: list[tuple[str, Path | None]], options: dict[str, Any]
-) -> tuple[Path, ...]:
-    """The pictures given and those of the movement; each has somewhere to go, and each region a style."""
-    if options["movement"] is not None:
-        from ..assets.movements import paintings
+    def _common(self) -> dict[str, Any]:
+        """The common arguments of ``stylize``, those that were given."""
+        strength, color = self.options["strength"], self.options["color"] or "style"
+        found: dict[str, Any] = {} if strength is None else {"strength": strength}
+        if color != "style":
+            found["keep_colors"] = color
+        if self.options["shares"] and "shares" in self.kind.options_class.__dataclass_fields__:
+            found["shares"] = self.options["shares"]
+        fields = self.kind.options_class.__dataclass_fields__
+        return found | {k: v for k, v in self.own.items() if k in fields}
 
-        styles += tuple(painting.path for painting in paintings(options["movement"]))
-    common = [name for name, path in pairs if path is None]
-    if not styles and common:
-        raise SettingError(
-            f"The region '{common[0]}' has no style: write {common[0]}=FILE, or name a style picture."
-        )
-    if not styles and not pairs:
-        raise SettingError("There is no style: name a picture after the content, or a --movement.")
-    if styles and pairs and not common:
-        raise SettingError(
-            f"Every region has its own style, and '{styles[0]}' goes nowhere: name a --region for it "
-            "(background, for example), or leave it out."
-        )
-    if options["shares"] and len(options["shares"]) != len(styles):
-        raise SettingError(
-            f"Of style pictures there are {len(styles)} and of shares {len(options['shares'])}: "
-            "give one --share for each picture."
-        )
-    if options["softness"] is not None and not pairs:
-        raise SettingError("--softness is the width of a region's border: name a --region, or leave it out.")
-    return styles
+    def _painter(self, image: Tensor) -> tuple[Callable[[Tensor], Tensor], dict[str, Any]]:
+        size = self.options["style_size"] or max(*image.shape[-2:], STYLE_SIDE)
+        words = [path or self.styles[0] for _, path in self.pairs] if self.pairs else self.styles
+        if self.pairs and len(self.styles) > 1:
+            raise SettingError(
+                f"With --method {self.name} a region has one style, and {len(self.styles)} are named: name "
+                "one, or NAME=FILE for each region."
+            )
+        method, style = self._open(map(str, words), size)
+        arguments = self._common()
+        if self.pairs:
+            arguments["masks"] = list(self._masks(image).values())
+        about = {**arguments, "style_size": size, "network": method.about}
+        about.pop("masks", None)
+        return lambda picture: method.stylize(picture, style, **arguments), about
 
+    def _portrait(self) -> None:
+        image = load_image(self.content)
+        began = time.perf_counter()
+        method, style = self._open(self.styles, 512)
+        portrait = align_portrait(image, size=method.size, face=self.options["face"])
+        arguments = self._common()
+        made = method.stylize(portrait.picture, style, **arguments)
+        if self.options["paste"]:
+            made = paste(image, portrait.theta, made)
+        about = {**arguments, "seed": self.options["seed"], "network": method.about}
+        self._save(made, about, time.perf_counter() - began)
 
-def _settings(options: dict[str, Any]) -> gatys.Settings:
-    """The recipe's settings, or the default ones, with what was asked for."""
-    from ..methods import gatys
+    def _masks(self, image: Tensor) -> dict[str, Tensor]:
+        """The masks of the regions asked for; each is to be found in the picture."""
+        softness = self.options["softness"]
+        softness = max(image.shape[-2:]) / 60 if softness is None else softness
+        names = [name for name, _ in self.pairs]
+        parser = FaceParser(self.device) if set(names) & set(REGIONS) else None
+        masks = region_masks(image, names, softness=softness, parser=parser)
+        for name, mask in masks.items():
+            if not bool(mask.max() > 0):
+                raise ImageError(f"No {name} is to be found in the picture: leave --region {name} out.")
+        return {name: masks[name] for name in names}
 
-    names = (
-        "color", "style_weight", "tv_weight", "iterations", "smallest", "network", "optimizer",
-        "learning_rate", "style_distance", "averaging", "init",
-    )  # fmt: skip
-    chosen = {name: options[name] for name in names if options[name] is not None}
-    settings = gatys.recipe(options["recipe"]).settings if options["recipe"] else gatys.Settings()
-    return settings.changed(**chosen)
+    def _about(self) -> dict[str, Any]:
+        """What the picture's file says of its making."""
+        return {
+            "method": self.name, "content_file": self.content.name,
+            "style_file": ", ".join(Path(path).name for path in self.styles),
+            "regions": [f"{name}={Path(path).name}" if path else name for name, path in self.pairs],
+        }  # fmt: skip
 
+    def _save(self, made: Tensor, about: dict[str, Any], seconds: float) -> None:
+        save_image(made, self.output, settings={**self._about(), **about})
+        height, width = made.shape[-2:]
+        click.echo(f"done: {self.output} ({width}×{height}), {seconds:.2f} s")
 
-def _coarse_to_fine(
-    settings: gatys.Settings, shape: tuple[int, int], options: dict[str, Any]
-) -> gatys.Settings:
-    """The settings for a result of this size: large ones begin small, and end with fewer steps."""
-    if options["smallest"] is not None or options["recipe"] is not None or max(shape) <= LARGE:
-        return settings
-    changes: dict[str, Any] = {"smallest": COARSE, "coarse_iterations": settings.iterations}
-    if options["iterations"] is None:  # the largest sizes begin near their end, and a step takes a minute
-        changes["iterations"] = max(20, round(settings.iterations * 512 / max(shape)))
-    return settings.changed(**changes)
+    # ---------------------------------------------------------------- optimization
 
+    def _settings(self, shape: tuple[int, int]) -> gatys.Settings:
+        """The recipe's settings, or the default ones, with what was asked for.
 
-def _guides(
-    content: Tensor, styles: list[Tensor], own: dict[str, Tensor], pairs: list[tuple[str, Path | None]],
-    options: dict[str, Any],
-) -> list[gatys.Guide]:  # fmt: skip
-    """What goes where."""
-    from ..methods import gatys
+        Large results begin small, and end with fewer steps.
+        """
+        recipe, own = self.options["recipe"], dict(self.own)
+        if self.options["color"]:
+            own["color"] = self.options["color"]
+        settings = (gatys.recipe(recipe).settings if recipe else gatys.Settings()).changed(**own)
+        if "smallest" in own or recipe or max(shape) <= LARGE:
+            return settings
+        changes: dict[str, Any] = {"smallest": COARSE, "coarse_iterations": settings.iterations}
+        if "iterations" not in own:  # the largest sizes begin near their end, and a step takes a minute
+            changes["iterations"] = max(20, round(settings.iterations * 512 / max(shape)))
+        return settings.changed(**changes)
 
-    shares = options["shares"] or None
-    if not pairs:
-        return [gatys.Guide(tuple(styles), shares)]
-    return [
-        gatys.Guide((own[name],), mask=mask) if name in own else gatys.Guide(tuple(styles), shares, mask=mask)
-        for name, mask in masks_of(content, pairs, options).items()
-    ]
-
-
-def masks_of(
-    content: Tensor, pairs: list[tuple[str, Path | None]], options: dict[str, Any]
-) -> dict[str, Tensor]:
-    """The masks of the regions asked for; each is to be seen in the picture."""
-    from ..faces.parse import REGIONS as OF_FACES
-    from ..faces.parse import FaceParser, region_masks
-
-    softness = options["softness"]
-    softness = max(content.shape[-2:]) / 60 if softness is None else softness
-    names = [name for name, _ in pairs]
-    parser = FaceParser(options["device"]) if set(names) & set(OF_FACES) else None
-    masks = region_masks(content, names, softness=softness, parser=parser)
-    for name, mask in masks.items():
-        if not bool(mask.max() > 0):
-            raise ImageError(f"There is no {name} to be seen in the picture: leave --region {name} out.")
-    return {name: masks[name] for name in names}
-
-
-def _checkpoint(output: Path, filmed: bool) -> Any:
-    """The checkpoint of a picture's run; it says what it goes on from, and never stops the run."""
-    from ..methods import gatys
-
-    class Forgiving(gatys.Checkpoint):
-        iteration = 0  # that the file holds, of this run
-
-        def load(self, fingerprint: str) -> dict[str, Any] | None:
-            try:
-                saved = super().load(fingerprint)
-            except (SettingError, OSError):
-                _note(f"'{self.path}' is of other pictures or settings: beginning anew.")
-                return None
-            if saved is not None:
-                self.iteration = len(saved["history"])
-                film = "; the film begins there" if filmed else ""
-                _note(f"going on after iteration {self.iteration}, from '{self.path}'{film}.")
-            return saved
-
-        def save(self, content: dict[str, Any]) -> None:
-            if self.every == math.inf:
-                return
-            began = time.monotonic()
-            try:
-                super().save(content)
-                self.iteration = len(content["history"])
-                self.every = max(SAVE_EVERY, SAVE_SHARE * (time.monotonic() - began))
-            except OptimizationError:  # a picture is worth more than its checkpoint
-                _note(f"'{self.path}' cannot be written (is the disk full?): going on without a checkpoint.")
-                self.every = math.inf
-
-    return Forgiving(output.with_name(f".{output.name}.checkpoint"), SAVE_EVERY)
-
-
-def _note(text: str) -> None:
-    click.echo(f"nst: {text}", err=True)
-
-
-def _picture(
-    content: Path, styles: tuple[Path, ...], pairs: list[tuple[str, Path | None]], output: Path,
-    film: Path | None, settings: gatys.Settings, save: bool, quiet: bool, options: dict[str, Any],
-) -> None:  # fmt: skip
-    """From picture to picture."""
-    from ..methods import gatys
-    from ..pictures import files as images
-    from ..pictures import video
-
-    content_image = images.load_image(content, size=options["size"])
-    shape = (content_image.shape[-2], content_image.shape[-1])
-    settings = _coarse_to_fine(settings, shape, options)
-    # Strokes in proportion: a thumbnail would get the canvas of a large painting, but none of its forms.
-    style_size = options["style_size"] or max(*shape, STYLE_SIDE)
-    style_images = [images.load_image(path, size=style_size) for path in styles]
-    own = {name: images.load_image(path, size=style_size) for name, path in pairs if path}
-    guides = _guides(content_image, style_images, own, pairs, options)
-    point = _checkpoint(output, film is not None) if save else None
-    failed: NstError | None = None
-    said = ""
-    try:
+    def _optimize(self) -> None:
+        o = self.options
+        image = load_image(self.content, size=o["size"])
+        shape = (image.shape[-2], image.shape[-1])
+        settings = self._settings(shape)
+        # Strokes in proportion: a thumbnail would get the canvas of a large painting, but none of its forms.
+        style_size = o["style_size"] or max(*shape, STYLE_SIDE)
+        styles = tuple(load_image(path, size=style_size) for path in self.styles)
+        guides = [gatys.Guide(styles, o["shares"] or None)]
+        if self.pairs:
+            own = {name: path for name, path in self.pairs if path}
+            guides = [
+                gatys.Guide((load_image(own[name], size=style_size),), mask=mask) if name in own
+                else gatys.Guide(styles, o["shares"] or None, mask=mask)
+                for name, mask in self._masks(image).items()
+            ]  # fmt: skip
+        point = None
+        if o["checkpoint"]:
+            point = gatys.Checkpoint(self.output.with_name(f".{self.output.name}.checkpoint"), SAVE_EVERY)
+        failed: NstError | None = None
         with ExitStack() as stack:
             filming = None
-            if film is not None:
-                filming = _Filming(stack.enter_context(video.FilmWriter(film, fps=12, size=shape, hold=2)))
+            if self.film is not None:
+                writer = stack.enter_context(video.FilmWriter(self.film, fps=12, size=shape, hold=2))
+                filming = _Filming(writer)
             try:
                 result = gatys.stylize(
-                    content_image, guides, settings, callback=filming, checkpoint=point,
-                    seed=options["seed"], device=options["device"], precision=options["precision"],
-                    progress=not quiet,
+                    image, guides, settings, callback=filming, checkpoint=point, seed=o["seed"],
+                    device=self.device, precision=o["precision"], progress=not o["quiet"],
                 )  # fmt: skip
             except OptimizationError as error:
                 if error.result is None:
                     raise
                 failed, result = error, error.result
-            saved = {
-                "content_file": content.name, "style_file": ", ".join(path.name for path in styles),
-                "style_size": style_size, "seed": options["seed"], "shares": list(options["shares"]),
-                "regions": [f"{name}={path.name}" if path else name for name, path in pairs],
-                "softness": options["softness"], **result.describe(),
-            }  # fmt: skip
             # Before the film is closed: on a disk that is nearly full the picture comes first.
-            failed = _save(result, output, saved, failed)
-            said = str(failed or f"The picture is saved in '{output}'.")
-            if point is not None and failed is None and not result.interrupted:
-                point.remove()
-            if filming is not None:
-                filming.end(result.image)
-    except ImageError as error:
-        if not said:
-            raise
-        raise ImageError(f"{error} {said}") from error
-    if failed is not None:
-        raise failed
-    height, width = result.image.shape[-2:]
-    state = f"stopped after {len(result.history)} iterations" if result.interrupted else "done"
-    end = f"{state}: {output} ({width}×{height}), {result.seconds:.0f} s"
-    if result.interrupted and point is not None and point.iteration:
-        end += f"; the same command goes on after iteration {point.iteration}, from '{point.path}'"
-    click.echo(end)
+            save_image(result.image, self.output, settings={
+                **self._about(), "style_size": style_size, "seed": o["seed"], "shares": list(o["shares"]),
+                "softness": o["softness"], **result.describe(),
+            })  # fmt: skip
+            if filming is not None and not filming.writer.count:
+                filming.writer.add(result.image)
+        if failed is not None:
+            raise OptimizationError(f"{failed} It is saved in '{self.output}'.")
+        state = f"stopped after {len(result.history)} iterations" if result.interrupted else "done"
+        height, width = result.image.shape[-2:]
+        end = f"{state}: {self.output} ({width}×{height}), {result.seconds:.0f} s"
+        if point is not None and not result.interrupted:
+            point.remove()
+        elif point is not None and point.path.exists():
+            end += f"; the same command goes on, from '{point.path}'"
+        click.echo(end)
 
+    def _optimize_film(self) -> None:
+        o = self.options
+        frames, fps = video.read_film(self.content, size=o["size"])
+        first = next(frames)
+        shape = (first.shape[-2], first.shape[-1])
+        style_size = o["style_size"] or max(*shape, STYLE_SIDE)
+        guide = gatys.Guide(
+            tuple(load_image(path, size=style_size) for path in self.styles), o["shares"] or None
+        )
+        settings = self._settings(shape).changed(temporal_weight=gatys.TEMPORAL_WEIGHT)
+        wanted, rate = self._thinned(itertools.chain([first], frames), fps)
+        painted = gatys.stylize_clip(
+            wanted, [guide], settings, seed=o["seed"], device=self.device, precision=o["precision"],
+            progress=not o["quiet"],
+        )  # fmt: skip
+        self._write_film(rate, ((frame.image, frame.result.interrupted) for frame in painted))
 
-def _save(
-    result: gatys.Result, output: Path, settings: dict[str, Any], failed: NstError | None
-) -> NstError | None:
-    """Save the picture, elsewhere if need be; the error to raise in the end: where it is, and what failed."""
-    from ..pictures import files as images
+    # ---------------------------------------------------------------- films
 
-    try:
-        images.save_image(result.image, output, settings=settings)
-        return failed and OptimizationError(f"{failed} It is saved in '{output}'.")
-    except NstError as error:  # a disk that filled up meanwhile must not cost minutes of work
-        rescue = Path(tempfile.gettempdir()) / f"rescued-{output.stem}.png"
-        try:
-            images.save_image(result.image, rescue, settings=settings)
-        except NstError:
-            return ImageError(str(error))
-        return ImageError(f"{error} The picture is kept in '{rescue}'.")
+    def _thinned(self, frames: Iterable[Tensor], fps: float) -> tuple[Iterable[Tensor], float]:
+        """The frames to be painted, and how many of them make a second.
+
+        Animations show 50 frames a second at most: of a faster film every second frame, not a slower film.
+        """
+        step = math.ceil(fps / 50) if self.output.suffix.lower() in ANIMATIONS else 1
+        return itertools.islice(frames, 0, None, step), max(0.1, fps / step)
+
+    def _write_film(self, fps: float, painted: Iterable[tuple[Tensor, bool]]) -> None:
+        """Write frames as they come; those painted so far are kept, whatever ends it."""
+        state, failed, began = "done", None, time.monotonic()
+        told = began
+        with video.FilmWriter(self.output, fps=fps) as writer:
+            try:
+                for frame, stopped in painted:
+                    writer.add(frame)
+                    state = "stopped" if stopped else state
+                    if not self.options["quiet"] and time.monotonic() - told >= 1:
+                        told = time.monotonic()
+                        click.echo(f"frame {writer.count}: {told - began:.0f} s", err=True)
+            except KeyboardInterrupt:  # between two frames' optimizations
+                if not writer.count:
+                    raise
+                state = "stopped"
+            except NstError as error:  # a damaged film, a loss that is no number
+                if not writer.count:
+                    raise
+                failed = error
+        count = f"{writer.count} frame{'' if writer.count == 1 else 's'}"
+        if failed is not None:
+            raise type(failed)(f"{failed} What was painted until then is kept in '{self.output}' ({count}).")
+        click.echo(f"{state}: {self.output} ({count}), {time.monotonic() - began:.0f} s")
 
 
 class _Filming:
@@ -349,47 +417,41 @@ class _Filming:
     def __init__(self, writer: Any) -> None:
         self.writer = writer
         self.wanted: set[int] = set()
-        self.error: ImageError | None = None
 
     def __call__(self, progress: gatys.Progress) -> None:
         if not self.wanted:
             count = min(120, progress.iterations)
             self.wanted = {round(progress.iterations * ((k + 1) / count) ** 1.5) for k in range(count)}
             self.wanted |= {1, progress.iterations}
-        if progress.iteration in self.wanted and self.error is None:
-            try:
-                self.writer.add(progress.image)
-            except ImageError as error:  # a full disk: told at the end, for the picture can still be painted
-                self.error = error
-
-    def end(self, image: Tensor) -> None:
-        """Tell what went wrong with the film; one without a frame gets the picture."""
-        if self.error is not None:
-            raise self.error
-        if not self.writer.count:
-            self.writer.add(image)
+        if progress.iteration in self.wanted:
+            self.writer.add(progress.image)
 
 
-def _film(
-    content: Path, styles: tuple[Path, ...], output: Path, settings: gatys.Settings, quiet: bool,
-    options: dict[str, Any],
-) -> None:  # fmt: skip
-    """From film to film, frame by frame; the frames painted so far are kept, whatever ends it."""
-    from ..methods import gatys
-    from ..pictures import files as images
-    from ..pictures import video
+def _is_film(path: Path) -> bool:
+    """By its ending; a .gif or .webp holds a film if it has several frames."""
+    from PIL import Image
 
-    frames, fps = video.read_film(content, size=options["size"])
-    first = next(frames)
-    shape = (first.shape[-2], first.shape[-1])
-    settings = _coarse_to_fine(settings, shape, options)
-    style_size = options["style_size"] or max(*shape, STYLE_SIDE)
-    guide = gatys.Guide(
-        tuple(images.load_image(path, size=style_size) for path in styles), options["shares"] or None
-    )
-    wanted, rate = thinned(itertools.chain([first], frames), fps, output)
-    painted = gatys.stylize_clip(
-        wanted, [guide], settings.changed(temporal_weight=gatys.TEMPORAL_WEIGHT), seed=options["seed"],
-        device=options["device"], precision=options["precision"], progress=not quiet,
-    )  # fmt: skip
-    write_film(output, rate, ((frame.image, frame.result.interrupted) for frame in painted), quiet)
+    if path.suffix.lower() not in ANIMATIONS:
+        return path.suffix.lower() in FILMS
+    try:
+        with Image.open(path) as im:
+            return getattr(im, "n_frames", 1) > 1
+    except Exception:  # decoders raise nearly everything on damaged data, which is told later
+        return False
+
+
+def _pairs(regions: tuple[str, ...]) -> list[tuple[str, Path | None]]:
+    """NAME[=FILE] -> (name, its own style or None)."""
+    found: dict[str, Path | None] = {}
+    for item in regions:
+        name, sign, path = item.partition("=")
+        if name not in (*REGIONS, "person", "background"):
+            raise SettingError(
+                f"There is no region '{name}': choose from {', '.join(REGIONS)}, person, background."
+            )
+        if name in found:
+            raise SettingError(f"The region '{name}' is named twice: name it once, with one style.")
+        if sign and not path:
+            raise SettingError(f"No picture follows --region {item}: write {name}=FILE, or {name} alone.")
+        found[name] = Path(path).expanduser() if path else None
+    return list(found.items())

@@ -1,1 +1,11 @@
-"""One paper, one file, and the same two verbs: ``fit(faces, styles)`` and ``stylize(content, style)``."""
+"""One paper, one file, four verbs: ``fit``, ``stylize``, ``save``, ``load``; see :mod:`.base`."""
+
+from .adain import AdaIN
+from .base import Method
+from .gatys import Gatys
+from .johnson import Johnson
+
+METHODS: dict[str, type[Method]] = {"gatys": Gatys, "adain": AdaIN, "johnson": Johnson}
+"""Every method by name. What the command, the notebooks and the comparison know, they know from here."""
+
+__all__ = ["METHODS", "Method"]

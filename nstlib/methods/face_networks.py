@@ -34,7 +34,7 @@ from ..nets.mobilestylegan import CUT, ShortCut
 from ..nets.style_generator import STYLE, StyleGenerator
 from ..nets.stylegan2 import Discriminator, discriminator_from_official
 from ..pictures.files import load_image, resize
-from ..training import Schedule, Step, TrainingResult, shuffled, train
+from ..training import Schedule, Step, Task, TrainingResult, shuffled, train
 
 ENCODER, CRITIC = "face_encoder.safetensors", "face_critic.safetensors"
 """Files of the course's own, in ``data/weights``."""
@@ -58,7 +58,7 @@ class PriorSettings:
     decay: float = 0.1  # the last step's learning rate as a part of the first's, by a cosine
 
 
-class PriorTask:
+class PriorTask(Task):
     """One step of head and critic: features of 64 pixels to the whole network's picture, made smaller.
 
     Args:
@@ -166,7 +166,7 @@ class EncoderSettings:
     decay: float = 0.05
 
 
-class EncoderTask:
+class EncoderTask(Task):
     """One step of the encoder: pictures drawn from random codes, and those codes to be found again.
 
     Args:

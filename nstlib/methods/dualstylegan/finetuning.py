@@ -25,7 +25,7 @@ from ...losses import contextual_loss, feature_matching
 from ...nets.dualstylegan import DualStyleGAN
 from ...nets.features import FeatureExtractor
 from ...nets.style_generator import STYLE
-from ...training import Schedule, Step, TrainingResult, shuffled, train
+from ...training import Schedule, Step, Task, TrainingResult, shuffled, train
 from ..face_networks import cosine
 from .codes import Destylized
 from .critic import (
@@ -48,7 +48,7 @@ _KEPT = 1_500_000_000  # bytes of portraits' features that are kept in memory
 _SAMPLES = 1024  # of w, by which their mean and deviation are known
 
 
-class FineTuning:
+class FineTuning(Task):
     """One training step of the second stage or of the third, by the kind of settings.
 
     Args:

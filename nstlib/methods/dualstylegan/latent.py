@@ -33,7 +33,7 @@ from ...nets.dualstylegan import DualStyleGAN, Sampler, sampler_from_official
 from ...nets.features import FeatureExtractor
 from ...nets.style_generator import STRUCTURE, STYLE
 from ...pictures.files import resize
-from ...training import Callback, Schedule, Step, TrainingResult, shuffled, train
+from ...training import Callback, Schedule, Step, Task, TrainingResult, shuffled, train
 from ..inversion import Likeness, noise_similarity
 from .codes import Destylized
 from .portrait_files import PortraitFiles, digest
@@ -200,7 +200,7 @@ class _Fit:
         return torch.cat([self.structure, self.color], 1).detach().cpu()
 
 
-class SamplerTask:
+class SamplerTask(Task):
     """One step of both sampling networks: codes drawn, the nearest one to each wanted code moved to it.
 
     The nearest is looked for anew in each step, among codes of one pass, so nothing has to be kept between

@@ -25,7 +25,7 @@ from ...losses import content_loss, contextual_loss, feature_moments
 from ...nets.features import FeatureExtractor
 from ...nets.style_generator import STYLE, StyleGenerator
 from ...pictures.files import resize
-from ...training import Callback, Schedule, Step, TrainingResult, shuffled, train
+from ...training import Callback, Schedule, Step, Task, TrainingResult, shuffled, train
 from ..inversion import check_portraits
 from .critic import augmentation, augmented_pictures, fooled, told_apart
 from .portrait_files import digest
@@ -112,7 +112,7 @@ def _relative(found: Tensor, goal: Tensor) -> Tensor:
     return (found - goal).square().sum() / goal.square().sum()
 
 
-class SourceTask:
+class SourceTask(Task):
     """One step of the source: pictures from random codes, to be like the portraits.
 
     Args:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from ...nets.features import FeatureExtractor
 from ...nets.hardware import give_back_memory
 from ...nets.vgg import smallest_side
 from ...pictures import color
+from ..base import Method, color_mode
 from .loop import Checkpoint, Progress, Result, Run
 from .objective import NOTHING, Anchor, Guide, Objective, as_guides, check_fit, painted
 from .settings import Settings
@@ -299,17 +300,25 @@ def _fingerprint(
     return digest.hexdigest()
 
 
-class Gatys:
-    """Gatys' method behind the course's common protocol: ``fit`` and ``stylize``."""
+class Gatys(Method):
+    """Gatys' method behind the common protocol: nothing is learned, each picture is a run of its own."""
 
-    def __init__(self, settings: Settings | None = None, **options: Any) -> None:
-        self.settings = settings or Settings()
-        self.options = options
+    summary = "any style, in minutes"
+    settings_class: ClassVar[Any] = Settings
+    takes = frozenset(
+        {"size", "film", "style_size", "movement", "shares", "color", "recipe", "regions", "softness",
+         "precision", "checkpoint"}
+    )  # fmt: skip
 
-    def fit(self, faces: object = None, styles: object = None) -> Gatys:
-        """Nothing is learnt beforehand: each picture is an optimization of its own."""
-        return self
-
-    def stylize(self, content: Tensor, style: Tensor) -> Tensor:
-        """(1, 3, H, W) and (1, 3, H', W') -> (1, 3, H, W)."""
-        return stylize(content, style, self.settings, **self.options).image
+    def stylize(
+        self, content: Tensor, style: Any = None, *, strength: float = 1.0, keep_colors: bool | str = False,
+        masks: Sequence[Tensor] | None = None, **own: Any,
+    ) -> Tensor:  # fmt: skip
+        """See :meth:`Method.stylize`; ``strength`` multiplies the style weight; ``own``: :func:`stylize`."""
+        changes: dict[str, Any] = {"color": color_mode(keep_colors)} if keep_colors else {}
+        changes["style_weight"] = strength * self.settings.style_weight
+        if masks is not None:
+            styles = [style] * len(masks) if isinstance(style, Tensor) else style
+            style = [Guide((one,), mask=mask) for one, mask in zip(styles, masks, strict=True)]
+        options = {"seed": self.seed, "device": self.device, "precision": self.precision, **own}
+        return stylize(content, style, self.settings.changed(**changes), **options).image

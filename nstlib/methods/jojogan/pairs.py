@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from ...errors import SettingError
 from ...faces.identity import Identity, portrait_alignment
 from ...nets.style_generator import STYLE, StyleGenerator
-from ...training import Step
+from ...training import Step, Task
 from ..face_networks import cosine
 from .settings import Settings
 
 _LEAST = 1e-3  # size that a tensor counts as having at least: one of zeros learns, too
 
 
-class PairsTask:
+class PairsTask(Task):
     """One step: codes of the style, mixed with random ones, and the generator is to give the style picture.
 
     Args:
