@@ -185,9 +185,7 @@ def to_pil(image: Tensor) -> Image.Image:
     Raises:
         ImageError: The tensor is not one picture in [0, 1].
     """
-    if _check(image).shape[0] != 1:
-        raise ImageError(f"One picture is wanted, not a batch of {image.shape[0]}: pass image[i:i+1].")
-    values = image.detach().float().cpu()
+    values = _check_shape("picture", image, count=1).detach().float().cpu()
     if not bool(torch.isfinite(values).all()):
         raise ImageError(
             "The picture holds values that are not numbers (NaN or infinity): look where they come from."
@@ -419,24 +417,82 @@ def _fit_text(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
 # ------------------------------------------------------------------------------------------------ checks
 
 
-def _check(image: Tensor) -> Tensor:
-    if not isinstance(image, Tensor):
+def check_picture(name: str, picture: Any, least: int = 1, count: int | None = None) -> Tensor:
+    """The pictures as they were given, if they are some: float (N, 3, H, W), every value finite.
+
+    Args:
+        name: what errors call them: "content picture".
+        picture: what was given.
+        least: fewest pixels of a side.
+        count: how many pictures they must be; None takes any number.
+
+    Raises:
+        ImageError: they are something else.
+    """
+    _check_shape(name, picture, (3,), least, count)
+    if not bool(picture.detach().isfinite().all()):
         raise ImageError(
-            f"A picture is a tensor (N, 3, H, W), not a {type(image).__name__}: load it with load_image."
+            f"The {name} has values that are not numbers (NaN or infinity): see where they arise."
         )
-    shape = tuple(image.shape)
-    if image.ndim != 4 or shape[1] not in (1, 3) or 0 in shape:
-        remedy = "add the batch dimension with image[None]" if image.ndim == 3 else "bring it into that shape"
-        if image.ndim == 4 and shape[3] in (1, 3):
+    return picture
+
+
+def check_mask(name: str, mask: Any, picture: Tensor | None = None) -> Tensor:
+    """The mask as it was given, if it is one: float (N, 1, H, W) in [0, 1].
+
+    Args:
+        name: what errors call it: "mask of the hair".
+        mask: what was given.
+        picture: what it is for: of the same height and width, and as many, if the mask is not one for all.
+
+    Returns:
+        The mask, on the device and with the dtype of ``picture``.
+
+    Raises:
+        ImageError: it is something else.
+    """
+    _check_shape(name, mask, (1,))
+    if not bool(((mask.detach() >= 0) & (mask.detach() <= 1)).all()):  # NaN is neither
+        raise ImageError(f"The {name} has values outside [0, 1]: call .clamp(0, 1), or divide by 255 first.")
+    if picture is None:
+        return mask
+    if mask.shape[-2:] != picture.shape[-2:] or len(mask) not in (1, len(picture)):
+        found, wanted = (f"{len(t)} × {t.shape[-2]} × {t.shape[-1]}" for t in (mask, picture))
+        raise ImageError(f"The {name} is {found} and its picture {wanted}: make it from that picture.")
+    return mask.to(picture)
+
+
+def _check_shape(
+    name: str, tensor: Any, channels: tuple[int, ...] = (1, 3), least: int = 1, count: int | None = None
+) -> Tensor:
+    wanted = f"({count or 'N'}, {channels[-1]}, H, W)"
+    if not isinstance(tensor, Tensor):
+        raise ImageError(
+            f"The {name} is a tensor {wanted}, not a {type(tensor).__name__}: load it with load_image."
+        )
+    shape = tuple(tensor.shape)
+    if len(shape) != 4 or shape[1] not in channels or 0 in shape or shape[0] != (count or shape[0]):
+        remedy = "bring it into that shape"
+        if len(shape) == 3:
+            remedy = "add the batch dimension with image[None]"
+        elif len(shape) == 4 and shape[3] in channels:
             remedy = "put the channels second with image.permute(0, 3, 1, 2)"
+        elif count == 1 and shape[0] > 1:
+            remedy = "pass one of them, image[i:i+1]"
+        raise ImageError(f"The {name} has the shape {wanted}, at least 1 × 1 pixels, not {shape}: {remedy}.")
+    if not tensor.is_floating_point():
         raise ImageError(
-            f"A picture has the shape (N, 3, H, W), at least 1 × 1 pixels, and this is {shape}: {remedy}."
+            f"The {name} has floats in [0, 1] as values, not {tensor.dtype}: use image.float() / 255."
         )
-    if not image.is_floating_point():
+    if min(shape[2:]) < least:
         raise ImageError(
-            f"A picture's values are floats in [0, 1], not {image.dtype}: use image.float() / 255."
+            f"The {name} of {shape[2]} × {shape[3]} pixels is too small: take one of at least {least} a side."
         )
-    return image
+    return tensor
+
+
+def _check(image: Tensor) -> Tensor:
+    return _check_shape("picture", image)
 
 
 def _positive(name: str, value: Any, least: int = 1) -> int:
