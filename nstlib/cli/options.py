@@ -45,11 +45,19 @@ def stylize_fields(method: type[Method]) -> dict[str, Any]:
     return ({} if method.presets else described(method.settings_class)) | described(method.options_class)
 
 
+def _kinds(annotation: Any) -> list[Any]:
+    """An annotation's types, without None, ranges and tuples."""
+    if typing.get_origin(annotation) is Literal:
+        return [annotation]
+    parts = [kind for part in typing.get_args(annotation) for kind in _kinds(part)]
+    return parts or [annotation]
+
+
 def option(name: str, field: Any, default: Any = None, text: str | None = None) -> click.Option:
     """An option for a field of settings; its value goes to the settings as it was typed, which check it."""
-    kinds = typing.get_args(field.annotation) or (field.annotation,)
-    literals = [typing.get_args(k) for k in (field.annotation, *kinds) if typing.get_origin(k) is Literal]
-    metavar = "FILE" if Path in kinds else "NUMBER" if {int, float} & set(kinds) else "NAME"
+    kinds = set(_kinds(field.annotation))
+    literals = [typing.get_args(k) for k in kinds if typing.get_origin(k) is Literal]
+    metavar = "FILE" if Path in kinds else "NUMBER" if {int, float} & kinds else "NAME"
     kind: dict[str, Any] = {"metavar": metavar}
     if literals:
         kind = {"type": click.Choice([str(choice) for choice in literals[0]])}

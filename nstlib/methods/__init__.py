@@ -2,10 +2,18 @@
 
 from .adain import AdaIN
 from .base import Method
+from .dualstylegan.method import DualStyleMethod
 from .gatys import Gatys
 from .johnson import Johnson
+from .jojogan import JoJoGAN
 
-METHODS: dict[str, type[Method]] = {"gatys": Gatys, "adain": AdaIN, "johnson": Johnson}
+METHODS: dict[str, type[Method]] = {
+    "gatys": Gatys,
+    "adain": AdaIN,
+    "johnson": Johnson,
+    "dualstylegan": DualStyleMethod,
+    "jojogan": JoJoGAN,
+}
 """Every method by name. What the command, the notebooks and the comparison know, they know from here."""
 
 __all__ = ["METHODS", "Method"]

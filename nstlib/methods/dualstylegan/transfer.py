@@ -30,6 +30,7 @@ from ...nets.official import blocks
 from ...nets.style_generator import STYLE, StyleGenerator
 from ...nets.stylegan2 import Discriminator
 from ...pictures.files import resize
+from ...training import TrainingResult
 from ..face_networks import load_encoder
 from ..inversion import SPACES, check_portraits, encode, invert
 from .critic import PictureCritic, source_critic
@@ -145,7 +146,7 @@ class DualStyle:
         told: Callable[[str], None] | None = None,
         progress: bool = True,
         **tensors: Mapping[str, Tensor],
-    ) -> DualStyle:
+    ) -> TrainingResult:
         """All four stages; each goes on from its part of the folder.
 
         Args:
@@ -162,11 +163,10 @@ class DualStyle:
             tensors: ``vgg16``, ``vgg19``: weights instead of the assets' (tests).
 
         Returns:
-            This method, ready to :meth:`stylize`.
+            The last stage's result; after Ctrl-C that of the stage it came in, ``interrupted``.
 
         Raises:
             ImageError: no portraits, or not square.
-            KeyboardInterrupt: after Ctrl-C; the same call with the same folder goes on.
             OptimizationError: see the stages.
             SettingError: the same; settings for an encoder of another space.
         """
@@ -206,7 +206,7 @@ class DualStyle:
                 }
             judge, result = fine_tune(self.net, settings, schedule, parts[name], **options)
             if result.interrupted:
-                raise KeyboardInterrupt
+                return result
         say("latent optimization")
         found = refine_codes(
             self.net, found, preset.stages.latent, parts["4_codes"], tensors=vgg19, progress=progress
@@ -216,14 +216,14 @@ class DualStyle:
             found, preset.stages.sampler, parts["4_sampler"], seed=seed, device=self.device, progress=progress
         )
         if drawn.interrupted:
-            raise KeyboardInterrupt
+            return drawn
         about = {
             "portraits": len(found),
             "seed": seed,
             "steps": {"structure": first.steps, "style": second.steps},
         }
         self.learned = Learned(found.extrinsic, samplers, about, found.portraits)
-        return self
+        return drawn
 
     def faces(self, content: Tensor, steps: int = 0) -> Tensor:
         """The intrinsic codes of portraits: the encoder's, and if wanted so many steps of descent from there.

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -304,7 +304,7 @@ class Gatys(Method):
     """Gatys' method behind the common protocol: nothing is learned, each picture is a run of its own."""
 
     summary = "any style, in minutes"
-    settings_class: ClassVar[Any] = Settings
+    settings_class = Settings
     takes = frozenset(
         {"size", "film", "style_size", "movement", "shares", "color", "recipe", "regions", "softness",
          "precision", "checkpoint"}

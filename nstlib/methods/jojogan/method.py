@@ -7,13 +7,16 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from ...assets.weights import read_weights, save_weights
-from ...errors import ImageError, SettingError
+from ...errors import Fraction, ImageError, SettingError, settings
+from ...errors import Settings as Base
+from ...faces.align import align_portrait
 from ...faces.generated import Faces
 from ...faces.identity import Identity
 from ...nets.features import FeatureExtractor
@@ -21,8 +24,9 @@ from ...nets.hardware import resolve_device
 from ...nets.style_generator import STYLE, StyleGenerator
 from ...nets.stylegan2 import DiscriminatorFeatures
 from ...pictures.color import finish
-from ...pictures.files import resize
+from ...pictures.files import load_image, resize
 from ...training import Callback, Schedule, TrainingResult, train
+from ..base import Method
 from ..face_networks import load_encoder
 from ..inversion import check_portraits, encode
 from .pairs import PairsTask
@@ -32,7 +36,17 @@ Encode = Callable[[Tensor], Tensor]
 """Portraits (N, 3, size, size) in [0, 1] -> their codes w+ (N, layers, 512)."""
 
 
-class JoJoGAN:
+@settings
+class Options(Base):
+    """What ``nst stylize`` takes for JoJoGAN besides the common arguments."""
+
+    iterations: int | None = Field(default=None, ge=1, description="Steps of fine-tuning.  [default: 60]")
+    color_strength: Fraction | None = Field(
+        default=None, description="0 keeps the content's colors; left out, the style's."
+    )
+
+
+class JoJoGAN(Method):
     """A generator that draws in one style, behind the course's common protocol.
 
     Args:
@@ -50,9 +64,14 @@ class JoJoGAN:
 
     Example:
         >>> method = JoJoGAN()                                      # doctest: +SKIP
-        >>> method.fit(load_image("style.png"))                     # doctest: +SKIP
+        >>> method.fit(styles=load_image("style.png"))              # doctest: +SKIP
         >>> picture = method.stylize(load_image("me.png"))          # doctest: +SKIP
     """
+
+    summary = "the face alone, like one portrait, in minutes"
+    options_class = Options
+    portraits = True
+    takes = frozenset({"strength"})
 
     def __init__(
         self,
@@ -74,15 +93,10 @@ class JoJoGAN:
                     f"{self.source.size}: take the one that came with it."
                 )
             features = copy.deepcopy(features).to(self.device).requires_grad_(False).eval().features
-        self.features, self._encode = features, encode
+        self.features, self._encode, self.size = features, encode, self.source.size
         self.settings = settings or (SMALL if features is None else AS_RELEASED)
         self.net: StyleGenerator | None = None
         self.about: dict[str, Any] = {}
-
-    @property
-    def size(self) -> int:
-        """Pixels a side of what is drawn."""
-        return self.source.size
 
     def encode(self, portraits: Tensor) -> Tensor:
         """The codes of portraits: (N, layers, 512), w+.
@@ -104,10 +118,11 @@ class JoJoGAN:
 
     def fit(
         self,
-        styles: Tensor | Sequence[Tensor],
+        faces: Any = None,
+        styles: Tensor | Sequence[Tensor] = (),
+        *,
         schedule: Schedule | None = None,
         folder: str | os.PathLike[str] | None = None,
-        *,
         codes: Tensor | None = None,
         identity: Identity | None = None,
         tensors: Mapping[str, Tensor] | None = None,
@@ -117,6 +132,7 @@ class JoJoGAN:
         """Learn a style from one portrait, or from several; always from the generator that was given.
 
         Args:
+            faces: for the common protocol; the generator draws its own.
             styles: (S, 3, H, H), RGB in [0, 1], aligned like FFHQ, or a list of such.
             schedule: steps, batch, average of the weights (which is kept, if there is one). None: the
                 settings' steps and batch.
@@ -145,7 +161,7 @@ class JoJoGAN:
         compared, features = self._compared(tensors)
         if s.identity_weight and identity is None:
             identity = Identity(self.device)
-        schedule = schedule or Schedule(s.steps, s.batch or len(pictures))
+        schedule = schedule or Schedule(steps=s.steps, batch=s.batch or len(pictures))
         net = copy.deepcopy(self.source)
         task = PairsTask(
             net, self.source, 2 * pictures - 1, codes, features, s, schedule.steps, identity, compared
@@ -166,26 +182,29 @@ class JoJoGAN:
         return result
 
     def stylize(
-        self, content: Tensor, style: Tensor | None = None, *, alpha: float = 1.0, keep_colors: bool = False
-    ) -> Tensor:
+        self, content: Tensor, style: Any = None, *, strength: float = 1.0, keep_colors: bool | str = False,
+        masks: Sequence[Tensor] | None = None, **own: Any,
+    ) -> Tensor:  # fmt: skip
         """A portrait in the style that was learned.
 
         Args:
             content: (N, 3, S, S), RGB in [0, 1], aligned like FFHQ.
             style: for the common protocol; what was learned is one style, so this is not looked at.
-            alpha: how much of the style, see :meth:`draw`.
+            strength: how much of the style: alpha of :meth:`draw`.
             keep_colors: give the result the content's colors and the style's brightness alone. The setting
                 of the same name keeps them by what is learned.
+            masks: not for portraits.
+            own: see :class:`Options`; looked at when the style is opened.
 
         Returns:
             (N, 3, size, size), in [0, 1], on the CPU.
 
         Raises:
             ImageError: not such portraits.
-            SettingError: no style has been learned yet; alpha is not from 0 to 1.
+            SettingError: no style has been learned yet; strength is not from 0 to 1.
         """
-        made = self.draw(self.encode(content), alpha=alpha)
-        if not keep_colors:
+        made = self.draw(self.encode(content), alpha=strength)
+        if not keep_colors and own.get("color_strength") != 0:
             return made
         contents = resize(content.detach().float().cpu(), (self.size, self.size))
         pairs = zip(made.split(1), contents.split(1), strict=True)
@@ -233,13 +252,36 @@ class JoJoGAN:
         return save_weights(path, state, {"method": "jojogan", **self.about, **about})
 
     @classmethod
+    def open(
+        cls, words: Sequence[str], chosen: Mapping[str, Any], *, size: int, progress: bool, **options: Any
+    ) -> tuple[Self, Any]:
+        """A file that :meth:`save` has written, or portraits, which are learned from now."""
+        o, seed = Options(**chosen), options.pop("seed", 0)
+        if any(word.endswith(".safetensors") for word in words):
+            if len(words) > 1:
+                raise SettingError("A file of weights is one style: name it alone.")
+            return cls.load(words[0], **options), None
+        if o.color_strength not in (None, 0):
+            raise SettingError(
+                "--color-strength of --method jojogan is 0, the content's colors, or is left out: the "
+                "style's."
+            )
+        method = cls(**options)
+        pictures = [align_portrait(load_image(word), size=method.size).picture for word in words]
+        steps = o.iterations or method.settings.steps
+        schedule = Schedule(steps=steps, batch=len(pictures), seed=seed)
+        method.settings = method.settings.changed(steps=steps)
+        method.fit(styles=torch.cat(pictures), schedule=schedule, progress=progress)
+        return method, None
+
+    @classmethod
     def load(
         cls,
         path: str | os.PathLike[str],
         generator: StyleGenerator | None = None,
         encode: Encode | None = None,
         **options: Any,
-    ) -> JoJoGAN:
+    ) -> Self:
         """A style that :meth:`save` has written.
 
         Args:

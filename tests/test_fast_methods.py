@@ -10,7 +10,7 @@ from torch import nn
 
 from nstlib import assets
 from nstlib.assets.weights import read_weights
-from nstlib.cli import fast as fast_command
+
 from nstlib.cli import train as train_command
 from nstlib.cli.options import METHODS, OPTIONS, TAKES
 from nstlib.faces import generated as faces
