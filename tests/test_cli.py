@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +17,8 @@ from click.testing import CliRunner
 
 from nstlib import __version__, assets
 from nstlib.cli import __main__ as command
-from nstlib.errors import AssetError, ImageError, OptimizationError
+from nstlib.cli.stylize import stylize
+from nstlib.errors import AssetError, OptimizationError
 from nstlib.methods import gatys
 from nstlib.nets import hardware
 from nstlib.pictures import files as images
@@ -26,7 +26,7 @@ from nstlib.pictures import files as images
 COMMANDS = [
     [], ["hello"], ["stylize"], ["course"], ["assets"], ["assets", "list"], ["assets", "fetch"],
     ["assets", "verify"], ["measure"], ["train"], ["train", "johnson"],
-    ["train", "face-prior"], ["train", "encoder"], ["train", "dualstylegan"],
+    ["train", "dualstylegan"],
 ]  # fmt: skip
 
 
@@ -59,7 +59,7 @@ def test_help(path, flag):
     assert result.output.startswith("Usage: ")
     found = command.cli
     for name in path:
-        found = found.commands[name]
+        found = found.get_command(click.Context(found), name)
     # The first line of its own help, and every option with a word about it.
     assert found.help.strip().splitlines()[0][:40] in result.output
     for parameter in found.params:
@@ -71,6 +71,9 @@ def test_help(path, flag):
 
 
 def test_every_command_is_tested_for_its_help():
+    top = click.Context(command.cli)
+    for name in command.cli.list_commands(top):
+        command.cli.get_command(top, name)
     listed = {(name,) for name in command.cli.commands} | {
         (group, name)
         for group, found in command.cli.commands.items()
@@ -85,7 +88,7 @@ def test_version(nst):
 
 def test_the_default_settings_printed_are_the_real_ones():
     settings = gatys.Settings()
-    helps = {p.name: p.help for p in command.stylize.params if isinstance(p, click.Option)}
+    helps = {p.name: p.help for p in stylize.params if isinstance(p, click.Option)}
     for name in ("style_weight", "iterations", "network", "optimizer", "init"):
         value = f"{settings.style_weight:g}" if name == "style_weight" else str(getattr(settings, name))
         assert re.search(rf"  \[default: {value}(, [^]]+)?\]$", helps[name])
@@ -234,8 +237,8 @@ def test_a_bad_option_is_clicks_usage_error(nst, pair, tmp_path, no_work, option
     ("options", "sentence"),
     [
         (("--device", "abacus"), "'abacus' is no device"),
-        (("--style-weight", "nan"), "style_weight must be 0 or a positive number"),
-        (("--style-weight", "inf"), "style_weight must be 0 or a positive number"),
+        (("--style-weight", "nan"), "style_weight should be "),
+        (("--style-weight", "inf"), "style_weight should be "),
     ],
 )
 def test_a_bad_value_is_one_sentence_of_ours(nst, pair, tmp_path, random_networks, options, sentence):
@@ -308,22 +311,6 @@ def test_control_c_saves_the_picture_reached(monkeypatch, nst, pair, tmp_path, r
     assert said.startswith(f"stopped after 2 iterations: {out} (40×36)")
     assert images.read_settings(out)["interrupted"] is True
     assert images.read_settings(out)["final"]["iteration"] == 2
-
-
-def test_a_disk_that_filled_up_does_not_cost_the_picture(monkeypatch, nst, pair, tmp_path, random_networks):
-    save, out = images.save_image, tmp_path / "out.jpg"
-    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path / "elsewhere"))
-
-    def full(image, path, **options):
-        if Path(path) == out:
-            raise ImageError(f"'{path}' cannot be written: the disk is full.")
-        return save(image, path, **options)
-
-    monkeypatch.setattr(images, "save_image", full)
-    err = one_sentence(*nst("stylize", *pair, "-o", out, "--iterations", 1, "--quiet", "--device", "cpu"))
-    rescued = tmp_path / "elsewhere" / "rescued-out.png"
-    assert f"the disk is full. The picture is kept in '{rescued}'." in err
-    assert images.read_settings(rescued)["iterations"] == 1
 
 
 # ------------------------------------------------------------------------------------------ assets and course

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,40 @@ import click
 
 from .. import __version__
 from ..errors import NstError, SettingError
-from .measure import measure
-from .stylize import stylize
-from .train import train
 
 # Heavy imports (torch, papermill) stay inside the commands, so that `nst --help` answers at once.
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+LAZY = {  # loaded when they are asked for, as they load torch
+    "stylize": "Paint a picture or a film in a painting's style.",
+    "measure": "Measure pictures against others: SSIM, LPIPS, FID ...",
+    "train": "Train a network that paints in a style at once.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command of :data:`LAZY` only when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All of them, loaded or not."""
+        return sorted({*super().list_commands(ctx), *LAZY})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, imported now if it is a lazy one."""
+        if cmd_name in LAZY and cmd_name not in self.commands:
+            self.add_command(getattr(import_module(f".{cmd_name}", __package__), cmd_name))
+        return super().get_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in the help, which loads nothing."""
+        with formatter.section("Commands"):
+            shorts = {name: command.get_short_help_str(80) for name, command in self.commands.items()}
+            formatter.write_dl(sorted((shorts | LAZY).items()))
+
+
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, prog_name="nst")
 def cli() -> None:
     """Neural style transfer for portraits: the course's command.
@@ -39,11 +66,6 @@ def hello() -> None:
     from ..course.hello import hello as check
 
     sys.exit(0 if check(click.echo) else 1)
-
-
-cli.add_command(stylize)
-cli.add_command(measure)
-cli.add_command(train)
 
 
 @cli.command()
