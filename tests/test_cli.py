@@ -218,8 +218,6 @@ def test_a_folder_without_permission(nst, pair, tmp_path, no_work):
     [
         (("--size", "15"), "--size"),
         (("--size", "big"), "--size"),
-        (("--iterations", "0"), "--iterations"),
-        (("--style-weight", "-1"), "--style-weight"),
         (("--network", "vgg13"), "'vgg13' is not one of 'vgg19', 'vgg16', 'alexnet'"),
         (("--optimizer", "sgd"), "--optimizer"),
         (("--init", "random"), "--init"),
@@ -238,6 +236,8 @@ def test_a_bad_option_is_clicks_usage_error(nst, pair, tmp_path, no_work, option
     [
         (("--device", "abacus"), "'abacus' is no device"),
         (("--style-weight", "nan"), "style_weight should be "),
+        (("--style-weight", "-1"), "style_weight should be "),
+        (("--iterations", "0"), "iterations should be "),
         (("--style-weight", "inf"), "style_weight should be "),
     ],
 )

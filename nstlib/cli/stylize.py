@@ -17,7 +17,7 @@ from torch import Tensor
 from ..assets.movements import paintings
 from ..errors import ImageError, NstError, OptimizationError, SettingError
 from ..faces.align import align_portrait, paste
-from ..faces.parse import REGIONS, FaceParser, region_masks
+from ..faces.parse import NAMES, REGIONS, FaceParser, region_masks
 from ..methods import METHODS, Method, gatys
 from ..nets import hardware
 from ..pictures import video
@@ -26,7 +26,8 @@ from .options import Grouped, method_options, stylize_fields
 
 ANIMATIONS = (".gif", ".webp")  # their files hold a film, or a picture
 FILMS = (*ANIMATIONS, ".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".wmv", ".ogv")
-SAVE_EVERY = 30.0  # seconds between two checkpoints
+SAVE_EVERY = 30.0  # seconds between two checkpoints at least,
+SAVE_SHARE = 20.0  # and times as long as one takes: L-BFGS' memory of a large picture has gigabytes
 # Without it the broad forms of a large picture hardly change: a layer's field of view is 150 pixels at most.
 COARSE, LARGE = 256, 768  # pixels: where coarse to fine begins, for results above
 STYLE_SIDE = 128  # pixels; a smaller style picture has next to nothing for the deepest layers
@@ -68,8 +69,8 @@ COMMON: dict[str, list[click.Option]] = {  # by heading of the help
         click.Option(["--paste"], is_flag=True, help="Put the face back into CONTENT; without it the result "
             "is the face alone."),
         click.Option(["--region", "regions"], multiple=True, metavar="NAME[=FILE]",
-            help=f"Paint this region only ({', '.join(REGIONS)}, person, background), in the style of FILE "
-            "or else of STYLES. May be repeated."),
+            help=f"Paint this region only ({', '.join(NAMES)}), in the style of FILE or else of STYLES. "
+            "May be repeated."),
         click.Option(["--softness"], type=click.FloatRange(0), metavar="PIXELS",
             help="Width of a region's soft border.  [default: a sixtieth of the result]"),
     ],
@@ -324,7 +325,7 @@ class Job:
             ]  # fmt: skip
         point = None
         if o["checkpoint"]:
-            point = gatys.Checkpoint(self.output.with_name(f".{self.output.name}.checkpoint"), SAVE_EVERY)
+            point = _checkpoint(self.output, self.film is not None)
         failed: NstError | None = None
         with ExitStack() as stack:
             filming = None
@@ -354,8 +355,8 @@ class Job:
         end = f"{state}: {self.output} ({width}×{height}), {result.seconds:.0f} s"
         if point is not None and not result.interrupted:
             point.remove()
-        elif point is not None and point.path.exists():
-            end += f"; the same command goes on, from '{point.path}'"
+        elif point is not None and point.iteration:
+            end += f"; the same command goes on after iteration {point.iteration}, from '{point.path}'"
         click.echo(end)
 
     def _optimize_film(self) -> None:
@@ -411,6 +412,43 @@ class Job:
         click.echo(f"{state}: {self.output} ({count}), {time.monotonic() - began:.0f} s")
 
 
+def _checkpoint(output: Path, filmed: bool) -> Any:
+    """The checkpoint of a picture's run; it says what it goes on from, and never stops the run."""
+
+    class Forgiving(gatys.Checkpoint):
+        iteration = 0  # that the file holds, of this run
+
+        def load(self, fingerprint: str) -> dict[str, Any] | None:
+            try:
+                saved = super().load(fingerprint)
+            except (SettingError, OSError):
+                _note(f"'{self.path}' is of other pictures or settings: beginning anew.")
+                return None
+            if saved is not None:
+                self.iteration = len(saved["history"])
+                film = "; the film begins there" if filmed else ""
+                _note(f"going on after iteration {self.iteration}, from '{self.path}'{film}.")
+            return saved
+
+        def save(self, content: dict[str, Any]) -> None:
+            if self.every == math.inf:
+                return
+            began = time.monotonic()
+            try:
+                super().save(content)
+                self.iteration = len(content["history"])
+                self.every = max(SAVE_EVERY, SAVE_SHARE * (time.monotonic() - began))
+            except OptimizationError:  # a picture is worth more than its checkpoint
+                _note(f"'{self.path}' cannot be written (is the disk full?): going on without a checkpoint.")
+                self.every = math.inf
+
+    return Forgiving(output.with_name(f".{output.name}.checkpoint"), SAVE_EVERY)
+
+
+def _note(text: str) -> None:
+    click.echo(f"nst: {text}", err=True)
+
+
 class _Filming:
     """A callback that keeps about 120 frames of a run, closer together where the picture changes faster."""
 
@@ -445,10 +483,8 @@ def _pairs(regions: tuple[str, ...]) -> list[tuple[str, Path | None]]:
     found: dict[str, Path | None] = {}
     for item in regions:
         name, sign, path = item.partition("=")
-        if name not in (*REGIONS, "person", "background"):
-            raise SettingError(
-                f"There is no region '{name}': choose from {', '.join(REGIONS)}, person, background."
-            )
+        if name not in NAMES:
+            raise SettingError(f"There is no region '{name}': choose from {', '.join(NAMES)}.")
         if name in found:
             raise SettingError(f"The region '{name}' is named twice: name it once, with one style.")
         if sign and not path:
