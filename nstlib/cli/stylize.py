@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ..assets.movements import paintings
 from ..errors import ImageError, NstError, OptimizationError, SettingError
+from ..faces import parse
 from ..faces.align import align_portrait, paste
-from ..faces.parse import NAMES, REGIONS, FaceParser, region_masks
 from ..methods import METHODS, Method, gatys
 from ..nets import hardware
 from ..pictures import video
@@ -69,8 +69,8 @@ COMMON: dict[str, list[click.Option]] = {  # by heading of the help
         click.Option(["--paste"], is_flag=True, help="Put the face back into CONTENT; without it the result "
             "is the face alone."),
         click.Option(["--region", "regions"], multiple=True, metavar="NAME[=FILE]",
-            help=f"Paint this region only ({', '.join(NAMES)}), in the style of FILE or else of STYLES. "
-            "May be repeated."),
+            help=f"Paint this region only ({', '.join(parse.NAMES)}), in the style of FILE or else of "
+            "STYLES. May be repeated."),
         click.Option(["--softness"], type=click.FloatRange(0), metavar="PIXELS",
             help="Width of a region's soft border.  [default: a sixtieth of the result]"),
     ],
@@ -138,9 +138,14 @@ class Job:
         self.output: Path = options["output"] or Path("stylized.mp4" if self.moving else "stylized.png")
         self.film: Path | None = options["film"]
         self.pairs = _pairs(options["regions"])
-        if self.moving and (self.pairs or self.film or self.kind.portraits):
-            what = f"--method {self.name}" if self.kind.portraits else "--region" if self.pairs else "--film"
-            raise SettingError(f"{what} is for pictures, and '{content}' is a film: leave it out.")
+        if self.moving and self.kind.portraits:
+            raise SettingError(f"--method {self.name} is for pictures, and '{content}' is a film.")
+        if self.moving and self.pairs:
+            raise SettingError("Regions are for pictures: leave --region out for a film.")
+        if self.moving and self.film is not None:
+            raise SettingError(
+                "--film shows how a picture comes about; a film's result is a film already: leave it out."
+            )
         blended = paintings(options["movement"]) if options["movement"] else []
         self.styles = (*styles, *(str(painting.path) for painting in blended))
         self._check_styles()
@@ -182,9 +187,12 @@ class Job:
         """Each style has somewhere to go, and each region a style."""
         styles, pairs, shares = self.styles, self.pairs, self.options["shares"]
         common = [name for name, path in pairs if path is None]
-        if not styles and (common or not pairs):
-            where = f"The region '{common[0]}' has no style" if common else "There is no style"
-            raise SettingError(f"{where}: name one after the content; nst stylize -h shows how.")
+        if not styles and common:
+            raise SettingError(
+                f"The region '{common[0]}' has no style: write {common[0]}=FILE, or name a style picture."
+            )
+        if not styles and not pairs:
+            raise SettingError("There is no style: name a picture after the content, or a --movement.")
         if styles and pairs and not common:
             raise SettingError(
                 f"Every region has its own style, and '{styles[0]}' goes nowhere: name a --region for it "
@@ -192,7 +200,8 @@ class Job:
             )
         if shares and len(shares) != len(styles):
             raise SettingError(
-                f"Of styles there are {len(styles)} and of shares {len(shares)}: give one --share for each."
+                f"Of style pictures there are {len(styles)} and of shares {len(shares)}: give one --share "
+                "for each picture."
             )
         if self.options["softness"] is not None and not pairs:
             raise SettingError("--softness is the width of a region's border: name a --region as well.")
@@ -269,11 +278,11 @@ class Job:
         softness = self.options["softness"]
         softness = max(image.shape[-2:]) / 60 if softness is None else softness
         names = [name for name, _ in self.pairs]
-        parser = FaceParser(self.device) if set(names) & set(REGIONS) else None
-        masks = region_masks(image, names, softness=softness, parser=parser)
+        parser = parse.FaceParser(self.device) if set(names) & set(parse.REGIONS) else None
+        masks = parse.region_masks(image, names, softness=softness, parser=parser)
         for name, mask in masks.items():
             if not bool(mask.max() > 0):
-                raise ImageError(f"No {name} is to be found in the picture: leave --region {name} out.")
+                raise ImageError(f"There is no {name} to be seen in the picture: leave --region {name} out.")
         return {name: masks[name] for name in names}
 
     def _about(self) -> dict[str, Any]:
@@ -315,8 +324,9 @@ class Job:
         # Strokes in proportion: a thumbnail would get the canvas of a large painting, but none of its forms.
         style_size = o["style_size"] or max(*shape, STYLE_SIDE)
         styles = tuple(load_image(path, size=style_size) for path in self.styles)
-        guides = [gatys.Guide(styles, o["shares"] or None)]
-        if self.pairs:
+        if not self.pairs:
+            guides = [gatys.Guide(styles, o["shares"] or None)]
+        else:
             own = {name: path for name, path in self.pairs if path}
             guides = [
                 gatys.Guide((load_image(own[name], size=style_size),), mask=mask) if name in own
@@ -346,16 +356,19 @@ class Job:
                 **self._about(), "style_size": style_size, "seed": o["seed"], "shares": list(o["shares"]),
                 "softness": o["softness"], **result.describe(),
             })  # fmt: skip
-            if filming is not None and not filming.writer.count:
-                filming.writer.add(result.image)
+            if point is not None and failed is None and not result.interrupted:
+                point.remove()
+            if filming is not None:
+                try:
+                    filming.end(result.image)
+                except ImageError as error:
+                    raise ImageError(f"{error} The picture is saved in '{self.output}'.") from error
         if failed is not None:
             raise OptimizationError(f"{failed} It is saved in '{self.output}'.")
         state = f"stopped after {len(result.history)} iterations" if result.interrupted else "done"
         height, width = result.image.shape[-2:]
         end = f"{state}: {self.output} ({width}×{height}), {result.seconds:.0f} s"
-        if point is not None and not result.interrupted:
-            point.remove()
-        elif point is not None and point.iteration:
+        if result.interrupted and point is not None and point.iteration:
             end += f"; the same command goes on after iteration {point.iteration}, from '{point.path}'"
         click.echo(end)
 
@@ -374,7 +387,7 @@ class Job:
             wanted, [guide], settings, seed=o["seed"], device=self.device, precision=o["precision"],
             progress=not o["quiet"],
         )  # fmt: skip
-        self._write_film(rate, ((frame.image, frame.result.interrupted) for frame in painted))
+        self._write_film(rate, ((frame.image, frame.result.interrupted) for frame in painted), every=0.0)
 
     # ---------------------------------------------------------------- films
 
@@ -386,7 +399,7 @@ class Job:
         step = math.ceil(fps / 50) if self.output.suffix.lower() in ANIMATIONS else 1
         return itertools.islice(frames, 0, None, step), max(0.1, fps / step)
 
-    def _write_film(self, fps: float, painted: Iterable[tuple[Tensor, bool]]) -> None:
+    def _write_film(self, fps: float, painted: Iterable[tuple[Tensor, bool]], every: float = 1.0) -> None:
         """Write frames as they come; those painted so far are kept, whatever ends it."""
         state, failed, began = "done", None, time.monotonic()
         told = began
@@ -395,7 +408,7 @@ class Job:
                 for frame, stopped in painted:
                     writer.add(frame)
                     state = "stopped" if stopped else state
-                    if not self.options["quiet"] and time.monotonic() - told >= 1:
+                    if not self.options["quiet"] and time.monotonic() - told >= every:
                         told = time.monotonic()
                         click.echo(f"frame {writer.count}: {told - began:.0f} s", err=True)
             except KeyboardInterrupt:  # between two frames' optimizations
@@ -455,14 +468,25 @@ class _Filming:
     def __init__(self, writer: Any) -> None:
         self.writer = writer
         self.wanted: set[int] = set()
+        self.error: ImageError | None = None
 
     def __call__(self, progress: gatys.Progress) -> None:
         if not self.wanted:
             count = min(120, progress.iterations)
             self.wanted = {round(progress.iterations * ((k + 1) / count) ** 1.5) for k in range(count)}
             self.wanted |= {1, progress.iterations}
-        if progress.iteration in self.wanted:
-            self.writer.add(progress.image)
+        if progress.iteration in self.wanted and self.error is None:
+            try:
+                self.writer.add(progress.image)
+            except ImageError as error:  # a full disk: told at the end, for the picture can still be painted
+                self.error = error
+
+    def end(self, image: Tensor) -> None:
+        """Tell what went wrong with the film; one without a frame gets the picture."""
+        if self.error is not None:
+            raise self.error
+        if not self.writer.count:
+            self.writer.add(image)
 
 
 def _is_film(path: Path) -> bool:
@@ -483,8 +507,8 @@ def _pairs(regions: tuple[str, ...]) -> list[tuple[str, Path | None]]:
     found: dict[str, Path | None] = {}
     for item in regions:
         name, sign, path = item.partition("=")
-        if name not in NAMES:
-            raise SettingError(f"There is no region '{name}': choose from {', '.join(NAMES)}.")
+        if name not in parse.NAMES:
+            raise SettingError(f"There is no region '{name}': choose from {', '.join(parse.NAMES)}.")
         if name in found:
             raise SettingError(f"The region '{name}' is named twice: name it once, with one style.")
         if sign and not path:
