@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+from torch.nn import functional as F
+
 from nstlib import assets
 from nstlib.methods import gatys
 from nstlib.nets import hardware
@@ -37,8 +40,8 @@ def main() -> None:
     for name in STRIP:
         painting = images.load_image(assets.data_path(f"paintings/{name}.jpg"), size=512)
         shown.append(gatys.stylize(portrait, painting).image)
-    strip = images.contact_sheet(shown, columns=len(shown), cell=320, gap=6)
-    images.save_image(strip, GALLERY / "strip.jpg", quality=88)
+    tiles = [F.pad(images.resize(picture.cpu(), 320), (6, 0, 6, 6), value=1.0) for picture in shown]
+    images.save_image(F.pad(torch.cat(tiles, dim=3), (0, 6), value=1.0), GALLERY / "strip.jpg", quality=88)
 
 
 if __name__ == "__main__":

@@ -257,53 +257,31 @@ GOOD = torch.full((1, 3, 8, 8), 0.5)
 STILL = torch.zeros(1, 2, 8, 8)
 
 REFUSED = {
-    "other size": (
-        lambda: optical_flow(GOOD, torch.zeros(1, 3, 8, 9)),
-        ImageError,
-        "8 × 8 and 8 × 9.*resize",
-    ),
-    "NaN": (lambda: optical_flow(GOOD, NAN), ImageError, "second holds values that are not numbers"),
-    "gray": (lambda: optical_flow(GOOD[:, :1], GOOD), ImageError, r"first must be a picture \(1, 3, H, W\)"),
-    "not a tensor": (lambda: optical_flow(GOOD, "b.png"), ImageError, "second must be a picture.*not a str"),
+    "other size": (lambda: optical_flow(GOOD, GOOD[..., :7]), ImageError, "8 × 8 and 8 × 7.*resize"),
+    "gray": (lambda: optical_flow(GOOD[:, :1], GOOD), ImageError, r"first picture has .*\(1, 3, H, W\)"),
     "side": (lambda: optical_flow(GOOD, GOOD, side=2.5), SettingError, "side is 2.5.*whole number"),
     "warp: size": (lambda: warp(GOOD, torch.zeros(1, 2, 8, 7)), ImageError, "8 × 8 and 8 × 7"),
-    "warp: flow": (lambda: warp(GOOD, GOOD), ImageError, r"flow must be a flow \(1, 2, H, W\) in pixels"),
-    "warp: NaN": (lambda: warp(GOOD, STILL + math.nan), ImageError, "flow holds values"),
+    "warp: flow": (lambda: warp(GOOD, GOOD), ImageError, r"flow is a tensor \(1, 2, H, W\) in pixels"),
+    "warp: NaN": (lambda: warp(GOOD, STILL + math.nan), ImageError, "flow has values that are not numbers"),
     "warp: batch": (lambda: warp(GOOD.expand(2, 3, 8, 8), STILL), ImageError, "tensor \\(1, C, H, W\\)"),
     "consistency": (lambda: consistency(STILL, torch.zeros(1, 2, 9, 8)), ImageError, "flows differ in size"),
-    "one frame": (lambda: flicker([GOOD], []), SettingError, "there are 1: pass at least 2"),
-    "flows": (
-        lambda: flicker([GOOD] * 3, [STILL]),
-        SettingError,
-        "3 frames need 2 flows.*1 flows were given",
-    ),
-    "masks": (lambda: flicker([GOOD] * 2, [STILL], []), SettingError, "1 flows and 0 masks were given"),
-    "frames": (
-        lambda: flicker([GOOD, torch.zeros(1, 3, 9, 9)], [STILL]),
+    "one frame": (lambda: flicker([GOOD], []), SettingError, "1 frames, 0 flows"),
+    "masks": (lambda: flicker([GOOD] * 2, [STILL], []), SettingError, "2 frames, 1 flows and 0 masks"),
+    "frames": (lambda: flicker([GOOD, GOOD[..., :7]], [STILL]), ImageError, "frames 0 and 1 differ in size"),
+    "frame of NaN": (lambda: flicker([GOOD, NAN], [STILL]), ImageError, "frame 1 has values"),
+    "mask": (
+        lambda: flicker([GOOD] * 2, [STILL], [STILL[:, :1] + 2]),
         ImageError,
-        "frames 0 and 1 differ in size",
+        "mask 0 has values outside",
     ),
-    "frame of NaN": (lambda: flicker([GOOD, NAN], [STILL]), ImageError, "frame 1 holds values"),
-    "mask leaves": (
-        lambda: flicker([GOOD] * 2, [STILL], [torch.full((1, 1, 8, 8), 255.0)]),
-        ImageError,
-        r"mask 0 leaves \[0, 1\]",
-    ),
-    "empty masks": (
-        lambda: flicker([GOOD] * 2, [STILL], [torch.zeros(1, 1, 8, 8)]),
-        SettingError,
-        "no pixel to compare",
-    ),
+    "empty": (lambda: flicker([GOOD] * 2, [STILL], [STILL[:, :1]]), SettingError, "no pixel to compare"),
     "one frame of a clip": (lambda: camera_move(GOOD, 1), SettingError, "frames is 1.*at least 2"),
     "zoom": (lambda: camera_move(GOOD, 2, zoom=0), SettingError, "zoom is 0.*above 0"),
-    "shift of one": (lambda: camera_move(GOOD, 2, shift=3), SettingError, "shift is 3.*pair"),
-    "shift": (lambda: camera_move(GOOD, 2, shift=(0, math.inf)), SettingError, "shift holds inf"),
     "foreground": (
         lambda: camera_move(GOOD, 2, foreground_mask=torch.zeros(1, 1, 4, 4)),
         ImageError,
-        "foreground_mask and its picture differ in size",
+        "foreground_mask is 1 × 4 × 4 and its picture 1 × 8 × 8",
     ),
-    "still": (lambda: camera_move(NAN, 2), ImageError, "image holds values"),
 }
 
 

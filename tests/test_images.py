@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
-import re
 import struct
-import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
 
-from nstlib.errors import ImageError, NstError, SettingError
+from nstlib.errors import ImageError, SettingError
 from nstlib.pictures import files as images
 
 FEW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -56,82 +54,35 @@ def tiff(array: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def zipped() -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as archive:
-        archive.writestr("picture.png", encoded("PNG"))
-    return out.getvalue()
-
-
 # ---------------------------------------------------------------------------------- files that are not usable
 
 # name of the file, its bytes, what the message must say (a regular expression)
 BAD_CONTENT: dict[str, tuple[str, bytes, str]] = {
-    "empty": ("a.jpg", b"", "is empty.*get it again"),
-    "zeros": ("a.jpg", bytes(5000), "only zero bytes.*get it again"),
-    "text": (
-        "a.jpg",
-        "Müller's notes, in a file of the wrong name.\n".encode() * 99,
-        "holds text.*right file",
-    ),
-    "web page": ("a.png", b"\n<!DOCTYPE html><html><title>404</title></html>", "web page.*save the picture"),
+    "empty": ("a.jpg", b"", "it is empty"),
+    "zeros": ("a.jpg", bytes(5000), "it is empty"),
+    "text": ("a.jpg", "Müller's notes.\n".encode() * 99, "no picture format known"),
+    "web page": ("a.png", b"\n<!DOCTYPE html><html><title>404</title></html>", "it is a web page"),
     "git lfs": ("a.png", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
-    "svg": ("a.svg", b"<?xml version='1.0'?>\n<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG.*export.*PNG"),
-    "pdf": ("a.pdf", b"%PDF-1.7\n%\xe2\xe3", "PDF.*export the page"),
-    "postscript": ("a.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "PostScript.*export"),
-    "photoshop": ("a.psd", b"8BPS\0\1" + bytes(40), "Photoshop.*export"),
-    "heic": ("a.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC.*export it as JPEG"),
-    "video": ("a.mp4", b"\0\0\0\x18ftypisom\0\0\2\0isomiso2", "video.*save one frame"),
-    "jpeg xl": ("a.jxl", b"\xff\x0a\xfa\x1f\x41\x91", "JPEG XL.*export"),
-    "zip": ("a.png", zipped(), "archive.*unpack"),
-    "noise": ("a.png", np.random.default_rng(0).bytes(4000), "no picture format known.*PNG or JPEG"),
-    "cut jpeg": ("a.jpg", encoded("JPEG")[:-900], "damaged or was cut short.*truncated.*get it again"),
-    "cut png": ("a.png", encoded("PNG")[:-900], "damaged or was cut short.*get it again"),
-    "cut webp": ("a.webp", encoded("WEBP")[:-900], "damaged.*get it again"),
-    "cut tiff": ("a.tif", encoded("TIFF")[:-900], "damaged.*get it again"),
-    "cut bmp": ("a.bmp", encoded("BMP")[:-900], "damaged or was cut short.*get it again"),
-    "png without pixels": ("a.png", png(9, 9), "damaged or was cut short.*get it again"),
+    "svg": ("a.svg", b"<?xml version='1.0'?>\n<svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG drawing"),
+    "pdf": ("a.pdf", b"%PDF-1.7\n%\xe2\xe3", "a PDF"),
+    "postscript": ("a.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "PostScript"),
+    "heic": ("a.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIC photograph"),
+    "video": ("a.mp4", b"\0\0\0\x18ftypisom\0\0\2\0isomiso2", "it is a video"),
+    "zip": ("a.png", b"PK\3\4" + bytes(40), "it is an archive"),
+    "noise": ("a.png", np.random.default_rng(0).bytes(4000), "no picture format known"),
+    "cut jpeg": ("a.jpg", encoded("JPEG")[:-900], "truncated"),
+    "cut webp": ("a.webp", encoded("WEBP")[:-900], ""),
+    "png without pixels": ("a.png", png(9, 9), "truncated"),
     "png with a changed byte": (
         "a.png",
         (lambda b: b[:200] + bytes([b[200] ^ 255]) + b[201:])(encoded("PNG")),
-        "damaged.*get it again",
+        "",
     ),
-    "only a png signature": ("a.png", b"\x89PNG\r\n\x1a\n", "header is damaged.*get it again"),
-    "only a jpeg start": ("a.jpg", b"\xff\xd8\xff\xe0\0\x10JFIF\0", "header is damaged.*get it again"),
+    "only a jpeg start": ("a.jpg", b"\xff\xd8\xff\xe0\0\x10JFIF\0", "Truncated|header is damaged"),
     "no width": ("a.png", png(0, 5), "header is damaged|no pixels"),
-    "bomb": ("a.png", png(60_000, 60_000), "3,600,000,000 pixels.*make it smaller.*max_pixels"),
-    "float tiff": ("a.tif", tiff(np.full((4, 4), 300, np.float32)), "no known white.*8 or 16 bits"),
-    "nan tiff": ("a.tif", tiff(np.full((4, 4), np.nan, np.float32)), "no known white.*8 or 16 bits"),
-    "32-bit tiff": ("a.tif", tiff(np.full((4, 4), 1_000_000, np.int32)), "no known white.*8 or 16 bits"),
+    "float tiff": ("a.tif", tiff(np.full((4, 4), 300, np.float32)), "no known white"),
+    "nan tiff": ("a.tif", tiff(np.full((4, 4), np.nan, np.float32)), "no known white"),
 }
-# These fail in the same way and may say so in the same words.
-ALIKE = [
-    {
-        "cut jpeg",
-        "cut png",
-        "cut webp",
-        "cut tiff",
-        "cut bmp",
-        "png without pixels",
-        "png with a changed byte",
-    },
-    {
-        "only a png signature",
-        "only a jpeg start",
-        "no width",
-        "cut webp",
-        "cut tiff",
-        "png with a changed byte",
-    },
-    {"float tiff", "nan tiff", "32-bit tiff"},
-]
-
-
-def bad_file(tmp_path: Path, kind: str) -> Path:
-    name, content, _ = BAD_CONTENT[kind]
-    path = tmp_path / name
-    path.write_bytes(content)
-    return path
 
 
 def is_one_sentence(message: str, name: str) -> None:
@@ -144,23 +95,19 @@ def is_one_sentence(message: str, name: str) -> None:
 
 @pytest.mark.parametrize("kind", BAD_CONTENT)
 def test_bad_content(tmp_path: Path, kind: str) -> None:
-    path = bad_file(tmp_path, kind)
-    with pytest.raises(ImageError, match=BAD_CONTENT[kind][2]) as caught:
-        images.load_image(path)
-    is_one_sentence(str(caught.value), str(path))
+    name, content, says = BAD_CONTENT[kind]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ImageError, match=rf"cannot be read \(.*{says}.*\): get it again") as caught:
+        images.load_image(tmp_path / name)
+    is_one_sentence(str(caught.value), str(tmp_path / name))
 
 
-def test_bad_contents_are_told_apart(tmp_path: Path) -> None:
-    messages = {}
-    for kind in BAD_CONTENT:
-        path = bad_file(tmp_path, kind)
-        with pytest.raises(ImageError) as caught:
-            images.load_image(path)
-        messages[kind] = str(caught.value).replace(str(path), "PATH")
-    for a in messages:
-        for b in messages:
-            if a != b and not any({a, b} <= group for group in ALIKE):
-                assert messages[a] != messages[b], (a, b)
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("side", [10_001, 60_000])  # Pillow warns of the one and refuses the other
+def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path, side: int) -> None:
+    (tmp_path / "a.png").write_bytes(png(side, side))
+    with pytest.raises(ImageError, match=r"a\.png' has more than 100 million pixels: make it smaller"):
+        images.load_image(tmp_path / "a.png")
 
 
 def missing_close(folder: Path) -> Path:
@@ -171,21 +118,6 @@ def missing_close(folder: Path) -> Path:
 def missing_other_ending(folder: Path) -> Path:
     (folder / "me.webp").write_bytes(b"x")
     return folder / "me.jpg"
-
-
-def folder_with_pictures(folder: Path) -> Path:
-    (folder / "b.png").write_bytes(b"x")
-    return folder
-
-
-def empty_folder(folder: Path) -> Path:
-    (folder / "inner").mkdir()
-    return folder / "inner"
-
-
-def file_as_folder(folder: Path) -> Path:
-    (folder / "a.png").write_bytes(encoded("PNG"))
-    return folder / "a.png" / "b.png"
 
 
 def pipe(folder: Path) -> Path:
@@ -200,15 +132,13 @@ BAD_PATH: dict[str, tuple[Callable[[Path], Any], str]] = {
     "missing, other ending": (missing_other_ending, "did you mean 'me.webp'"),
     "missing": (lambda folder: folder / "zebra.png", "nor a file of a similar name.*check the path"),
     "missing folder": (lambda folder: folder / "nowhere" / "a.png", "no folder.*check the path"),
-    "file as folder": (file_as_folder, "there is no folder.*check the path"),
-    "folder": (folder_with_pictures, "is a folder.*such as 'b.png'"),
-    "empty folder": (empty_folder, "is a folder, not a picture: name a file in it"),
-    "pipe": (pipe, "device or a pipe.*copy"),
-    "long name": (lambda folder: folder / ("x" * 400 + ".png"), "cannot be opened.*check its name"),
-    "nul in name": (lambda folder: str(folder / "a\0.png"), "cannot be opened.*check its name"),
+    "folder": (lambda folder: folder, "is a folder, not a picture: name a file in it"),
+    "pipe": (pipe, "There is no picture"),
+    "long name": (lambda folder: folder / ("x" * 400 + ".png"), "There is no picture"),
+    "nul in name": (lambda folder: str(folder / "a\0.png"), "There is no picture"),
     "web address": (lambda folder: "https://example.org/a.png", "web address: download"),
+    "web address as a path": (lambda folder: Path("https://example.org/a.png"), "web address: download"),
     "none": (lambda folder: None, "not a NoneType: pass a string or a Path"),
-    "bytes": (lambda folder: b"a.png", "not a bytes: pass a string or a Path"),
     "tensor": (lambda folder: torch.zeros(1), "not a Tensor: pass a string or a Path"),
 }
 
@@ -217,77 +147,23 @@ BAD_PATH: dict[str, tuple[Callable[[Path], Any], str]] = {
 def test_bad_path(tmp_path: Path, kind: str) -> None:
     make, says = BAD_PATH[kind]
     path = make(tmp_path)
-    with pytest.raises(ImageError, match=says) as caught:
-        images.load_image(path)
-    is_one_sentence(str(caught.value), str(path) if isinstance(path, str | Path) else "")
-    with pytest.raises(ImageError):
-        images.read_settings(path)
+    for read in (images.load_image, images.read_settings):
+        with pytest.raises(ImageError, match=says) as caught:
+            read(path)
+        is_one_sentence(str(caught.value), "a.png" if "address" in kind else "")
 
 
-def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "a.png"
-    path.write_bytes(encoded("PNG"))
-
-    def refuse(*args: Any, **kwargs: Any) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    monkeypatch.setattr(Path, "open", refuse)  # access rights do not stop an administrator
-    with pytest.raises(ImageError, match=r"no permission to read '.*a\.png': change its access rights"):
-        images.load_image(path)
+@pytest.mark.parametrize("value", [0, -1, 1.5, "512", True])
+def test_size_must_be_positive(value: Any) -> None:
+    with pytest.raises(SettingError, match=r"size is .* at least 1"):
+        images.load_image("a.png", size=value)
 
 
-def test_out_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "a.png"
-    path.write_bytes(encoded("PNG"))
-
-    def exhaust(*args: Any) -> None:
-        raise MemoryError
-
-    monkeypatch.setattr(images, "decode", exhaust)
-    with pytest.raises(ImageError, match=r"a\.png' \(64 × 48 pixels\) is too large for the memory: make it"):
-        images.load_image(path)
-
-
-class TestLimits:
-    def test_max_pixels_is_checked_before_decoding(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        path = tmp_path / "a.png"
-        path.write_bytes(encoded("PNG", (50, 40)))
-        assert images.load_image(path, max_pixels=2000).shape[-2:] == (40, 50)
-        monkeypatch.setattr(images, "decode", None)  # calling it would be another error
-        with pytest.raises(ImageError, match=r"2,000 pixels, more than the 1,999 allowed.*larger max_pixels"):
-            images.load_image(path, max_pixels=1999)
-
-    @pytest.mark.filterwarnings("error")
-    def test_limit_is_ours_below_pillows(self, tmp_path: Path) -> None:
-        path = tmp_path / "a.png"
-        path.write_bytes(png(10_000, 10_001))  # Pillow would warn, and go on
-        with pytest.raises(ImageError, match="100,010,000 pixels, more than the 100,000,000 allowed"):
-            images.load_image(path)
-
-    def test_pillows_own_limit(self, tmp_path: Path) -> None:
-        path = tmp_path / "a.png"
-        path.write_bytes(png(60_000, 60_000))
-        with pytest.raises(ImageError, match=r"MAX_IMAGE_PIXELS if you trust the file\.$"):
-            images.load_image(path, max_pixels=10**12)
-
-    @pytest.mark.parametrize("value", [0, -1, 1.5, "big", True, None])
-    def test_max_pixels_must_be_positive(self, value: Any) -> None:
-        with pytest.raises(SettingError, match=r"max_pixels is .* at least 1"):
-            images.load_image("a.png", max_pixels=value)
-
-    @pytest.mark.parametrize("value", [0, -1, 1.5, "512", True])
-    def test_size_must_be_positive(self, value: Any) -> None:
-        with pytest.raises(SettingError, match=r"size is .* at least 1"):
-            images.load_image("a.png", size=value)
-
-    @pytest.mark.parametrize(
-        "value", [(1, 1), (255, 255, 255), "white", 1, (0, 0, float("nan")), (0, 0, -0.1)]
-    )
-    def test_background_must_be_a_color(self, value: Any) -> None:
-        with pytest.raises(SettingError, match=r"background is .*\(1, 1, 1\) is white"):
-            images.load_image("a.png", background=value)
+def test_endings_are_those_of_the_decoders() -> None:
+    Image.init()
+    kinds = Image.registered_extensions()
+    assert {e for e in kinds if kinds[e] in images._READABLE} <= set(images.PICTURE_ENDINGS)
+    assert all(kinds.get(ending, "AVIF") in images._READABLE for ending in images.PICTURE_ENDINGS)
 
 
 # --------------------------------------------------------------------------------------------------- decoding
@@ -301,13 +177,15 @@ def is_currency(image: torch.Tensor, height: int, width: int) -> None:
     assert image.max() <= 1
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM"])
-@pytest.mark.parametrize("as_text", [True, False])
-def test_formats(tmp_path: Path, kind: str, as_text: bool) -> None:
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "AVIF"])
+def test_formats(tmp_path: Path, kind: str) -> None:
+    Image.init()
+    if kind not in Image.SAVE:
+        pytest.skip(f"this Pillow writes no {kind}")
     path = tmp_path / "a.picture"  # the content says what it is, not the name
     picture = Image.linear_gradient("L").convert("RGB").resize((31, 17))
     picture.save(path, kind)
-    loaded = images.load_image(str(path) if as_text else path)
+    loaded = images.load_image(str(path))
     is_currency(loaded, 17, 31)
     assert (loaded - images.from_pil(picture)).abs().mean() < 0.02
 
@@ -328,7 +206,7 @@ def test_first_frame_of_several(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_exif_orientation(tmp_path: Path, orientation: int, kind: str) -> None:
     # Four quarters of their own color show where each corner went.
     upright = np.zeros((48, 32, 3), np.uint8)
@@ -365,7 +243,7 @@ def test_broken_exif_is_ignored(tmp_path: Path) -> None:
 
 class TestModes:
     def load(self, tmp_path: Path, im: Image.Image, kind: str = "PNG", **options: Any) -> torch.Tensor:
-        background = options.pop("background", images.WHITE)
+        background = options.pop("background", (1, 1, 1))
         im.save(tmp_path / "a", kind, **options)
         return images.load_image(tmp_path / "a", background=background)
 
@@ -387,16 +265,6 @@ class TestModes:
             loaded = self.load(tmp_path, Image.fromarray(ramp), kind)
             is_currency(loaded, 16, 16)
             assert torch.allclose(loaded[0, 1], torch.from_numpy(ramp.astype(np.float32) / 65535), atol=1e-6)
-
-    def test_integer_mode_is_sixteen_bits(self) -> None:
-        loaded = images.from_pil(Image.new("I", (2, 2), 65535))
-        assert torch.equal(loaded, torch.ones(1, 3, 2, 2))
-
-    def test_sixteen_bits_upright(self, tmp_path: Path) -> None:
-        exif = Image.Exif()
-        exif[0x0112] = 6
-        im = Image.fromarray(np.arange(6, dtype=np.uint16).reshape(2, 3) * 10_000)
-        is_currency(self.load(tmp_path, im, exif=exif), 3, 2)
 
     def test_float_in_range(self, tmp_path: Path) -> None:
         loaded = self.load(tmp_path, Image.fromarray(np.full((2, 3), 0.25, np.float32)), "TIFF")
@@ -459,25 +327,12 @@ class TestModes:
         im = Image.new("RGBA", (1, 1), (200, 100, 50, 128))
         assert torch.allclose(images.from_pil(im.convert("RGBa")), images.from_pil(im), atol=0.01)
 
-    def test_mode_that_pillow_cannot_convert(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def refuse(*args: Any, **kwargs: Any) -> None:
-            raise ValueError("conversion not supported")
-
-        Image.new("LAB", (4, 4)).save(tmp_path / "a.tif")
-        monkeypatch.setattr(Image.Image, "convert", refuse)  # which modes it can depends on its version
-        with pytest.raises(
-            ImageError, match=r"a\.tif' cannot be used: its color mode LAB .*as an RGB picture"
-        ):
-            images.load_image(tmp_path / "a.tif")
-
-    def test_from_pil_wants_pillow(self) -> None:
-        with pytest.raises(ImageError, match="not a str: open a file with load_image"):
-            images.from_pil("a.png")  # type: ignore[arg-type]
-
     def test_from_pil_names_the_picture_it_cannot_use(self) -> None:
-        with pytest.raises(ImageError, match="This Pillow image cannot be used: its gray values"):
+        with pytest.raises(
+            ImageError, match=r"This picture cannot be used \(its gray values.*convert it to RGB"
+        ):
             images.from_pil(Image.new("F", (2, 2), -1))
-        with pytest.raises(ImageError, match="This Pillow image cannot be used: it has no pixels"):
+        with pytest.raises(ImageError, match=r"cannot be used \(it has no pixels"):
             images.from_pil(Image.new("RGB", (0, 4)))
 
 
@@ -625,7 +480,6 @@ def test_bad_tensor(kind: str, tmp_path: Path) -> None:
         lambda: images.crop_center(tensor, (1, 1)),
         lambda: images.square(tensor),
         lambda: images.to_pil(tensor),
-        lambda: images.contact_sheet([tensor], 1),
     ):
         with pytest.raises(ImageError, match=says):
             use()
@@ -659,7 +513,7 @@ def test_bad_tensor_is_not_saved(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     with pytest.raises(ImageError, match=says) as caught:
         images.save_image(tensor, path)
-    is_one_sentence(str(caught.value), str(path))
+    is_one_sentence(str(caught.value), "The picture")
     assert not list(tmp_path.iterdir())
 
 
@@ -756,25 +610,11 @@ class TestSettings:
         with pytest.raises(ImageError, match=r"settings kept in '.*a\.png' are damaged: take another copy"):
             images.read_settings(tmp_path / "a.png")
 
-    @pytest.mark.parametrize(
-        "value", [{"a": Path("x")}, {"a": float("nan")}, {"a": {1, 2}}, [1], "text", {("a", "b"): 1}]
-    )
+    @pytest.mark.parametrize("value", [{"a": Path("x")}, {"a": float("nan")}, {("a", "b"): 1}])
     def test_not_json(self, tmp_path: Path, value: Any) -> None:
         with pytest.raises(SettingError, match=r"cannot be kept in a picture.*what JSON can hold"):
             images.save_image(noise(3, 5), tmp_path / "a.png", settings=value)
         assert not list(tmp_path.iterdir())
-
-    @pytest.mark.parametrize("ending", ["png", "jpg", "webp"])
-    def test_large(self, tmp_path: Path, ending: str) -> None:
-        path = images.save_image(noise(3, 5), tmp_path / f"a.{ending}", settings={"a": "x" * 59_000})
-        assert images.read_settings(path) == {"a": "x" * 59_000}
-        with pytest.raises(SettingError, match=r"settings take 70,.* bytes and a picture keeps 60,000"):
-            images.save_image(noise(3, 5), path, settings={"a": "x" * 70_000})
-
-    def test_readable_by_others(self, tmp_path: Path) -> None:
-        path = images.save_image(noise(3, 5), tmp_path / "a.png", settings={"steps": 300})
-        with Image.open(path) as im:
-            assert im.info["nstlib"] == '{"steps": 300}'
 
 
 class TestWriting:
@@ -783,26 +623,17 @@ class TestWriting:
         assert images.save_image(noise(2, 2), str(path)) == path
         assert [p.name for p in path.parent.iterdir()] == ["a.png"]
 
-    @pytest.mark.parametrize("name", ["a", "a.tif", "a.gif", "a.png.bak"])
+    @pytest.mark.parametrize("name", ["a", "a.gif", "a.png.bak"])
     def test_unknown_ending(self, tmp_path: Path, name: str) -> None:
-        with pytest.raises(
-            SettingError, match=rf"{re.escape(name)}' does not say.*\.png, \.jpg, \.jpeg, \.webp\."
-        ):
-            images.save_image(noise(2, 2), tmp_path / name)
+        for use in (images.check_writable, lambda path: images.save_image(noise(2, 2), path)):
+            with pytest.raises(SettingError, match=r"does not say.*\.png, \.jpg, \.jpeg, \.webp\."):
+                use(tmp_path / name)
 
     @pytest.mark.parametrize(
         ("error", "says"),
         [
             (OSError(errno.ENOSPC, "No space left on device"), "disk is full: free some space"),
-            (
-                PermissionError(errno.EACCES, "Permission denied"),
-                "may not write there: choose another folder",
-            ),
-            (OSError(errno.EROFS, "Read-only file system"), "may not write there: choose another folder"),
-            (
-                OSError(errno.EIO, "Input/output error"),
-                "Input/output error: choose another name or folder",
-            ),
+            (PermissionError(errno.EACCES, "Permission denied"), "Permission denied: choose another name or"),
         ],
     )
     def test_failure_leaves_the_old_file(
@@ -844,7 +675,7 @@ class TestWriting:
     def test_folder_is_a_file(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("x")
         for path in (tmp_path / "file" / "a.png", tmp_path / "file" / "deep" / "a.png"):
-            with pytest.raises(ImageError, match="is no folder: choose another place"):
+            with pytest.raises(ImageError, match="is no folder: choose another name or folder"):
                 images.save_image(noise(2, 2), path)
 
     @pytest.mark.parametrize("name", ["x" * 300 + ".png", "a\0.png"])
@@ -852,95 +683,7 @@ class TestWriting:
         with pytest.raises(ImageError, match=r"is not saved because .*: choose another name"):
             images.save_image(noise(2, 2), tmp_path / name)
 
-    @pytest.mark.parametrize("ending", ["jpg", "webp"])
-    def test_too_long_for_the_format(self, tmp_path: Path, ending: str) -> None:
-        with pytest.raises(ImageError, match=r"at 70000 × 1 \(.*\): use PNG\."):
-            images.save_image(torch.zeros(1, 3, 1, 70_000), tmp_path / f"a.{ending}")
-        assert not list(tmp_path.iterdir())
-
     def test_usual_access_rights(self, tmp_path: Path) -> None:
         (tmp_path / "plain").write_text("x")
         path = images.save_image(noise(2, 2), tmp_path / "a.png")
         assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
-
-
-# --------------------------------------------------------------------------------------------- contact sheets
-
-
-class TestContactSheet:
-    def test_grid(self) -> None:
-        colors = torch.eye(3)
-        pictures = [color.view(1, 3, 1, 1).expand(1, 3, 20, 20) for color in colors]
-        sheet = images.contact_sheet(pictures, 2, cell=40, gap=10, background=(0.2, 0.2, 0.2))
-        is_currency(sheet, 2 * 40 + 3 * 10, 2 * 40 + 3 * 10)
-        assert torch.equal(sheet[0, :, 30, 30], colors[0])
-        assert torch.equal(sheet[0, :, 30, 80], colors[1])
-        assert torch.equal(sheet[0, :, 80, 30], colors[2])
-        assert torch.equal(sheet[0, :, 80, 80], torch.full((3,), 51 / 255))  # the empty cell
-        assert torch.equal(sheet[0, :, 5, 5], torch.full((3,), 51 / 255))  # the margin
-
-    @FEW
-    @given(
-        sizes=st.lists(st.tuples(SIDES, SIDES), min_size=1, max_size=6),
-        columns=st.integers(1, 8),
-        cell=st.integers(1, 70),
-        gap=st.integers(0, 9),
-        labeled=st.booleans(),
-    )
-    def test_any_sizes(
-        self, sizes: list[tuple[int, int]], columns: int, cell: int, gap: int, labeled: bool
-    ) -> None:
-        labels = [f"picture {i} of a series" for i in range(len(sizes))] if labeled else None
-        sheet = images.contact_sheet([noise(h, w) for h, w in sizes], columns, labels, cell=cell, gap=gap)
-        used = min(columns, len(sizes))
-        is_currency(sheet, sheet.shape[-2], used * (cell + gap) + gap)
-
-    @pytest.mark.parametrize(("background", "ink"), [((1, 1, 1), 0.0), ((0, 0, 0), 1.0), ((0, 0, 0.6), 1.0)])
-    def test_labels_are_drawn_and_contrast(self, background: images.Color, ink: float) -> None:
-        picture = torch.tensor(background).float().view(1, 3, 1, 1).expand(1, 3, 64, 64)
-        bare = images.contact_sheet([picture], 1, cell=64, background=background)
-        named = images.contact_sheet([picture], 1, ["Mona Lisa"], cell=64, background=background)
-        assert named.shape[-2] > bare.shape[-2]
-        text = named[..., 8 + 64 :, :]
-        assert (text[0, 0] - ink).abs().min() < 0.2
-        assert torch.equal(named[..., :72, :], bare[..., :72, :]), "the text covers no picture"
-
-    def test_long_labels_stay_in_their_cell(self) -> None:
-        text = "Bal du moulin de la Galette by Pierre-Auguste Renoir, painted in the year 1876 in Paris"
-        for label in (text, "x" * 300):
-            sheet = images.contact_sheet([torch.ones(1, 3, 50, 50)] * 2, 2, [label, ""], cell=120, gap=10)
-            is_currency(sheet, sheet.shape[-2], 270)
-            assert torch.equal(sheet[..., 131:], torch.ones_like(sheet[..., 131:]))
-            assert sheet.min() < 0.5
-
-    def test_letters_that_the_course_needs_can_be_drawn(self) -> None:
-        # A letter the font lacks is drawn as a box, the same for each.
-        drawn = [
-            images.contact_sheet([torch.ones(1, 3, 9, 9)], 1, [c], cell=64) for c in "\uffff" + "éüō×–αβλ…"
-        ]
-        assert not any(torch.equal(drawn[0], other) for other in drawn[1:])
-
-    def test_batch_and_masks(self) -> None:
-        assert images.contact_sheet(noise(8, 8).repeat(4, 1, 1, 1), 2, cell=16, gap=0).shape == (1, 3, 32, 32)
-        assert images.contact_sheet([noise(8, 8, channels=1), noise(9, 5)], 2, cell=16, gap=0).shape[1] == 3
-
-    @pytest.mark.parametrize(
-        ("arguments", "options", "says"),
-        [
-            (([], 2), {}, "no pictures"),
-            (([noise(2, 2)], 0), {}, "columns is 0"),
-            (([noise(2, 2)], 1.5), {}, "columns is 1.5"),
-            (([noise(2, 2)], 1, ["a", "b"]), {}, "2 labels for 1 pictures: pass one for each"),
-            (([noise(2, 2)], 1), {"cell": 0}, "cell is 0"),
-            (([noise(2, 2)], 1), {"gap": -1}, "gap is -1"),
-            (([noise(2, 2)], 1), {"gap": 0.5}, "gap is 0.5"),
-            (([noise(2, 2)], 1), {"background": (2, 2, 2)}, "background is"),
-        ],
-    )
-    def test_bad_parameters(self, arguments: tuple[Any, ...], options: dict[str, Any], says: str) -> None:
-        with pytest.raises(SettingError, match=says):
-            images.contact_sheet(*arguments, **options)
-
-    def test_values_out_of_range(self) -> None:
-        with pytest.raises(NstError, match="not numbers"):
-            images.contact_sheet([torch.full((1, 3, 4, 4), torch.nan)], 1)

@@ -323,7 +323,6 @@ def test_gray_pictures_of_odd_sizes(nst, files, random_networks, shape):
         ("face.png painting.jpg --device abacus", "'abacus' is no device"),
         ("face.png painting.jpg --film film.avi", "does not say in which format to film"),
         ("face.png painting.jpg --film film", "does not say in which format to film"),
-        ("face.png painting.jpg --film nowhere/film.mp4", "there is no folder 'nowhere': make it"),
         ("face.png painting.jpg -o out.mp4", "does not say in which format to save"),
         ("face.png painting.jpg -o out.webp --film ./out.webp", "both the picture and its --film"),
         ("clip.gif painting.jpg -o out.png", "does not say in which format to film"),

@@ -15,7 +15,7 @@ from nstlib.errors import ImageError
 
 def reason(error: BaseException) -> str:
     """The shortest telling text of an error."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    text = str(getattr(error, "strerror", None) or error)
     return text.split("\n")[0].rstrip(".") or type(error).__name__
 
 
@@ -23,7 +23,8 @@ def reason(error: BaseException) -> str:
 def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path beside ``path``, for a file or a folder; it takes its place when the block ends well.
 
-    The parent folder is made where it is missing. An error in the block leaves ``path`` as it was.
+    The parent folder is made where it is missing. An error in the block, or a block that leaves nothing at
+    the temporary path, leaves ``path`` as it was.
 
     Raises:
         ImageError: the path cannot be written.
@@ -39,26 +40,23 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
-        os.replace(part, path)
+        if os.path.lexists(part):
+            os.replace(part, path)
     except (OSError, ValueError) as error:
-        number = getattr(error, "errno", None)
-        if number in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):  # Windows has no quota error
+        why, do = reason(error), "choose another name or folder"
+        if getattr(error, "errno", None) in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
             why, do = "the disk is full", "free some space and save again"
         elif isinstance(error, FileExistsError | NotADirectoryError):
-            why, do = f"'{path.parent}' is no folder", "choose another place"
-        elif os.path.isdir(path):  # Windows reports it as a lack of permission
-            why, do = "it is the name of a folder", "choose another name"
-        elif isinstance(error, PermissionError) or number == errno.EROFS:
-            why, do = "you may not write there", "choose another folder"
-        else:
-            why, do = reason(error), "choose another name or folder"
+            why = f"'{path.parent}' is no folder"
+        elif os.path.isdir(path):  # the system says this in many ways
+            why = "it is the name of a folder"
         raise ImageError(f"'{path}' is not saved because {why}: {do}.") from error
     finally:
-        if part.is_dir():
+        if os.path.isdir(part):
             shutil.rmtree(part, ignore_errors=True)
         else:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError, ValueError):
+                part.unlink()
 
 
 def write_atomic(path: str | os.PathLike[str], content: bytes | memoryview) -> None:

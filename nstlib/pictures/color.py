@@ -16,8 +16,8 @@ import torch
 from skimage import exposure
 from torch import Tensor
 
-from ..errors import ImageError, SettingError
-from .files import resize
+from ..errors import SettingError
+from .files import check_picture, resize
 
 COLOR_MODES = ("style", "luminance", "histogram", "coral")
 
@@ -181,13 +181,4 @@ def _check_mode(how: str) -> None:
 
 
 def _check(image: Tensor) -> Tensor:
-    found = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
-    if not isinstance(image, Tensor) or image.ndim != 4 or image.shape[:2] != (1, 3) or not image.numel():
-        raise ImageError(f"One picture (1, 3, H, W) is wanted, and this is {found}: load it with load_image.")
-    if not image.is_floating_point():
-        raise ImageError(
-            f"A picture's values are floats in [0, 1], not {image.dtype}: use image.float() / 255."
-        )
-    if not bool(torch.isfinite(image).all()):
-        raise ImageError("The picture holds values that are not numbers (NaN or infinity): load it anew.")
-    return image
+    return check_picture("picture", image, count=1)

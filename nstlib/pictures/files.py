@@ -1,4 +1,4 @@
-"""Pictures in and out: decode, resize, crop, save with settings, contact sheets.
+"""Pictures in and out: decode, check, resize, crop, save with the settings that made them.
 
 The one currency is a float32 tensor (N, 3, H, W), RGB with the sRGB curve, in [0, 1]; masks are
 (N, 1, H, W). A picture that cannot be read raises `ImageError`, a parameter that makes no sense raises
@@ -7,37 +7,55 @@ The one currency is a float32 tensor (N, 3, H, W), RGB with the sRGB curve, in [
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import io
 import json
 import operator
 import os
+import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import matplotlib
+import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageDraw, ImageFont, PngImagePlugin
+from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..assets.writing import reason, write_atomic
+from ..assets.writing import atomic, reason
 from ..errors import ImageError, SettingError
-from .decode import decode, open_picture
 
 MAX_PIXELS = 100_000_000
-"""Largest width × height that `load_image` decodes unless told otherwise: 1.2 GB as a float32 tensor."""
+"""Largest width × height that is decoded: 1.2 GB as a float32 tensor."""
 
-Color = tuple[float, float, float]
-WHITE: Color = (1.0, 1.0, 1.0)
+PICTURE_ENDINGS = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".tif", ".tiff", ".bmp",
+    ".dib", ".avif", ".avifs", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".ppm", ".pgm", ".pbm",
+    ".pnm", ".pfm",
+)  # fmt: skip
+"""How the names of the files end that :func:`load_image` can read, in lower case."""
 
+# Only these decoders may run: Pillow would hand an EPS file, for one, to an outside program.
+_READABLE = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "DIB", "AVIF", "JPEG2000", "PPM")
 _WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+# What people take for a picture, by its first bytes.
+_STRANGERS = (
+    (rb"\0*\Z", "it is empty"),
+    (rb"version https://git-lfs", "it is a Git LFS pointer, for which `git lfs pull` gets the picture"),
+    (rb"\s*<(!doctype )?html", "it is a web page"),
+    (rb".{0,1000}<svg", "it is an SVG drawing"),
+    (rb"%PDF|%!PS", "it is a PDF or PostScript document"),
+    (rb"8BPS", "it is a Photoshop document"),
+    (rb".{4}ftyp(hei[cmsx]|hevc|mif1|msf1)", "it is a HEIC photograph, as many phones take"),
+    (rb".{4}ftyp", "it is a video"),
+    (rb"PK\x03\x04|\x1f\x8b|Rar!|7z", "it is an archive"),
+)
 _TOLERANCE = 1 / 255  # rounding and resampling leave [0, 1] by less than one 8-bit level: clamped, no mistake
-# Pillow's own font has no é, ü, – or α, which names of painters, years and weights need.
-_FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
 _SETTINGS_KEY = "nstlib"
-_SETTINGS_MAX = 60_000  # bytes; a JPEG file holds at most 64 kB of EXIF
+_COMMENT_MARK = b"ASCII\0\0\0" + _SETTINGS_KEY.encode() + b" "
 
 
 # ------------------------------------------------------------------------------------------------ reading
@@ -47,8 +65,7 @@ def load_image(
     path: str | os.PathLike[str],
     *,
     size: int | None = None,
-    background: Color = WHITE,
-    max_pixels: int = MAX_PIXELS,
+    background: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> Tensor:
     """Read a picture file.
 
@@ -57,53 +74,131 @@ def load_image(
     palette, CMYK and 16-bit pictures become RGB, and of an animation the first frame is taken.
 
     Args:
-        path: The file.
-        size: Longest side in pixels; a larger picture is shrunk with antialiasing, a smaller one is kept.
+        path: the file.
+        size: longest side in pixels; a larger picture is shrunk with antialiasing, a smaller one is kept.
         background: RGB in [0, 1] that shows through transparent pixels.
-        max_pixels: Largest width × height to decode; checked before any pixel is decoded.
 
     Returns:
         Tensor (1, 3, H, W), float32, in [0, 1].
 
     Raises:
-        ImageError: The file is missing, unreadable, damaged, too large or no picture.
-        SettingError: A parameter has a value it cannot have.
+        ImageError: the file is missing, unreadable, damaged, too large or no picture.
+        SettingError: ``size`` is not positive.
     """
-    limit, backdrop = _positive("max_pixels", max_pixels), _color("background", background)
     if size is not None:
-        _positive("size", size)
-    with open_picture(path, limit) as im:
-        try:
-            image = decode(im, backdrop)
-        except ImageError as error:
-            raise ImageError(f"'{path}' cannot be used: {error}") from error
-        except MemoryError as error:
-            count = f"{im.width} × {im.height} pixels"
-            raise ImageError(f"'{path}' ({count}) is too large for the memory: make it smaller.") from error
-        except Exception as error:  # decoders raise nearly everything on damaged data
-            raise ImageError(
-                f"'{path}' is damaged or was cut short ({reason(error)}): get it again from its source."
-            ) from error
+        check_whole("size", size)
+    with open_picture(path) as im:
+        image = _decode(im, background)
     return image if size is None else resize(image, size)
 
 
-def from_pil(im: Image.Image, *, background: Color = WHITE) -> Tensor:
+def from_pil(im: Image.Image, *, background: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Tensor:
     """Turn a Pillow image of any mode into a tensor (1, 3, H, W), float32, in [0, 1].
 
     8-bit values are divided by 255, so that `to_pil` gives exactly the same bytes back. Gray of 16 bits is
     divided by 65535 (a color profile is not applied to it); Pillow itself reduces 16-bit RGB to 8 bits.
 
     Raises:
-        ImageError: Not a Pillow image, or one without pixels or whose color mode cannot become RGB.
-        SettingError: `background` is not three numbers in [0, 1].
+        ImageError: the image has no pixels, or a color mode that cannot become RGB.
     """
-    if not isinstance(im, Image.Image):
-        raise ImageError(f"A Pillow image is wanted, not a {type(im).__name__}: open a file with load_image.")
-    backdrop = _color("background", background)
     try:
-        return decode(im, backdrop)
-    except ImageError as error:
-        raise ImageError(f"This Pillow image cannot be used: {error}") from error
+        return _decode(im, background)
+    except (OSError, ValueError) as error:
+        raise ImageError(f"This picture cannot be used ({reason(error)}): convert it to RGB.") from error
+
+
+@contextlib.contextmanager
+def open_picture(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
+    """Open a picture file with Pillow; what goes wrong in the block while decoding is told in one sentence.
+
+    Raises:
+        ImageError: the file is missing, damaged, too large or no picture.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise ImageError(f"A file's name is wanted, not a {type(path).__name__}: pass a string or a Path.")
+    path = Path(path)
+    if re.match(r"(https?|ftp):/", str(path), re.IGNORECASE):
+        raise ImageError(f"'{path}' is a web address: download the picture and name its file.")
+    if not os.path.isfile(path):
+        raise ImageError(_missing(path))
+    Image.init()
+    formats = [name for name in _READABLE if name in Image.OPEN]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its size, where MAX_PIXELS is the limit; of odd metadata
+            im = Image.open(path, formats=formats)
+        with im:
+            if im.width * im.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            yield im
+    except Image.DecompressionBombError as error:
+        limit = f"{MAX_PIXELS / 1e6:.0f} million pixels"
+        raise ImageError(f"'{path}' has more than {limit}: make it smaller in an image editor.") from error
+    except ImageError:
+        raise
+    except Exception as error:  # decoders raise nearly everything on damaged data
+        why = _stranger(path) if isinstance(error, UnidentifiedImageError) else reason(error)
+        raise ImageError(
+            f"'{path}' cannot be read ({why}): get it again from its source, or save it as PNG or JPEG."
+        ) from error
+
+
+def _missing(path: Path) -> str:
+    if os.path.isdir(path):
+        return f"'{path}' is a folder, not a picture: name a file in it."
+    if not os.path.isdir(path.parent):
+        return f"There is no picture '{path}', because there is no folder '{path.parent}': check the path."
+    names = {p.name.casefold(): p.name for p in path.parent.iterdir()}
+    close = difflib.get_close_matches(path.name.casefold(), names, n=3, cutoff=0.6)
+    close += [n for n in names if n not in close and Path(n).stem == path.stem.casefold()]
+    if close:
+        return f"There is no picture '{path}': did you mean {' or '.join(repr(names[n]) for n in close[:3])}?"
+    return f"There is no picture '{path}', nor a file of a similar name beside it: check the path."
+
+
+def _stranger(path: Path) -> str:
+    with path.open("rb") as file:
+        head = file.read(2048)
+    known = (what for pattern, what in _STRANGERS if re.match(pattern, head, re.DOTALL | re.IGNORECASE))
+    return next(known, "it is in no picture format known here, or its header is damaged")
+
+
+def _decode(im: Image.Image, background: tuple[float, float, float]) -> Tensor:
+    """Any Pillow image as (1, 3, H, W) in [0, 1], upright, sRGB, over the background."""
+    im.load()
+    # Unreadable metadata is no reason to refuse good pixels: then the picture stays as it is stored.
+    with contextlib.suppress(Exception), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        im = ImageOps.exif_transpose(im)
+    if im.width < 1 or im.height < 1:
+        raise ValueError("it has no pixels")
+    if im.mode.startswith("I") or im.mode == "F":  # gray that Pillow's own conversion would clip at 255
+        gray = np.array(im).astype(np.float64) / (1 if im.mode == "F" else 65535)
+        if not (gray.min() >= 0 and gray.max() <= 1):  # also when one is not a number
+            raise ValueError(f"its gray values, mode {im.mode}, have no known white")
+        return torch.from_numpy(gray).float().expand(1, 3, -1, -1).contiguous()
+    profile, alpha = im.info.get("icc_profile"), None
+    if im.mode in ("P", "PA", "RGBa", "La") or "transparency" in im.info:
+        im = im.convert("LA" if im.mode == "La" else "RGBA")
+    if im.mode in ("RGBA", "LA"):
+        alpha = _from_bytes(im.getchannel("A"))
+        im = im.convert(im.mode[:-1])
+    # A profile that is broken or for another kind of picture (gray on RGB) is ignored, as viewers do.
+    with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        if profile:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            srgb = ImageCms.createProfile("sRGB")
+            im = ImageCms.profileToProfile(im, source, srgb, outputMode="RGB") or im
+    image = _from_bytes(im.convert("RGB"))
+    if alpha is None:
+        return image
+    color = torch.tensor(background, dtype=torch.float32).view(1, 3, 1, 1)
+    return (image * alpha + color * (1 - alpha)).clamp_(0, 1)  # the sum can leave [0, 1] by one rounding
+
+
+def _from_bytes(im: Image.Image) -> Tensor:
+    array = np.array(im, dtype=np.uint8).reshape(im.height, im.width, -1)
+    return torch.from_numpy(array).permute(2, 0, 1)[None].contiguous().float() / 255
 
 
 # -------------------------------------------------------------------------------------------- size and shape
@@ -113,43 +208,40 @@ def resize(image: Tensor, size: int | tuple[int, int], *, allow_upscale: bool = 
     """Resize with antialiased bicubic interpolation, clamped to [0, 1] because bicubic overshoots at edges.
 
     Args:
-        image: Tensor (N, 3, H, W), or masks (N, 1, H, W).
-        size: An integer is the longest side: the proportions stay, the short side gets at least 1 pixel, and
+        image: tensor (N, 3, H, W), or masks (N, 1, H, W).
+        size: an integer is the longest side: the proportions stay, the short side gets at least 1 pixel, and
             a smaller picture is returned as it is. A pair (h, w) is the exact result, whatever the
             proportions, and larger than the picture too: who names a pair has asked for it.
-        allow_upscale: With an integer size, also enlarge.
+        allow_upscale: with an integer size, also enlarge.
 
     Raises:
-        ImageError: The tensor is not a picture.
-        SettingError: The size is not positive.
+        ImageError: the tensor is not a picture.
+        SettingError: the size is not positive.
     """
-    height, width = _check(image).shape[-2:]
+    height, width = _check_shape("picture", image).shape[-2:]
     if isinstance(size, tuple | list):
-        target = _pair("size", size)
+        target = _pair(size)
     else:
-        longest = _positive("size", size)
+        longest = check_whole("size", size)
         if longest >= max(height, width) and not allow_upscale:
             return image
         scale = longest / max(height, width)
         target = (max(1, round(height * scale)), max(1, round(width * scale)))
     if target == (height, width):
         return image
-    return (
-        F.interpolate(image, target, mode="bicubic", align_corners=False, antialias=True)
-        .clamp(0, 1)
-        .contiguous()
-    )
+    resized = F.interpolate(image, target, mode="bicubic", align_corners=False, antialias=True)
+    return resized.clamp(0, 1).contiguous()
 
 
 def crop_center(image: Tensor, size: tuple[int, int]) -> Tensor:
     """The central (h, w) pixels of (N, 3 or 1, H, W); of an odd margin the smaller half is above and left.
 
     Raises:
-        ImageError: The tensor is not a picture, or is smaller than the crop.
-        SettingError: The size is not a pair of positive integers.
+        ImageError: the tensor is not a picture, or is smaller than the crop.
+        SettingError: the size is not a pair of positive integers.
     """
-    height, width = _check(image).shape[-2:]
-    h, w = _pair("size", size)
+    height, width = _check_shape("picture", image).shape[-2:]
+    h, w = _pair(size)
     if h > height or w > width:
         raise ImageError(
             f"A crop of {h} × {w} does not fit into a picture of {height} × {width}: resize it first."
@@ -159,16 +251,16 @@ def crop_center(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def square(image: Tensor, size: int | None = None, *, allow_upscale: bool = False) -> Tensor:
-    """The largest central square, shrunk to `size` × `size` (and enlarged to it only if `allow_upscale`).
+    """The largest central square, shrunk to ``size`` × ``size`` (enlarged to it only if ``allow_upscale``).
 
-    No face is looked for: style transfer with VGG features does not need the face in a known place, so any
-    picture works, and methods that do need an aligned face align it themselves.
+    No face is looked for: VGG features do not need the face in a known place, and methods that do need an
+    aligned face align it themselves.
 
     Raises:
-        ImageError: The tensor is not a picture.
-        SettingError: The size is not positive.
+        ImageError: the tensor is not a picture.
+        SettingError: the size is not positive.
     """
-    side = min(_check(image).shape[-2:])
+    side = min(_check_shape("picture", image).shape[-2:])
     cropped = crop_center(image, (side, side))
     return cropped if size is None else resize(cropped, size, allow_upscale=allow_upscale)
 
@@ -176,24 +268,20 @@ def square(image: Tensor, size: int | None = None, *, allow_upscale: bool = Fals
 # ------------------------------------------------------------------------------------------------ writing
 
 
-def to_pil(image: Tensor) -> Image.Image:
+def to_pil(image: Tensor, *, name: str = "picture") -> Image.Image:
     """An 8-bit Pillow image, RGB or (for a mask) "L", from a tensor (1, 3 or 1, H, W) in [0, 1].
 
     Values are rounded to the nearest level. Those up to one level (1/255) outside [0, 1] are clamped;
-    anything further off is a mistake and raises.
+    anything further off is a mistake and raises an error, which calls the picture by ``name``.
 
     Raises:
-        ImageError: The tensor is not one picture in [0, 1].
+        ImageError: the tensor is not one picture in [0, 1].
     """
-    values = _check_shape("picture", image, count=1).detach().float().cpu()
-    if not bool(torch.isfinite(values).all()):
-        raise ImageError(
-            "The picture holds values that are not numbers (NaN or infinity): look where they come from."
-        )
+    values = _check_finite(name, _check_shape(name, image, count=1)).detach().float().cpu()
     low, high = values.min().item(), values.max().item()
     if low < -_TOLERANCE or high > 1 + _TOLERANCE:
         raise ImageError(
-            f"The picture's values run from {low:.3g} to {high:.3g}, not from 0 to 1: call .clamp(0, 1) if "
+            f"The {name}'s values run from {low:.3g} to {high:.3g}, not from 0 to 1: call .clamp(0, 1) if "
             "that is meant, or divide by 255 first."
         )
     array = values.clamp(0, 1).mul(255).round().to(torch.uint8)[0].permute(1, 2, 0).contiguous().numpy()
@@ -209,9 +297,9 @@ def save_image(
     folder is made, an existing file is replaced. PNG keeps the pixels exactly, JPEG and WebP nearly.
 
     Args:
-        image: Tensor (1, 3, H, W), or a mask (1, 1, H, W).
-        path: The file, ending in .png, .jpg, .jpeg or .webp.
-        settings: What made the picture: anything JSON can hold (tuples come back as lists). `read_settings`
+        image: tensor (1, 3, H, W), or a mask (1, 1, H, W).
+        path: the file, ending in .png, .jpg, .jpeg or .webp.
+        settings: what made the picture: anything JSON can hold (tuples come back as lists). `read_settings`
             gives it back from the PNG's text chunk, or the EXIF user comment of a JPEG or WebP.
         quality: 1 to 100, for JPEG and WebP.
 
@@ -219,199 +307,88 @@ def save_image(
         The path written.
 
     Raises:
-        ImageError: The tensor is not a picture, or the file cannot be written.
-        SettingError: The ending, the settings or the quality cannot be used.
+        ImageError: the tensor is not a picture, or the file cannot be written.
+        SettingError: the ending, the settings or the quality cannot be used.
     """
     path = Path(path)
-    kind = _format(path)
-    if _positive("quality", quality) > 100:
+    kind = _WRITABLE[_ending(path, _WRITABLE)]
+    if check_whole("quality", quality) > 100:
         raise SettingError(f"quality is {quality}, but must be from 1 to 100.")
-    try:
-        im = to_pil(image)
-    except ImageError as error:
-        raise ImageError(f"'{path}' is not saved: {error}") from error
-    options: dict[str, Any] = {} if kind == "PNG" else {"quality": operator.index(quality)}
+    options: dict[str, Any] = {} if kind == "PNG" else {"quality": quality}
     if kind == "JPEG" and quality >= 90:
         options["subsampling"] = 0  # style transfer paints saturated strokes, which halved color would smear
     if settings is not None:
         options |= _settings_options(settings, kind)
-    content = io.BytesIO()
-    try:
-        im.save(content, kind, **options)
-    except (OSError, ValueError) as error:
-        raise ImageError(
-            f"'{path}' cannot be written as {kind} at {im.width} × {im.height} ({reason(error)}): use PNG."
-        ) from error
-    write_atomic(path, content.getbuffer())
+    im = to_pil(image)
+    with atomic(path) as part:
+        im.save(part, kind, **options)
     return path
 
 
-def check_writable(path: str | os.PathLike[str]) -> Path:
-    """Find out whether a picture could be saved there, before minutes of work rather than after.
+def check_writable(path: str | os.PathLike[str], endings: Any = _WRITABLE) -> Path:
+    """Find out whether a file could be saved there, before minutes of work rather than after.
+
+    Args:
+        path: the file; a missing folder is made.
+        endings: what its name may end in.
 
     Raises:
-        ImageError: The folder cannot be made or written to.
-        SettingError: The name's ending says no format.
+        ImageError: the folder cannot be made or written to.
+        SettingError: the name's ending says no format.
     """
     path = Path(path)
-    _format(path)
-    if path.is_dir():
-        raise ImageError(f"'{path}' is a folder: name a file in it, for example '{path / 'out.png'}'.")
-    probe = path.with_name(f".{path.name}.probe")
-    write_atomic(probe, memoryview(b""))
-    probe.unlink()
+    _ending(path, endings)
+    with atomic(path) as part:
+        if path.is_dir():
+            raise IsADirectoryError
+        part.touch()
+        part.unlink()
     return path
 
 
-def _format(path: Path) -> str:
-    kind = _WRITABLE.get(path.suffix.lower())
-    if kind is None:
+def _ending(path: Path, endings: Any) -> str:
+    if path.suffix.lower() not in endings:
         raise SettingError(
-            f"'{path}' does not say in which format to save: end the name in {', '.join(_WRITABLE)}."
+            f"'{path}' does not say in which format to save: end the name in {', '.join(endings)}."
         )
-    return kind
+    return path.suffix.lower()
 
 
 def read_settings(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     """The settings that `save_image` wrote into a PNG, JPEG or WebP file; None if it holds none.
 
     Raises:
-        ImageError: The file cannot be read as a picture, or its settings are damaged.
+        ImageError: the file cannot be read as a picture, or its settings are damaged.
     """
-    with open_picture(path, MAX_PIXELS) as im, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            text = im.info.get(_SETTINGS_KEY) if im.format == "PNG" else _user_comment(im)
-        except Exception:  # another program's broken EXIF: then they are not our settings
-            text = None
-    if text is None:
-        return None
+    with open_picture(path) as im:
+        text = im.info.get(_SETTINGS_KEY) if im.format == "PNG" else None
+        # Another program's broken EXIF holds no settings of ours.
+        with contextlib.suppress(Exception), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            comment = im.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
+            if isinstance(comment, bytes) and comment.startswith(_COMMENT_MARK):
+                text = comment.removeprefix(_COMMENT_MARK)
     try:
-        return dict(json.loads(text))
+        return None if text is None else dict(json.loads(text))
     except (TypeError, ValueError) as error:
-        raise ImageError(
-            f"The settings kept in '{path}' are damaged: take another copy of the picture."
-        ) from error
-
-
-def _user_comment(im: Image.Image) -> str | None:
-    comment = im.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
-    mark = b"ASCII\0\0\0" + _SETTINGS_KEY.encode() + b" "
-    return (
-        comment[len(mark) :].decode("ascii")
-        if isinstance(comment, bytes) and comment.startswith(mark)
-        else None
-    )
+        raise ImageError(f"The settings kept in '{path}' are damaged: take another copy of it.") from error
 
 
 def _settings_options(settings: dict[str, Any], kind: str) -> dict[str, Any]:
     """The keyword arguments by which Pillow writes the settings into a file of this kind."""
     try:
-        if not isinstance(settings, dict):
-            raise TypeError(f"a dictionary is wanted, not a {type(settings).__name__}")
         text = json.dumps(settings, allow_nan=False)  # ASCII, as the EXIF comment says it is
     except (TypeError, ValueError) as error:
         raise SettingError(
-            f"These settings cannot be kept in a picture ({error}): use what JSON can hold."
+            f"Settings cannot be kept in a picture ({error}): use what JSON can hold."
         ) from error
-    if len(text) > _SETTINGS_MAX:
-        raise SettingError(
-            f"The settings take {len(text):,} bytes and a picture keeps {_SETTINGS_MAX:,}: save them apart."
-        )
     if kind == "PNG":
         info = PngImagePlugin.PngInfo()
         info.add_itxt(_SETTINGS_KEY, text)
         return {"pnginfo": info}
     exif = Image.Exif()
-    comment = b"ASCII\0\0\0" + f"{_SETTINGS_KEY} {text}".encode("ascii")
-    exif[ExifTags.IFD.Exif] = {int(ExifTags.Base.UserComment): comment}
+    exif[ExifTags.IFD.Exif] = {int(ExifTags.Base.UserComment): _COMMENT_MARK + text.encode("ascii")}
     return {"exif": exif}
-
-
-# -------------------------------------------------------------------------------------------- contact sheets
-
-
-def contact_sheet(
-    images: Sequence[Tensor] | Tensor,
-    columns: int,
-    labels: Sequence[str] | None = None,
-    *,
-    cell: int = 256,
-    gap: int = 8,
-    background: Color = WHITE,
-) -> Tensor:
-    """Lay pictures of any sizes out in a grid, row by row, for looking at.
-
-    Args:
-        images: Tensors (1, 3 or 1, H, W), or one batch (N, 3 or 1, H, W); each is fitted into its cell.
-        columns: Pictures a row.
-        labels: A text under each picture; a long one is broken into two lines and then cut with "…".
-        cell: Width of a cell, and greatest height of a picture, in pixels.
-        gap: Pixels between the cells and around the sheet.
-        background: RGB in [0, 1]; the text is black or white, whichever is easier to read on it.
-
-    Returns:
-        Tensor (1, 3, H, W), float32, in [0, 1], on the CPU.
-
-    Raises:
-        ImageError: One of the tensors is not a picture in [0, 1].
-        SettingError: No pictures, as many labels as pictures are not given, or a size is not positive.
-    """
-    pictures = list(images.split(1)) if isinstance(images, Tensor) else list(images)
-    if not pictures:
-        raise SettingError("A contact sheet of no pictures was asked for: pass at least one.")
-    if labels is not None and len(labels) != len(pictures):
-        raise SettingError(f"There are {len(labels)} labels for {len(pictures)} pictures: pass one for each.")
-    cell, columns = _positive("cell", cell), min(_positive("columns", columns), len(pictures))
-    gap = _positive("gap", gap, least=0)
-    backdrop = _color("background", background)
-    # Through Pillow because text is drawn there; resized as tensors, as everywhere else.
-    tiles = [to_pil(resize(_check(p).detach().float().cpu(), cell, allow_upscale=True)) for p in pictures]
-
-    font = ImageFont.truetype(str(_FONT), max(11, cell // 18))
-    texts = (
-        [_fit_text(str(label), font, cell) for label in labels] if labels is not None else [""] * len(tiles)
-    )
-    line = sum(font.getmetrics())
-    rows = [range(i, min(i + columns, len(tiles))) for i in range(0, len(tiles), columns)]
-    heights = [max(tiles[i].height for i in row) for row in rows]
-    bands = [max(texts[i].count("\n") + 1 if texts[i] else 0 for i in row) * line for row in rows]
-    size = (columns * (cell + gap) + gap, sum(heights) + sum(bands) + gap * (len(rows) + 1))
-    paper = tuple(backdrop.mul(255).round().int().tolist())
-    sheet = Image.new("RGB", size, paper)
-    draw = ImageDraw.Draw(sheet)
-    ink = "black" if float(backdrop @ torch.tensor([0.299, 0.587, 0.114])) > 0.5 else "white"
-    top = gap
-    for row, height, band in zip(rows, heights, bands, strict=True):
-        for column, i in enumerate(row):
-            left = gap + column * (cell + gap)
-            sheet.paste(
-                tiles[i], (left + (cell - tiles[i].width) // 2, top + (height - tiles[i].height) // 2)
-            )
-            for number, text in enumerate(texts[i].split("\n")):
-                x = left + (cell - font.getlength(text)) / 2
-                draw.text((x, top + height + number * line), text, fill=ink, font=font)
-        top += height + band + gap
-    return from_pil(sheet)
-
-
-def _fit_text(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """The text in at most two lines of `width` pixels, broken at spaces where it has any."""
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if font.getlength(longer) <= width or not lines[-1]:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    if len(lines) > 2:
-        lines = [lines[0], " ".join(lines[1:])]
-    for i, shown in enumerate(lines):
-        if font.getlength(shown) > width:
-            while shown and font.getlength(shown + "…") > width:
-                shown = shown[:-1]
-            lines[i] = shown + "…"
-    return "\n".join(lines)
 
 
 # ------------------------------------------------------------------------------------------------ checks
@@ -429,12 +406,7 @@ def check_picture(name: str, picture: Any, least: int = 1, count: int | None = N
     Raises:
         ImageError: they are something else.
     """
-    _check_shape(name, picture, (3,), least, count)
-    if not bool(picture.detach().isfinite().all()):
-        raise ImageError(
-            f"The {name} has values that are not numbers (NaN or infinity): see where they arise."
-        )
-    return picture
+    return _check_finite(name, _check_shape(name, picture, (3,), least, count))
 
 
 def check_mask(name: str, mask: Any, picture: Tensor | None = None) -> Tensor:
@@ -460,6 +432,17 @@ def check_mask(name: str, mask: Any, picture: Tensor | None = None) -> Tensor:
         found, wanted = (f"{len(t)} × {t.shape[-2]} × {t.shape[-1]}" for t in (mask, picture))
         raise ImageError(f"The {name} is {found} and its picture {wanted}: make it from that picture.")
     return mask.to(picture)
+
+
+def check_whole(name: str, value: Any, least: int = 1) -> int:
+    """A whole number of at least ``least``.
+
+    Raises:
+        SettingError: it is something else.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
+        raise SettingError(f"{name} is {value!r}, but must be a whole number of at least {least}: pass one.")
+    return operator.index(value)
 
 
 def _check_shape(
@@ -491,35 +474,15 @@ def _check_shape(
     return tensor
 
 
-def _check(image: Tensor) -> Tensor:
-    return _check_shape("picture", image)
-
-
-def _positive(name: str, value: Any, least: int = 1) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = least - 1
-    if number < least or isinstance(value, bool):
-        raise SettingError(f"{name} is {value!r}, but must be a whole number of at least {least}: pass one.")
-    return number
-
-
-def _pair(name: str, value: Any) -> tuple[int, int]:
-    if not isinstance(value, tuple | list) or len(value) != 2:
-        raise SettingError(
-            f"{name} is {value!r}, but must be a pair (height, width): pass two whole numbers."
+def _check_finite(name: str, tensor: Tensor) -> Tensor:
+    if not bool(tensor.detach().isfinite().all()):
+        raise ImageError(
+            f"The {name} has values that are not numbers (NaN or infinity): see where they arise."
         )
-    return _positive(f"the height in {name}", value[0]), _positive(f"the width in {name}", value[1])
+    return tensor
 
 
-def _color(name: str, value: Any) -> Tensor:
-    try:
-        color = torch.tensor([float(v) for v in value])
-    except (TypeError, ValueError):
-        color = torch.tensor([])
-    if color.numel() != 3 or not bool(((color >= 0) & (color <= 1)).all()):
-        raise SettingError(
-            f"{name} is {value!r}, but must be red, green and blue from 0 to 1: (1, 1, 1) is white."
-        )
-    return color
+def _pair(size: Any) -> tuple[int, int]:
+    if not isinstance(size, tuple | list) or len(size) != 2:
+        raise SettingError(f"size is {size!r}, but must be a pair (height, width): pass two whole numbers.")
+    return check_whole("the height in size", size[0]), check_whole("the width in size", size[1])

@@ -8,10 +8,8 @@ picture to the earlier one, is the one to warp with: ``warp(frames[t - 1], flow)
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from skimage.registration import optical_flow_tvl1
@@ -19,10 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import ImageError, SettingError
-from .files import resize
-
-# Rec. 601, as in Pillow's gray.
-_LUMINANCE = (0.299, 0.587, 0.114)
+from .color import luminance
+from .files import check_mask, check_picture, check_whole, resize
 
 
 def optical_flow(first: Tensor, second: Tensor, *, side: int = 256) -> Tensor:
@@ -46,15 +42,11 @@ def optical_flow(first: Tensor, second: Tensor, *, side: int = 256) -> Tensor:
         ImageError: one of the two is no picture, or they differ in size.
         SettingError: `side` is not a whole number of at least 16.
     """
-    _picture("first", first)
-    _same_size("The two pictures", first, _picture("second", second))
-    if _whole("side", side, 16) < max(first.shape[-2:]):
-        small = [resize(picture, side) for picture in (first, second)]
-    else:
-        small = [first, second]
+    check_picture("first picture", first, count=1)
+    _same_size("The two pictures", first, check_picture("second picture", second, count=1))
+    small = [resize(picture.detach(), check_whole("side", side, 16)) for picture in (first, second)]
     height, width = small[0].shape[-2:]
-    weights = first.new_tensor(_LUMINANCE).view(1, 3, 1, 1)
-    gray = [(picture.detach() * weights).sum(dim=1, keepdim=True).float().cpu() for picture in small]
+    gray = [luminance(picture).float().cpu() for picture in small]
     # The gradients in there need two pixels each way.
     arrays = [F.pad(g, (0, width < 2, 0, height < 2), mode="replicate")[0, 0].numpy() for g in gray]
     rows_then_columns = torch.from_numpy(optical_flow_tvl1(*arrays))[:, :height, :width]
@@ -183,20 +175,25 @@ def flicker(
         ImageError: something is no picture, flow or mask, or differs in size.
         SettingError: the numbers of frames, flows and masks do not fit, or no pixel is left to compare.
     """
-    if len(frames) < 2:
-        raise SettingError(f"Flicker is between frames, and there are {len(frames)}: pass at least 2.")
-    if len(flows) != len(frames) - 1 or (masks is not None and len(masks) != len(flows)):
-        count = f"{len(flows)} flows" + ("" if masks is None else f" and {len(masks)} masks")
+    if (
+        len(frames) < 2
+        or len(flows) != len(frames) - 1
+        or len(flows if masks is None else masks) != len(flows)
+    ):
+        counts = f"{len(frames)} frames, {len(flows)} flows" + (
+            "" if masks is None else f" and {len(masks)} masks"
+        )
         raise SettingError(
-            f"{len(frames)} frames need {len(frames) - 1} flows and masks, one for each pair of neighbors, "
-            f"and {count} were given: pass as many."
+            f"There are {counts}: pass two frames or more, and one flow and mask for each pair of neighbors."
         )
     errors = []
     for t, flow in enumerate(flows, start=1):
-        before, after = _picture(f"frame {t - 1}", frames[t - 1]), _picture(f"frame {t}", frames[t])
+        before, after = (check_picture(f"frame {i}", frames[i], count=1) for i in (t - 1, t))
         _same_size(f"The frames {t - 1} and {t}", before, after)
         change = (after - warp(before, flow)).abs().mean(dim=1, keepdim=True)
-        weight = torch.ones_like(change) if masks is None else _mask(f"mask {t - 1}", masks[t - 1], change)
+        weight = (
+            torch.ones_like(change) if masks is None else check_mask(f"mask {t - 1}", masks[t - 1], change)
+        )
         if weight.sum() > 0:  # after a cut there may be no pixel that has been seen before
             errors.append(((change * weight).sum() / weight.sum()).item())
     if not errors:
@@ -247,20 +244,13 @@ def camera_move(
         ImageError: the still is no picture, or the mask no mask of its size.
         SettingError: fewer than 2 frames, or a motion that is no motion (a zoom of 0, NaN).
     """
-    _picture("image", image)
-    count = _whole("frames", frames, 2)
-    if not isinstance(shift, tuple | list) or len(shift) != 2:
-        raise SettingError(
-            f"shift is {shift!r}, but must be a pair (right, down) in pixels: pass two numbers."
-        )
-    for name, value in (("zoom", zoom), ("shift", shift[0]), ("shift", shift[1]), ("parallax", parallax)):
-        if not isinstance(value, int | float) or not math.isfinite(value):
-            raise SettingError(f"{name} holds {value!r}, but must be a finite number: pass one.")
-    if zoom <= 0:
+    check_picture("image", image, count=1)
+    count = check_whole("frames", frames, 2)
+    if not zoom > 0:
         raise SettingError(f"zoom is {zoom}, but must be above 0: 1 keeps the size, 1.1 comes nearer.")
     behind, cover = image, torch.zeros_like(image[:, :1])
     if foreground_mask is not None:
-        cover = _mask("foreground_mask", foreground_mask, image)
+        cover = check_mask("foreground_mask", foreground_mask, image)
         # Wider than the mask, whose soft edge would leave a pale ghost of the foreground behind.
         behind = _fill(image, 1 - F.max_pool2d(cover, 7, stride=1, padding=3))
     pixels = _pixels(image)
@@ -314,44 +304,18 @@ def _fill(image: Tensor, known: Tensor) -> Tensor:
 # ------------------------------------------------------------------------------------------------ checks
 
 
-def _picture(name: str, image: Tensor) -> Tensor:
-    return _tensor(name, image, 3, "a picture (1, 3, H, W) in [0, 1]")
-
-
 def _flow(name: str, flow: Tensor) -> Tensor:
-    return _tensor(name, flow, 2, "a flow (1, 2, H, W) in pixels")
-
-
-def _mask(name: str, mask: Tensor, like: Tensor) -> Tensor:
-    _tensor(name, mask, 1, "a mask (1, 1, H, W) in [0, 1]")
-    _same_size(f"{name} and its picture", mask, like)
-    if mask.min() < 0 or mask.max() > 1:
-        raise ImageError(f"{name} leaves [0, 1]: call .clamp(0, 1) on it, or divide by 255 first.")
-    return mask.to(like)
-
-
-def _tensor(name: str, value: Tensor, channels: int, wanted: str) -> Tensor:
-    if not isinstance(value, Tensor):
-        raise ImageError(f"{name} must be {wanted}, not a {type(value).__name__}: pass a tensor.")
-    shape = tuple(value.shape)
-    if value.ndim != 4 or shape[:2] != (1, channels) or 0 in shape or not value.is_floating_point():
-        raise ImageError(f"{name} must be {wanted}, and is {shape} of {value.dtype}: reshape it.")
-    if not bool(torch.isfinite(value).all()):
-        raise ImageError(f"{name} holds values that are not numbers (NaN or infinity): see where they arise.")
-    return value
+    if not isinstance(flow, Tensor) or flow.ndim != 4 or flow.shape[:2] != (1, 2) or not flow.numel():
+        found = tuple(flow.shape) if isinstance(flow, Tensor) else type(flow).__name__
+        raise ImageError(f"The {name} is a tensor (1, 2, H, W) in pixels, not {found}: see optical_flow.")
+    if not bool(torch.isfinite(flow).all()):
+        raise ImageError(
+            f"The {name} has values that are not numbers (NaN or infinity): see where they arise."
+        )
+    return flow
 
 
 def _same_size(what: str, one: Tensor, other: Tensor) -> None:
     if one.shape[-2:] != other.shape[-2:]:
         sizes = " and ".join(f"{t.shape[-2]} × {t.shape[-1]}" for t in (one, other))
         raise ImageError(f"{what} differ in size ({sizes}): resize one of them first.")
-
-
-def _whole(name: str, value: Any, least: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = least - 1
-    if number < least or isinstance(value, bool):
-        raise SettingError(f"{name} is {value!r}, but must be a whole number of at least {least}: pass one.")
-    return number

@@ -7,15 +7,12 @@ usual format read by PyAV, which brings FFmpeg's libraries along; GIF and WebP g
 from __future__ import annotations
 
 import contextlib
-import errno
 import itertools
-import math
 import os
-import secrets
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from types import TracebackType
 
 import av
 import numpy as np
@@ -24,9 +21,18 @@ from av.video.reformatter import Colorspace
 from PIL import Image
 from torch import Tensor
 
-from ..assets.writing import reason
+from ..assets.writing import atomic, reason
 from ..errors import ImageError, SettingError
-from .files import MAX_PIXELS, from_pil, resize, to_pil
+from .files import (
+    MAX_PIXELS,
+    check_picture,
+    check_whole,
+    check_writable,
+    from_pil,
+    open_picture,
+    resize,
+    to_pil,
+)
 
 _ENDINGS = (".mp4", ".gif", ".webp")
 _ANIMATION_FPS = 50  # viewers slow down what is shown for 10 ms or less; GIF counts in hundredths of a second
@@ -50,15 +56,15 @@ class FilmWriter:
     nothing is left behind, and a film of the same name stays as it was.
 
     Args:
-        path: The file, ending in .mp4, .gif or .webp, in a folder that is there.
-        fps: Frames a second; for .gif and .webp at most 50.
-        size: A pair (h, w) to which all frames are resized, or the longest side of the first frame, whose
+        path: the file, ending in .mp4, .gif or .webp; a missing folder is made.
+        fps: frames a second; for .gif and .webp at most 50.
+        size: a pair (h, w) to which all frames are resized, or the longest side of the first frame, whose
             size the others then get; smaller frames are enlarged. None: all must have the size of the first.
-        hold: Seconds for which the last frame stays, on top of its own time.
+        hold: seconds for which the last frame stays, on top of its own time.
 
     Raises:
-        ImageError: The folder is missing or cannot be written to.
-        SettingError: The ending, or the value of a parameter, makes no sense.
+        ImageError: the folder cannot be written to.
+        SettingError: the ending, or the value of a parameter, makes no sense.
 
     Example:
         >>> with FilmWriter("progress.mp4", hold=2) as film:  # doctest: +SKIP
@@ -75,25 +81,19 @@ class FilmWriter:
     ) -> None:
         self.path = check_film_writable(path)
         most = 1000 if self.path.suffix.lower() == ".mp4" else _ANIMATION_FPS
-        if not _number(fps) or not 0.1 <= fps <= most:
+        if not 0.1 <= fps <= most:
             raise SettingError(f"fps is {fps!r}, but must be from 0.1 to {most}: pass 12, for example.")
-        if not _number(hold) or not 0 <= hold <= 3600:
+        if not 0 <= hold <= 3600:
             raise SettingError(f"hold is {hold!r}, but must be from 0 to 3600 seconds: pass 2, for example.")
         self.fps, self.hold, self.count = float(fps), float(hold), 0
-        for side in size if isinstance(size, tuple | list) and len(size) == 2 else (size,):
-            _whole_or_none("size", side)
         self._size = size
         self._shape: tuple[int, int] | None = None
-        self._part = self.path.with_name(f".nst-{secrets.token_hex(6)}.part")
         self._encoder: _Mp4 | _Animation | None = None
+        self._file = contextlib.ExitStack()
 
     def __enter__(self) -> FilmWriter:
-        kind = self.path.suffix.lower()
-        with _telling(self.path):
-            if kind == ".mp4":
-                self._encoder = _Mp4(self._part, Fraction(self.fps).limit_denominator(1001))
-            else:
-                self._encoder = _Animation(self._part, kind[1:].upper(), self.fps)
+        part = self._file.enter_context(atomic(self.path))
+        self._encoder = (_Mp4 if part.suffix.lower() == ".mp4" else _Animation)(part, self.fps)
         return self
 
     def add(self, image: Tensor) -> None:
@@ -103,109 +103,93 @@ class FilmWriter:
             image: (1, 3, H, W) in [0, 1], on any device.
 
         Raises:
-            ImageError: It is no picture, has another size than the first frame, or the disk is full.
-            SettingError: The film is not open.
+            ImageError: it is no picture, or has another size than the first frame.
+            SettingError: the film is not open.
         """
         if self._encoder is None:
-            raise SettingError(
-                f"'{self.path}' is not open for frames: write `with FilmWriter(...) as film:`."
-            )
-        if not isinstance(image, Tensor) or image.ndim != 4 or tuple(image.shape[:2]) != (1, 3):
-            what = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
-            raise ImageError(f"A frame is a picture (1, 3, H, W), not {what}: add the frames one by one.")
-        image = image.detach()
+            raise SettingError(f"'{self.path}' is not open for frames: use `with FilmWriter(...) as film:`.")
+        name = f"frame {self.count + 1}"
+        image = check_picture(name, image, count=1).detach()
         if self._size is not None:
             image = resize(image, self._shape or self._size, allow_upscale=True)
-        shape = (image.shape[-2], image.shape[-1])
-        if self._shape not in (None, shape):
-            h, w = self._shape
+        shape = (image.shape[2], image.shape[3])
+        if shape != (self._shape or shape):
             raise ImageError(
-                f"Frame {self.count + 1} has {shape[0]} × {shape[1]} pixels and those before it {h} × {w}: "
-                f"resize it, or let the film do so with size=({h}, {w})."
+                f"The {name} has {shape[0]} × {shape[1]} pixels and those before it have others: resize it, "
+                f"or let the film do so with size={self._shape}."
             )
+        picture = to_pil(image, name=name)
         try:
-            picture = to_pil(image)
-        except ImageError as error:
-            raise ImageError(f"Frame {self.count + 1} cannot be used: {error}") from error
-        with _telling(self.path):
             self._encoder.add(picture)
+        except (OSError, ValueError, av.error.FFmpegError) as error:
+            raise ImageError(f"'{self.path}' is not saved ({reason(error)}): free some space.") from error
         self._shape, self.count = shape, self.count + 1
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         encoder, self._encoder = self._encoder, None
-        if encoder is None:
-            return
-        try:
+        assert encoder is not None  # it is open
+        with self._file:
             if self.count and (kind is None or issubclass(kind, KeyboardInterrupt)):
-                with _telling(self.path):
-                    encoder.finish(self.hold)
-                    with self._part.open("rb+") as file:  # on the disk before it has its name
-                        os.fsync(file.fileno())
-                    os.replace(self._part, self.path)
-        finally:
-            with contextlib.suppress(Exception):  # of a file that is thrown away
-                encoder.close()
-            self._part.unlink(missing_ok=True)
+                encoder.finish(self.hold)
+            else:
+                encoder.drop()
         if kind is None and not self.count:
             raise ImageError(f"'{self.path}' is not saved because the film has no frame: add at least one.")
-
-
-@contextlib.contextmanager
-def _telling(path: Path) -> Iterator[None]:
-    """Turn what encoders and the disk raise into one sentence."""
-    try:
-        yield
-    except (OSError, ValueError, av.error.FFmpegError) as error:
-        full = getattr(error, "errno", None) == errno.ENOSPC
-        remedy = "free some space and try again" if full else "choose another name or folder"
-        raise ImageError(f"'{path}' is not saved ({_why(error)}): {remedy}.") from error
 
 
 class _Mp4:
     """H.264 in the form every browser plays: 4:2:0, BT.709, the index before the pictures."""
 
-    def __init__(self, part: Path, rate: Fraction) -> None:
+    def __init__(self, part: Path, fps: float) -> None:
         options = {"movflags": "+faststart"}
+        self.part, self.rate = part, Fraction(fps).limit_denominator(1001)
         self.container = av.open(str(part.absolute()), "w", format="mp4", container_options=options)
         # 18 is where most see no loss; "veryfast" makes the same size in two thirds of the default's time.
-        self.stream = self.container.add_stream("libx264", rate, options={"crf": "18", "preset": "veryfast"})
-        self.rate = rate
-        self.last = np.empty((0, 0, 3), np.uint8)
+        options = {"crf": "18", "preset": "veryfast"}
+        self.stream = self.container.add_stream("libx264", self.rate, options=options)
+        self.last: Image.Image | None = None
 
     def add(self, picture: Image.Image) -> None:
         array = np.asarray(picture)
-        h, w = array.shape[:2]
-        array = np.pad(array, ((0, h % 2), (0, w % 2), (0, 0)), mode="edge")
-        if self.last.size == 0:
-            context = self.stream.codec_context
-            self.stream.width, self.stream.height, self.stream.pix_fmt = w + w % 2, h + h % 2, "yuv420p"
+        height, width = array.shape[:2]
+        array = np.pad(array, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        if self.last is None:
+            self.stream.height, self.stream.width = array.shape[:2]
+            self.stream.pix_fmt = "yuv420p"
             # Without these labels players guess, and guess differently for small films than for large ones.
+            context = self.stream.codec_context
             context.colorspace = context.color_primaries = context.color_trc = _BT709
             context.color_range = 1  # limited range, 16 to 235
-        self.last = array
+        self.last = picture
         frame = av.VideoFrame.from_ndarray(array, format="rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)
         self.container.mux(self.stream.encode(frame))
 
     def finish(self, hold: float) -> None:
+        assert self.last is not None  # a film without frames is dropped
         for _ in range(round(hold * self.rate)):  # players do not agree on a last frame of its own duration
-            self.add(Image.fromarray(self.last))
+            self.add(self.last)
         self.container.mux(self.stream.encode())
         self.container.close()
 
-    def close(self) -> None:
-        self.container.close()
+    def drop(self) -> None:
+        with contextlib.suppress(Exception):  # of a file that is thrown away
+            self.container.close()
+        self.part.unlink(missing_ok=True)
 
 
 class _Animation:
     """GIF or WebP; equal neighbors become one frame that is shown longer."""
 
-    def __init__(self, part: Path, kind: str, fps: float) -> None:
-        self.part, self.kind, self.fps = part, kind, fps
+    def __init__(self, part: Path, fps: float) -> None:
+        self.part, self.fps = part, fps
+        self.gif = part.suffix.lower() == ".gif"
         self.frames: list[Image.Image] = []
 
     def add(self, picture: Image.Image) -> None:
-        if self.kind == "GIF":
+        if self.gif:
             # The octree keeps small areas' colors, which the median cut loses (and takes 200 times as long);
             # dithering hides the bands that either leaves on skin.
             palette = picture.quantize(256, method=Image.Quantize.FASTOCTREE)
@@ -213,17 +197,17 @@ class _Animation:
         self.frames.append(picture)
 
     def finish(self, hold: float) -> None:
-        unit = 10 if self.kind == "GIF" else 1
+        unit = 10 if self.gif else 1  # milliseconds
         # Rounded ends, not rounded lengths: 12 frames a second then last a second in hundredths as well.
         ends = [round(1000 * i / self.fps / unit) * unit for i in range(len(self.frames) + 1)]
         durations = [end - start for start, end in itertools.pairwise(ends)]
         durations[-1] += round(1000 * hold / unit) * unit
         first, *rest = self.frames
         shown = durations if rest else durations[0]
-        with self.part.open("wb") as file:  # the quality is WebP's
-            first.save(file, self.kind, save_all=True, append_images=rest, duration=shown, loop=0, quality=90)
+        # The quality is WebP's.
+        first.save(self.part, save_all=True, append_images=rest, duration=shown, loop=0, quality=90)
 
-    def close(self) -> None:
+    def drop(self) -> None:
         self.frames.clear()
 
 
@@ -250,27 +234,10 @@ def check_film_writable(path: str | os.PathLike[str]) -> Path:
     """Find out whether a film could be saved there, before minutes of work rather than after.
 
     Raises:
-        ImageError: The folder is missing or cannot be written to.
-        SettingError: The name's ending says no format of films.
+        ImageError: the folder cannot be made or written to.
+        SettingError: the name's ending says no format of films.
     """
-    path = Path(path)
-    if path.suffix.lower() not in _ENDINGS:
-        raise SettingError(
-            f"'{path}' does not say in which format to film: end the name in {', '.join(_ENDINGS)}."
-        )
-    if not os.path.isdir(path.parent):
-        raise ImageError(f"'{path}' cannot be written, because there is no folder '{path.parent}': make it.")
-    if os.path.isdir(path):
-        raise ImageError(f"'{path}' is a folder: name a file in it, for example '{path / 'film.mp4'}'.")
-    probe = path.with_name(f".nst-{secrets.token_hex(6)}.part")
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            path.stat()  # a name too long would be told by the renaming only, after all the work
-        probe.touch(exist_ok=False)
-        probe.unlink()
-    except (OSError, ValueError) as error:
-        raise ImageError(f"'{path}' cannot be written ({reason(error)}): choose another folder.") from error
-    return path
+    return check_writable(path, _ENDINGS)
 
 
 # ------------------------------------------------------------------------------------------------ reading
@@ -286,30 +253,25 @@ def read_film(
     longer than the others comes several times; of films with an irregular rate every frame comes once.
 
     Args:
-        path: The file.
-        size: Longest side in pixels; larger frames are shrunk with antialiasing, smaller ones are kept.
-        limit: How many frames to read at most.
+        path: the file.
+        size: longest side in pixels; larger frames are shrunk with antialiasing, smaller ones are kept.
+        limit: how many frames to read at most.
 
     Returns:
         An iterator over the frames (1, 3, H, W), float32, in [0, 1], on the CPU, and the frames a second.
 
     Raises:
-        ImageError: The file is missing, is no film, or has no frame; while iterating: it is damaged.
-        SettingError: `size` or `limit` is not a positive whole number.
+        ImageError: the file is missing, is no film, or has no frame; while iterating: it is damaged.
+        SettingError: ``size`` or ``limit`` is not a positive whole number.
     """
-    _whole_or_none("size", size)
-    _whole_or_none("limit", limit)
+    for name, value in (("size", size), ("limit", limit)):
+        if value is not None:
+            check_whole(name, value)
     path = Path(path)
-    if not os.path.isfile(path):
-        what = "is a folder, not a film" if os.path.isdir(path) else "is not there"
-        raise ImageError(f"'{path}' {what}: check the name of the file.")
-    try:
-        with path.open("rb") as file:
-            head = file.read(12)
-    except OSError as error:
-        raise ImageError(f"'{path}' cannot be read ({reason(error)}): check its access rights.") from error
-    if not head:
-        raise ImageError(f"'{path}' is empty: the copy or download failed, so get it again.")
+    if not path.is_file():
+        raise ImageError(f"There is no film '{path}': check the name of the file.")
+    with path.open("rb") as file:
+        head = file.read(12)
     animation = head.startswith(b"GIF8") or (head.startswith(b"RIFF") and head.endswith(b"WEBP"))
     frames, fps = (_read_animation if animation else _read_video)(path)
     shrunk = (frame if size is None else resize(frame, size) for frame in frames)
@@ -320,30 +282,24 @@ def read_film(
 
 
 def _read_video(path: Path) -> tuple[Iterator[Tensor], float]:
+    options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
     try:
-        container = av.open(
-            str(path.absolute()),
-            metadata_errors="ignore",
-            container_options={"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"},
-        )
+        container = av.open(str(path.absolute()), metadata_errors="ignore", container_options=options)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise ImageError(
             f"'{path}' is in no film format known here: save it as MP4, or check that it is the right file."
         ) from error
     if not container.streams.video:
-        container.close()
         raise ImageError(f"'{path}' holds no moving picture (only sound, perhaps): name another file.")
     stream = container.streams.video[0]
     if stream.width * stream.height > MAX_PIXELS:
-        container.close()
         raise ImageError(
-            f"'{path}' has frames of {stream.width} × {stream.height} pixels, too many to decode: shrink it."
+            f"'{path}' has frames of more than {MAX_PIXELS / 1e6:.0f} million pixels: shrink it."
         )
-    rate = stream.average_rate or stream.guessed_rate
-    return _decode(path, container), float(rate) if rate else 25.0
+    return _decode(path, container), float(stream.average_rate or stream.guessed_rate or 25)
 
 
-def _decode(path: Path, container: Any) -> Iterator[Tensor]:
+def _decode(path: Path, container: av.container.InputContainer) -> Iterator[Tensor]:
     count = 0
     with container:
         try:
@@ -356,23 +312,20 @@ def _decode(path: Path, container: Any) -> Iterator[Tensor]:
                 yield torch.rot90(image, turns, (2, 3)).contiguous()
                 count += 1
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            rest = f", or read the good ones with limit={count}" if count else " from its source"
+            rest = f", or read the good ones with limit={count}" if count else ""
             raise ImageError(
-                f"'{path}' is damaged after {count} frames ({_why(error)}): get it again{rest}."
+                f"'{path}' is damaged after {count} frames ({reason(error)}): get it again{rest}."
             ) from error
 
 
 def _read_animation(path: Path) -> tuple[Iterator[Tensor], float]:
-    try:
-        with Image.open(path, formats=("GIF", "WEBP")) as im:
-            durations = []
-            for i in range(getattr(im, "n_frames", 1)):
-                im.seek(i)
-                im.load()
-                shown = float(im.info.get("duration", 0))
-                durations.append(shown if shown > 10 else 100.0)  # as browsers do
-    except Exception as error:  # decoders raise nearly everything on damaged data
-        raise ImageError(f"'{path}' is damaged ({reason(error)}): get it again from its source.") from error
+    durations = []
+    with open_picture(path) as im:
+        for i in range(getattr(im, "n_frames", 1)):
+            im.seek(i)
+            im.load()
+            shown = float(im.info.get("duration", 0))
+            durations.append(shown if shown > 10 else 100.0)  # as browsers do
     # The length of one frame: that of the shorter ones, which rounding has made a little unequal.
     usual = [shown for shown in durations if shown < 1.5 * min(durations)]
     step = sum(usual) / len(usual)
@@ -381,24 +334,9 @@ def _read_animation(path: Path) -> tuple[Iterator[Tensor], float]:
 
 
 def _show(path: Path, repeats: list[int]) -> Iterator[Tensor]:
-    with Image.open(path, formats=("GIF", "WEBP")) as im:
+    with Image.open(path) as im:
         for i, count in enumerate(repeats):
             im.seek(i)
             image = from_pil(im)
             for _ in range(count):
                 yield image.clone()
-
-
-def _why(error: BaseException) -> str:
-    """As `reason`, also for FFmpeg's errors, whose own text begins with a number of ten digits."""
-    text = getattr(error, "strerror", None) if isinstance(error, av.error.FFmpegError) else None
-    return text or reason(error)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _whole_or_none(name: str, value: Any) -> None:
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise SettingError(f"{name} holds {value!r}, but must be whole numbers of at least 1: pass those.")
