@@ -201,7 +201,7 @@ def test_an_output_that_cannot_be_written(nst, pair, tmp_path, no_work):
     below = pair[0] / "out.png"
     assert "face.png" in one_sentence(*nst("stylize", *pair, "-o", below))
     (tmp_path / "gallery.png").mkdir()
-    assert "is a folder: name a file in it" in one_sentence(
+    assert "it is the name of a folder: choose another name" in one_sentence(
         *nst("stylize", *pair, "-o", tmp_path / "gallery.png")
     )
 

@@ -195,7 +195,7 @@ def test_a_film_that_fails_leaves_the_old_one_and_no_entry():
     black = torch.zeros(1, 3, 16, 16)
     with pytest.raises(ImageError, match="no frame"):
         run.save_film([], "film")
-    with pytest.raises(ImageError, match="Frame 2 has 16 × 20 pixels"):
+    with pytest.raises(ImageError, match="frame 2 has 16 × 20 pixels"):
         run.save_film([black, torch.zeros(1, 3, 16, 20)], "film")
     with pytest.raises(SettingError, match="fps"):
         run.save_film([black], "film", fps=0)

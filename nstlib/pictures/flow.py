@@ -188,11 +188,13 @@ def flicker(
         )
     errors = []
     for t, flow in enumerate(flows, start=1):
-        before, after = (check_picture(f"frame {i}", frames[i], count=1) for i in (t - 1, t))
+        before, after = (check_picture(f"clip's frame {i}", frames[i], count=1) for i in (t - 1, t))
         _same_size(f"The frames {t - 1} and {t}", before, after)
         change = (after - warp(before, flow)).abs().mean(dim=1, keepdim=True)
         weight = (
-            torch.ones_like(change) if masks is None else check_mask(f"mask {t - 1}", masks[t - 1], change)
+            torch.ones_like(change)
+            if masks is None
+            else check_mask(f"clip's mask {t - 1}", masks[t - 1], change)
         )
         if weight.sum() > 0:  # after a cut there may be no pixel that has been seen before
             errors.append(((change * weight).sum() / weight.sum()).item())

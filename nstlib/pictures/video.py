@@ -108,7 +108,7 @@ class FilmWriter:
         """
         if self._encoder is None:
             raise SettingError(f"'{self.path}' is not open for frames: use `with FilmWriter(...) as film:`.")
-        name = f"frame {self.count + 1}"
+        name = f"film's frame {self.count + 1}"
         image = check_picture(name, image, count=1).detach()
         if self._size is not None:
             image = resize(image, self._shape or self._size, allow_upscale=True)
