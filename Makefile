@@ -68,9 +68,8 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.course
 	@for b in gatys_iteration fast_networks coarse_to_fine large_picture; do $(BIN)/python benchmarks/$$b.py || exit 1; done
 
-# `smoke` is only measured; the outputs that the notebooks keep come from `quick`.
 store: $(VENV)/.course
-	@unset NST_PRESET NST_OUT; $(BIN)/nst course $(NB) --preset smoke --store && $(BIN)/nst course $(NB) --preset quick --store
+	@$(BIN)/python tools/store.py $(NB)
 
 # The newest versions that pyproject.toml allows, in an environment made anew. Run `make test` before keeping them.
 constraints:

@@ -16,14 +16,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
-
-import torch
+from typing import TYPE_CHECKING, NamedTuple
 
 from nstlib.assets import cache, registry
 from nstlib.assets.cache import cache_dir
 from nstlib.assets.registry import Asset, Source
 from nstlib.errors import AssetError
+
+if TYPE_CHECKING:  # a list of the assets, or a file written whole, needs no torch
+    import torch
 
 __all__ = [
     "Asset",

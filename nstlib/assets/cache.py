@@ -17,16 +17,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pooch
-import safetensors.torch
+import safetensors
 from filelock import FileLock, Timeout
 
 from nstlib.assets import registry, sources
-from nstlib.assets.convert import Tensors, convert, tensors_sha256
 from nstlib.assets.registry import Asset, Source
 from nstlib.errors import AssetError
+
+if TYPE_CHECKING:
+    from nstlib.assets.convert import Tensors
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -65,7 +67,11 @@ def examine(asset: Asset) -> Finding:
             return Finding("ok", "whole")
         # Read once: what has been checked is what is handed out, whatever becomes of the file meanwhile.
         data = path.read_bytes()
-        tensors = dict(sorted(safetensors.torch.load(data).items()))  # safetensors keeps no order
+        from safetensors.torch import load
+
+        from nstlib.assets.convert import tensors_sha256
+
+        tensors = dict(sorted(load(data).items()))  # safetensors keeps no order
         expected = asset.tensors_sha256 or _header(data)["tensors_sha256"]
         if (found := tensors_sha256(tensors)) != expected:
             return Finding("damaged", f"its tensors have sha256 {found[:12]}… instead of {expected[:12]}…")
@@ -210,14 +216,18 @@ def _store(asset: Asset, source: Source, raw: Path, part: Path) -> None:
     """Convert a verified raw file, or copy it, and give it its final name."""
     temporary = part / f"{asset.name}.new"
     if source.convert:
+        from nstlib.assets.convert import convert, tensors_sha256
+
         tensors = convert(source.convert, raw)
         digest = tensors_sha256(tensors)
         if asset.tensors_sha256 not in ("", digest):
             raise AssetError(
                 f"its tensors have sha256 {digest[:12]}… instead of {asset.tensors_sha256[:12]}…"
             )
+        from safetensors.torch import save
+
         # One entry only: safetensors writes several in random order, and equal tensors should be equal files.
-        temporary.write_bytes(safetensors.torch.save(tensors, {"tensors_sha256": digest}))
+        temporary.write_bytes(save(tensors, {"tensors_sha256": digest}))
     else:
         shutil.copyfile(raw, temporary)
     with temporary.open("rb+") as file:

@@ -24,7 +24,6 @@ from urllib.parse import unquote, urlsplit
 
 import pooch
 import requests
-import torch
 from pypi_simple import PYPI_SIMPLE_ENDPOINT, PyPISimple
 from requests.adapters import HTTPAdapter
 from tqdm import tqdm
@@ -69,6 +68,8 @@ def from_mirror(source: Source, folder: Path) -> Path:
 
 def from_torch_hub(source: Source) -> Path:
     """A torchvision file that torch has downloaded on its own before."""
+    import torch
+
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(web_address(source)).path).name
     if not path.is_file():
         raise AssetError(f"no file {path.name}")

@@ -2,45 +2,45 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
-from importlib import import_module
-from pathlib import Path
-from typing import Any
 
 import click
 
 from .. import __version__
-from ..errors import NstError, SettingError
+from ..errors import NstError
 
-# Heavy imports (torch, papermill) stay inside the commands, so that `nst --help` answers at once.
-
-
-LAZY = {  # loaded when they are asked for, as they load torch
-    "stylize": "Paint a picture or a film in a painting's style.",
-    "measure": "Measure pictures against others: SSIM, LPIPS, FID ...",
-    "train": "Train a network that paints in a style at once.",
+# Name: the module that holds the command, and a word about it for the help. A module is imported only when
+# its command is asked for: most of them load torch.
+COMMANDS = {
+    "hello": ("course", "Check Python, packages, device, memory, cache; say what to do."),
+    "stylize": ("stylize", "Paint a portrait (or film) in a style, by any method of the course."),
+    "measure": ("measure", "Measure how alike pictures or sets of pictures are."),
+    "train": ("train", "Train a network to paint in a style."),
+    "course": ("course", "Run notebooks headless and write their figures."),
+    "assets": ("assets", "Networks and pictures from outside: list, fetch, verify."),
 }
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command of :data:`LAZY` only when it is asked for."""
+    """A group that imports a command only when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All of them, loaded or not."""
-        return sorted({*super().list_commands(ctx), *LAZY})
+        """The names, in the order of the help."""
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, imported now if it is a lazy one."""
-        if cmd_name in LAZY and cmd_name not in self.commands:
-            self.add_command(getattr(import_module(f".{cmd_name}", __package__), cmd_name))
+        """The command of this name, imported now; None where there is none."""
+        if cmd_name in COMMANDS and cmd_name not in self.commands:
+            module = importlib.import_module(f".{COMMANDS[cmd_name][0]}", __package__)
+            self.add_command(getattr(module, cmd_name))
         return super().get_command(ctx, cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list in the help, which loads nothing."""
+        """The list of commands in the help, without importing them."""
         with formatter.section("Commands"):
-            shorts = {name: command.get_short_help_str(80) for name, command in self.commands.items()}
-            formatter.write_dl(sorted((shorts | LAZY).items()))
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
 @click.group(
@@ -58,126 +58,6 @@ def cli() -> None:
     nst course 01 --preset quick               run a notebook and write its figures
     nst assets list                            networks and pictures from outside
     """
-
-
-@cli.command()
-def hello() -> None:
-    """Check Python, torch, device, memory, cache; say what to do about what is missing."""
-    from ..course.hello import hello as check
-
-    sys.exit(0 if check(click.echo) else 1)
-
-
-@cli.command()
-@click.argument("notebooks", nargs=-1)
-@click.option(
-    "--preset",
-    type=click.Choice(["smoke", "quick", "paper"]),
-    default="quick",
-    show_default=True,
-    help="smoke: tests, under a minute; quick: a laptop, minutes; paper: 512 px and full steps, for a GPU.",
-)
-@click.option(
-    "-p",
-    "--parameter",
-    "parameters",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Set a parameter of the notebook; may be repeated.",
-)
-@click.option("--force", is_flag=True, help="Run even what has not changed.")
-@click.option("--timeout", type=click.FloatRange(1), default=None, help="Most seconds one cell may take.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=None,
-    help="Folder for the results.  [default: figures/PRESET]",
-)
-@click.option(
-    "--store", is_flag=True, help="For maintainers: write outputs and times back into the notebooks."
-)
-def course(
-    notebooks: tuple[str, ...], preset: str, parameters: tuple[str, ...], force: bool,
-    timeout: float | None, out: Path | None, store: bool,
-) -> None:  # fmt: skip
-    """Run notebooks headless and write their figures; unchanged ones are skipped.
-
-    NOTEBOOKS are numbers, ranges or names (01, 01-02, 02_vgg16_vs_vgg19_layers); none means all.
-    """
-    from ..course import runner
-
-    given: dict[str, Any] = {}
-    for item in parameters:
-        name, sign, value = item.partition("=")
-        if not sign or not name:
-            raise SettingError(f"-p takes NAME=VALUE, not '{item}'.")
-        given[name] = value
-    runner.run_course(
-        notebooks, preset=preset, parameters=given, force=force, timeout=timeout, out=out, store=store,
-        echo=click.echo,
-    )  # fmt: skip
-
-
-@cli.group()
-def assets() -> None:
-    """Networks and pictures from outside: list, fetch, verify."""
-
-
-@assets.command("list")
-@click.option("--markdown", is_flag=True, help="The table as the README shows it.")
-def assets_list(markdown: bool) -> None:
-    """Show every asset: in the cache or not, size, licence, source."""
-    from .. import assets as door
-
-    if markdown:
-        click.echo(door.markdown_table(), nl=False)
-        return
-    click.echo(f"cache: {door.cache_dir()}")
-    for line in door.status():
-        mark = "cached" if line.cached else "-"
-        click.echo(
-            f"{line.name:<32} {mark:<7} {line.bytes / 2**20:8.1f} MiB  {line.licence:<34} {line.origin}"
-        )
-
-
-@assets.command("fetch")
-@click.argument("names", nargs=-1, required=True)
-@click.option("--count", type=click.IntRange(1), default=60, show_default=True, help="faces: how many.")
-@click.option("--size", type=click.IntRange(1), default=256, show_default=True, help="faces: pixels a side.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="faces: another, others.")
-def assets_fetch(names: tuple[str, ...], count: int, size: int, seed: int) -> None:
-    """Fetch the named assets into the cache, and verify them.
-
-    The name "faces" draws a folder of portraits that are nobody's; it goes on where it was interrupted.
-    """
-    from .. import assets as door
-
-    for name in names:
-        if name != "faces":
-            door.info(name)  # a mistyped name is told before anything is downloaded
-    for name in names:
-        if name == "faces":
-            from ..faces import generated as faces
-            from ..nets import hardware
-
-            hardware.keep_freed_memory()
-            click.echo(f"{name}: {faces.cached(count, size, seed)}")
-        else:
-            click.echo(f"{name}: {door.fetch(name)}")
-
-
-@assets.command("verify")
-@click.argument("names", nargs=-1)
-def assets_verify(names: tuple[str, ...]) -> None:
-    """Hold cached files to their digests; with no NAMES, all that are in the cache."""
-    from .. import assets as door
-
-    results = door.verify(names or None)
-    for name, good, message in results:
-        click.echo(f"{'ok  ' if good else 'BAD '} {name:<32} {message}")
-    if not results:
-        click.echo("The cache is empty; `nst assets fetch vgg19` fills it.")
-    sys.exit(0 if all(good for _, good, _ in results) else 1)
 
 
 def main() -> None:

@@ -6,26 +6,27 @@ keep, and :meth:`Run.finish` in its last cell.
 
 from __future__ import annotations
 
-import numbers
 import os
 import platform
 import sys
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import make_dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nstlib.assets.writing import atomic, write_atomic
 from nstlib.course import manifest
 from nstlib.course.presets import resolve
-from nstlib.errors import CourseError, SettingError
+from nstlib.errors import CourseError, ImageError, SettingError
 
 if TYPE_CHECKING:
     import torch
 
-# Sharp at a notebook's width, and small enough for a stored notebook.
-DPI = 120
+DPI = 120  # sharp at a notebook's width, and small enough for a stored notebook
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg", ".csv", ".mp4", ".gif")
 
 
 def start(
@@ -71,32 +72,22 @@ class Run:
     """
 
     def __init__(self, notebook: str, preset: str, settings: Mapping[str, Any], device: str = "auto") -> None:
-        self.notebook = notebook
-        self.preset = preset
-        fields = [(key, Any) for key in settings]
-        self.settings: Any = make_dataclass("Settings", fields, frozen=True)(**settings)
-        self._device = device
-        self._values = dict(settings)
+        self.notebook, self.preset = notebook, preset
+        frozen = make_dataclass("Settings", list(settings), frozen=True)
+        self.settings: Any = frozen(**settings)
+        self._device, self._values = device, dict(settings)
         self._outputs: dict[str, dict[str, Any]] = {}
-        self._began = time.monotonic()
-        self._started = manifest.now()
-        self._ended: dict[str, Any] = {}
-        self._versions = {"python": platform.python_version(), **manifest.versions()}
+        self._began, self._started = time.monotonic(), _now()
         given = os.environ.get("NST_OUT", "").strip()
-        self.out = (
-            Path(given).expanduser().resolve()
-            if given
-            else manifest.course_root() / "figures" / preset / notebook
-        )
+        inside = manifest.course_root() / "figures" / preset / notebook
+        self.out = Path(given).expanduser().resolve() if given else inside
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
             torch.cuda.reset_peak_memory_stats()  # the run's peak, not an earlier run's in the same kernel
         try:
             self._write()
-        except OSError as error:
-            raise CourseError(
-                f"Nothing can be written to {self.out} ({error.strerror}): set NST_OUT to another folder."
-            ) from error
+        except ImageError as error:
+            raise CourseError(f"{str(error).rstrip('.')}, or set NST_OUT to another folder.") from error
 
     @cached_property
     def device(self) -> torch.device:
@@ -119,13 +110,8 @@ class Run:
             The file's path.
         """
         path = self._path(name, ".png")
-        temporary = path.with_name(f".{path.name}.tmp")
-        try:
-            # The format must be said: the temporary name has no ending that matplotlib knows.
-            figure.savefig(temporary, format=path.suffix[1:], dpi=dpi, bbox_inches="tight")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with atomic(path) as part:
+            figure.savefig(part, dpi=dpi, bbox_inches="tight")
         return self._record(path, caption)
 
     def save_image(self, image: torch.Tensor, name: str, *, caption: str = "", **options: Any) -> Path:
@@ -194,12 +180,11 @@ class Run:
         path = self._path(name.removesuffix(".csv"), ".csv")
         if type(table.index).__name__ != "RangeIndex" or table.index.name:
             table = table.reset_index()
-        manifest.write_atomic(path, table.to_csv(index=False))
-        rows = [[_cell(value, digits) for value in row] for row in table.itertuples(index=False)]
-        heads = [_cell(column, digits) for column in table.columns]
-        lines = [heads, ["---"] * len(heads), *rows]
+        write_atomic(path, table.to_csv(index=False).encode())
+        rows = [list(table.columns), ["---"] * len(table.columns), *table.itertuples(index=False)]
+        lines = [" | ".join(_cell(value, digits) for value in row) for row in rows]
         markdown = path.with_suffix(".md")
-        manifest.write_atomic(markdown, "".join(f"| {' | '.join(line)} |\n" for line in lines))
+        write_atomic(markdown, "".join(f"| {line} |\n" for line in lines).encode())
         self._record(markdown, caption)
         return self._record(path, caption)
 
@@ -209,14 +194,8 @@ class Run:
         Returns:
             The manifest.
         """
-        seconds = time.monotonic() - self._began
-        peak = manifest.peak_mib()
-        self._ended = {
-            "finished": manifest.now(),
-            "seconds": round(seconds, 2),
-            "peak_mib": None if peak is None else round(peak, 1),
-        }
-        content = self._write()
+        seconds, peak = time.monotonic() - self._began, manifest.peak_mib()
+        content = self._write(finished=_now(), seconds=round(seconds, 2), peak_mib=round(peak, 1))
         gpu = content["machine"].get("peak_gpu_mib")
         memory = manifest.show_mib(peak) + (f", GPU {manifest.show_mib(gpu)}" if gpu is not None else "")
         count = f"{len(self._outputs)} file{'' if len(self._outputs) == 1 else 's'}"
@@ -230,8 +209,7 @@ class Run:
         if not name or Path(name).name != name or name.startswith(".") or name == manifest.MANIFEST:
             raise SettingError(f"{name!r} is not a plain file name: give one like 'layers' or 'layers.png'.")
         # A dot alone is no ending: "alpha_0.5" is a name.
-        known = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg", ".csv", ".mp4", ".gif")
-        return self.out / (name if name.lower().endswith(known) else name + ending)
+        return self.out / (name if name.lower().endswith(ENDINGS) else name + ending)
 
     def _record(self, path: Path, caption: str) -> Path:
         self._outputs[path.name] = {
@@ -243,7 +221,7 @@ class Run:
         self._write()
         return path
 
-    def _write(self) -> dict[str, Any]:
+    def _write(self, **ended: Any) -> dict[str, Any]:
         machine = manifest.device_report()
         if "device" in self.__dict__:  # the notebook has asked for it
             machine["device"] = self.device.type
@@ -251,15 +229,11 @@ class Run:
             "notebook": self.notebook,
             "preset": self.preset,
             "settings": self._values,
-            "run": os.environ.get(
-                "NST_RUN", ""
-            ),  # lets the runner tell this run's manifest from an older one
+            "run": os.environ.get("NST_RUN", ""),  # tells the runner this run's manifest from an older one
             "started": self._started,
             "finished": None,
-            "seconds": None,
-            "peak_mib": None,
-            **self._ended,
-            "versions": self._versions,
+            **ended,
+            "versions": {"python": platform.python_version(), **manifest.versions()},
             "machine": machine,
             "outputs": list(self._outputs.values()),
         }
@@ -267,8 +241,12 @@ class Run:
         return content
 
 
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 def _cell(value: Any, digits: int) -> str:
     """One cell of a Markdown table; a bar would end the cell, so it is escaped."""
-    if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):  # NumPy's kinds too
+    if isinstance(value, float):  # NumPy's float64 is one, too
         return f"{value:.{digits}g}"
     return str(value).replace("|", r"\|").replace("\n", " ")

@@ -2,9 +2,9 @@
 
 The sheet is carried, so nobody has to run this; it is kept to show where it comes from. The paintings are
 the portraits of Debian's package ``flare-game`` (320 × 320 pixels, transparent behind the person). In the
-environment of the course, in this folder:
+environment of the course:
 
-    python make_fantasy.py PAINTINGS TILES
+    python tools/fantasy_portraits.py PAINTINGS TILES
 
 TILES is a folder for the portraits at 256 px: work that was interrupted goes on there. At the end the script
 prints what belongs into ``styles.toml``. The dog and the goblin are left out.
@@ -43,7 +43,7 @@ def framed(path: Path, parser: FaceParser) -> torch.Tensor:
 
 
 def main() -> None:
-    """Make the sheet next to this file."""
+    """Make the sheet."""
     arguments = argparse.ArgumentParser(description="Make the carried set of painted portraits.")
     arguments.add_argument("paintings", type=Path, help="folder with female01.png, female02.png ...")
     arguments.add_argument("tiles", type=Path, help="folder for the portraits")
@@ -58,7 +58,7 @@ def main() -> None:
         with Image.open(args.tiles / path.name) as tile:
             small = tile.convert("RGB").resize((TILE, TILE), Image.Resampling.LANCZOS)
         sheet.paste(small, (index % COLUMNS * TILE, index // COLUMNS * TILE))
-    path = Path(__file__).parent / "fantasy_portraits.jpg"
+    path = Path(__file__).resolve().parents[1] / "data" / "styles" / "fantasy_portraits.jpg"
     sheet.save(path, quality=QUALITY, subsampling=0, optimize=True)
     print(
         f'sha256 = "{hashlib.sha256(path.read_bytes()).hexdigest()}"\nids = {[file.stem for file in files]}'

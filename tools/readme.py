@@ -1,6 +1,6 @@
 """Fill the generated parts of README.md: the map with measured times, and the table of assets.
 
-python docs/readme.py          (after a maintainer's `make store`; a test holds the README to it)
+python tools/readme.py         (after a maintainer's `make store`; a test holds the README to it)
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Make the pictures in figures/gallery/ that README.md and the notebooks' first cells show.
 
-python docs/gallery.py         (after `make store`; about six minutes on two cores)
+python tools/gallery.py        (after `make store`; about six minutes on two cores)
 """
 
 from __future__ import annotations
