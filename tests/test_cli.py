@@ -412,15 +412,14 @@ def test_the_course_hands_everything_on(nst, monkeypatch, tmp_path):
         "force": True,
         "timeout": 9.0,
         "out": tmp_path,
-        "store": False,
     }
 
 
 @pytest.mark.parametrize(("good", "code"), [(True, 0), (False, 1)])
 def test_hello(nst, monkeypatch, good, code):
-    from nstlib.course import hello
+    from nstlib.cli import course
 
-    monkeypatch.setattr(hello, "hello", lambda echo: echo("looked") or good)
+    monkeypatch.setattr(course, "check", lambda echo: echo("looked") or good)
     assert nst("hello") == (code, "looked\n", "")
 
 
@@ -460,7 +459,7 @@ def test_an_error_we_do_not_foresee_keeps_its_traceback(nst, monkeypatch):
 
 def test_the_module_is_the_command(pair):
     done = subprocess.run(
-        [sys.executable, "-m", "nstlib", "stylize", str(pair[0].with_name("nobody.png")), str(pair[1])],
+        [sys.executable, "-m", "nstlib.cli", "stylize", str(pair[0].with_name("nobody.png")), str(pair[1])],
         capture_output=True, text=True, check=False, cwd=pair[0].parent,
     )  # fmt: skip
     assert "nobody.png" in one_sentence(done.returncode, done.stdout, done.stderr)

@@ -57,7 +57,7 @@ def tracked() -> list[Path]:
         ).stdout
         paths = [ROOT / name for name in listed.split("\0") if name]
     except (OSError, subprocess.CalledProcessError):
-        folders = ("nstlib", "tests", "notebooks", "docs", "data", "benchmarks")
+        folders = ("nstlib", "tests", "tools", "notebooks", "docs", "data", "benchmarks")
         paths = [path for folder in folders for path in (ROOT / folder).rglob("*")]
     return [path for path in paths if path.is_file() and "__pycache__" not in path.parts]
 
@@ -177,10 +177,10 @@ def test_help_does_not_load_torch() -> None:
 # --- what readers and other machines get to see
 
 
-def test_files_are_short_enough_to_read() -> None:
-    for path in (ROOT / "nstlib").rglob("*.py"):
-        count = len(path.read_text(encoding="utf-8").splitlines())
-        assert count <= 480, f"{path.name} has {count} lines: about 400 are read in one sitting, so split it"
+def test_the_top_of_the_library_can_be_taken_in_at_a_glance() -> None:
+    # And a file over 400 lines is asked why, but no file is cut in two to pass a number.
+    entries = [path.name for path in (ROOT / "nstlib").iterdir() if path.name != "__pycache__"]
+    assert len(entries) <= 12, sorted(entries)
 
 
 def text_of(path: Path) -> str:
