@@ -58,7 +58,8 @@ class Toy(Method):
 
     def __init__(self, settings=None, **options):
         super().__init__(settings, **options)
-        self.net = nn.Conv2d(3, 3, 1).requires_grad_(True)
+        torch.manual_seed(self.seed)
+        self.net = nn.Conv2d(3, 3, 1)
 
     def modules(self):
         return {"net": self.net}
