@@ -1,4 +1,4 @@
-"""What notebook 05 stands on: a generator and its encoder at each preset, and a drawing of the network."""
+"""What notebook 05 stands on: a generator and its encoder at each preset."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from nstlib.errors import SettingError
 from nstlib.methods.dualstylegan import AS_RELEASED
 from nstlib.nets.dualstylegan import DualStyleGAN
 from nstlib.nets.psp import PspEncoder
-from nstlib.nets.stylegan2 import Generator
 
 
 @pytest.fixture(scope="module")
@@ -81,22 +80,3 @@ def test_paper_says_what_is_missing(tmp_path):
         dualstyle.ground("paper")
     with pytest.raises(SettingError, match="There is no file"):
         dualstyle.ground("paper", tmp_path / "none.pt", tmp_path / "none.pt")
-
-
-def test_the_drawing_is_of_the_live_network():
-    with torch.random.fork_rng([]):
-        source = Generator(64, (12, 10, 8, 6, 4))
-        net = DualStyleGAN.over(source, waist=4)
-    parts = dualstyle.parts_of(net)
-    assert [part.code for part in parts] == list(range(10))
-    assert [part.kind for part in parts] == ["structure"] * 7 + ["color"] * 3
-    assert [part.side for part in parts] == [4, 8, 8, 16, 16, 32, 32, 64, 64, 64]
-    assert [part.channels for part in parts[:7]] == [12, 10, 10, 8, 8, 6, 6]
-    extrinsic = sum(t.numel() for key, t in net.extrinsic_state().items() if not key.startswith("style."))
-    assert sum(part.weights for part in parts) == extrinsic
-    figure = dualstyle.two_paths(parts, {"mapping": 1_234_567, "synthesis": 2_000, "T_s": 525_312})
-    texts = [text.get_text() for text in figure.axes[0].texts]
-    assert sum(text.startswith("ModRes") for text in texts) == 7
-    assert "64 px" in texts
-    assert any("1.2 M" in text for text in texts)
-    assert any("2.0 k" in text for text in texts)

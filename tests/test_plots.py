@@ -282,3 +282,20 @@ def test_a_live_curve_is_not_drawn_at_every_step(monkeypatch):
         live(SimpleNamespace(step=step, steps=100, seconds=10.0, history=[row]))
     assert len(drawn) == 1  # the first one is displayed, the last one always drawn
     live.finish()
+
+
+# ------------------------------------------------------------------------------------------- two paths
+
+
+def test_two_paths_shows_every_code_and_what_it_weighs(drawn):
+    parts = [
+        {"code": n, "kind": "structure" if n < 7 else "color", "side": 4 << (n + 1) // 2,
+         "channels": 12 if n < 7 else None, "weights": 1_234_567 if n < 7 else 2_000}
+        for n in range(10)
+    ]  # fmt: skip
+    figure = plots.two_paths(parts, mapping=1_500_000, synthesis=2_100, structure=525_312)
+    drawn(figure)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts.count("ModRes\n1.2 M") == 7
+    assert texts.count("$T_c$\n2.0 k") == 3
+    assert {"4 px\n12", "64 px", "$T_s$, 0.5 M", "intrinsic\n2.1 k"} <= set(texts)

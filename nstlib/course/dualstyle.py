@@ -1,4 +1,4 @@
-"""What notebook 05 stands on: a generator of faces with its encoder at each preset, and a drawing of it.
+"""What notebook 05 stands on: a generator of faces with its encoder, at each preset.
 
 At ``smoke`` both are tiny and have learned nothing; at ``quick`` they are the course's own, for 128 pixels;
 at ``paper`` they are the reader's: DualStyleGAN's published files, for 1024 pixels.
@@ -7,14 +7,10 @@ at ``paper`` they are the reader's: DualStyleGAN's published files, for 1024 pix
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeVar, cast
+from typing import TypeVar, cast
 
-import matplotlib.pyplot as plt
 import torch
-from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, Rectangle
 from torch import Tensor, nn
 
 from ..errors import SettingError
@@ -29,9 +25,8 @@ from ..methods.face_networks import load_encoder
 from ..methods.inversion import encode
 from ..nets.dualstylegan import DualStyleGAN
 from ..nets.face_encoder import FaceEncoder
-from ..nets.style_generator import STRUCTURE, StyleGenerator
+from ..nets.style_generator import StyleGenerator
 from ..nets.stylegan2 import Discriminator, Generator
-from .plots import COLORS, house_style
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -159,88 +154,3 @@ def _published(
 
 def _frozen(net: Net, device: str | torch.device) -> Net:
     return net.to(device).requires_grad_(False).eval()
-
-
-class Part(NamedTuple):
-    """One code of a DualStyleGAN, and what it enters."""
-
-    code: int
-    kind: str  # "structure" or "color"
-    side: int  # pixels of the features
-    channels: int | None  # of these; None where the code is a color's
-    weights: int  # of the extrinsic path's part: ModRes or T_c
-
-
-def parts_of(net: DualStyleGAN) -> list[Part]:
-    """Walk a live network: draw one picture, and look at what passes each of the extrinsic path's parts."""
-    seen: dict[int, torch.Size] = {}
-
-    def look(index: int, x: Tensor) -> Tensor:
-        seen[index] = x.shape
-        return x
-
-    source = net.generator
-    with torch.no_grad():
-        center = source.mean_w(16)
-        source.synthesize(source.w_plus(center), source.noise_maps("fixed", 1), look)
-    found = []
-    for code, block in enumerate(net.res):
-        weights = sum(p.numel() for p in block.parameters())
-        if code < STRUCTURE:
-            found.append(Part(code, "structure", seen[code][-1], seen[code][1], weights))
-        else:
-            found.append(Part(code, "color", min(4 << (code + 1) // 2, net.size), None, weights))
-    return found
-
-
-def two_paths(parts: Sequence[Part], totals: dict[str, int]) -> Figure:
-    """Paper A's Figure 3, drawn from a live network.
-
-    Args:
-        parts: see :func:`parts_of`.
-        totals: weights of "mapping", "synthesis" and "T_s".
-    """
-    with house_style():
-        figure, axis = plt.subplots(figsize=(max(7.5, 0.86 * (len(parts) + 1)), 3.5))
-        axis.set(xlim=(-1.9, len(parts) + 0.2), ylim=(-0.65, 3.6))
-        axis.axis("off")
-        for part in parts:
-            x, structure = part.code, part.kind == "structure"
-            color = COLORS[1] if structure else COLORS[2]
-            _box(
-                axis, x, 0.55, f"{part.side} px" + (f"\n{part.channels}" if part.channels else ""), COLORS[0]
-            )
-            name = "ModRes" if structure else "$T_c$"
-            _box(axis, x, 1.85, f"{name}\n{_short(part.weights)}", color)
-            axis.add_patch(_arrow((x + 0.4, 1.85), (x + 0.4, 1.25)))
-            axis.text(x + 0.4, 0.38, f"$w_{{{x}}}$", ha="center", va="top", fontsize=8)
-            if x:
-                axis.add_patch(_arrow((x - 0.2, 0.9), (x, 0.9)))
-        inner = sum(part.kind == "structure" for part in parts)
-        _box(axis, 0, 2.95, f"$T_s$, {_short(totals['T_s'])}", COLORS[1], inner - 0.2)
-        axis.add_patch(_arrow((inner / 2 - 0.1, 2.95), (inner / 2 - 0.1, 2.6)))
-        for y, text in ((3.2, "extrinsic\ncodes $w_E$"), (0.9, "intrinsic\n" + _short(totals["synthesis"]))):
-            axis.text(-0.25, y, text, ha="right", va="center", fontsize=9)
-        axis.text(
-            -0.25, 0.15, f"$w_I$ = mapping($z_I$),\n{_short(totals['mapping'])}", ha="right", va="center",
-            fontsize=9,
-        )  # fmt: skip
-        axis.text(inner / 2, -0.45, "structure: a residual is added", ha="center", color=COLORS[1])
-        axis.text(
-            (inner + len(parts)) / 2, -0.45, "color: $w$ is mixed", ha="center", color=COLORS[2]
-        )  # fmt: skip
-    return figure
-
-
-def _box(axis: plt.Axes, x: float, y: float, text: str, color: str, width: float = 0.8) -> None:
-    axis.add_patch(Rectangle((x, y), width, 0.7, facecolor=color, alpha=0.18, edgecolor=color))
-    axis.text(x + width / 2, y + 0.35, text, ha="center", va="center", fontsize=8)
-
-
-def _arrow(start: tuple[float, float], end: tuple[float, float]) -> FancyArrowPatch:
-    return FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=8, linewidth=1, color="#555555")
-
-
-def _short(number: int) -> str:
-    """1234567 -> 1.2 M."""
-    return f"{number / 1e6:.1f} M" if number >= 1e5 else f"{number / 1e3:.1f} k"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -66,16 +67,10 @@ def pictures(
     arrays = [_array(image) for image in images]
     ratio = max(a.shape[0] / a.shape[1] for a in arrays)
     with house_style():
-        figure, axes = plt.subplots(
-            rows,
-            columns,
-            figsize=(width * columns, (width * ratio + 0.3) * rows),
-            squeeze=False,
-        )
+        size = (width * columns, (width * ratio + 0.3) * rows)
+        figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
         for index, axis in enumerate(axes.flat):
-            axis.set_xticks([])
-            axis.set_yticks([])
-            axis.grid(False)
+            _bare(axis)
             axis.spines[:].set_visible(False)
             if index < len(arrays):
                 axis.imshow(arrays[index], interpolation="lanczos")
@@ -95,9 +90,8 @@ def maps(features: Mapping[str, Tensor], count: int = 6, width: float = 1.7) -> 
         width: of one map, in inches.
     """
     with house_style():
-        figure, axes = plt.subplots(
-            len(features), count, figsize=(width * count, width * len(features)), squeeze=False
-        )
+        size = (width * count, width * len(features))
+        figure, axes = plt.subplots(len(features), count, figsize=size, squeeze=False)
         for row, (name, activation) in enumerate(features.items()):
             chosen = activation[0].detach().float().cpu()
             order = chosen.mean(dim=(1, 2)).argsort(descending=True)[:count]
@@ -105,9 +99,7 @@ def maps(features: Mapping[str, Tensor], count: int = 6, width: float = 1.7) -> 
                 axis.imshow(chosen[channel].numpy(), cmap="magma")
                 axis.set_title(f"channel {int(channel)}", fontsize=8)
             for axis in axes[row]:
-                axis.set_xticks([])
-                axis.set_yticks([])
-                axis.grid(False)
+                _bare(axis)
             axes[row, 0].set_ylabel(f"{name}\n{tuple(chosen.shape)}", fontsize=8)
     return figure
 
@@ -151,14 +143,10 @@ def curves(
     """
     with house_style():
         figure, axis = plt.subplots(figsize=(width, width * 0.55))
-        for (label, rows), dash in zip(
-            histories.items(), ["-", "--", "-.", ":"] * len(histories), strict=False
-        ):
+        dashes = itertools.cycle(["-", "--", "-.", ":"])
+        for (label, rows), dash in zip(histories.items(), dashes, strict=False):
             axis.plot([r[x] for r in rows], [r[y] for r in rows], label=label, linestyle=dash)
-        axis.set_xlabel(x)
-        axis.set_ylabel(f"{y} loss")
-        if log:
-            axis.set_yscale("log")
+        axis.set(xlabel=x, ylabel=f"{y} loss", yscale="log" if log else "linear")
         axis.legend()
     return figure
 
@@ -222,22 +210,70 @@ def boxes(image: Tensor, sides: Mapping[str, int], *, center: tuple[float, float
         figure, axis = plt.subplots(figsize=(5.2, 4.2))
         axis.imshow(array)
         for (label, side), color in zip(sides.items(), COLORS, strict=False):
-            axis.add_patch(
-                Rectangle(
-                    (x - side / 2, y - side / 2),
-                    side,
-                    side,
-                    fill=False,
-                    linewidth=2,
-                    edgecolor=color,
-                    label=label,
-                )
-            )
-        axis.set_xlim(0, width)
-        axis.set_ylim(height, 0)
+            corner = (x - side / 2, y - side / 2)
+            square = Rectangle(corner, side, side, fill=False, linewidth=2, edgecolor=color, label=label)
+            axis.add_patch(square)
+        axis.set(xlim=(0, width), ylim=(height, 0))
         axis.axis("off")
         axis.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
     return figure
+
+
+def two_paths(parts: Sequence[Mapping[str, Any]], *, mapping: int, synthesis: int, structure: int) -> Figure:
+    """Paper A's Figure 3: what the codes of both paths of a DualStyleGAN enter.
+
+    Args:
+        parts: one of each code: ``code``, ``kind`` ("structure" or "color"), ``side`` of the features in
+            pixels, their ``channels`` (None at a color), ``weights`` of the extrinsic path's block.
+        mapping: weights of the generator's mapping network.
+        synthesis: of its synthesis network.
+        structure: of T_s, which translates the structure codes.
+    """
+
+    def box(x: float, y: float, text: str, color: str, width: float = 0.8) -> None:
+        axis.add_patch(Rectangle((x, y), width, 0.7, facecolor=color, alpha=0.18, edgecolor=color))
+        axis.text(x + width / 2, y + 0.35, text, ha="center", va="center", fontsize=8)
+
+    def arrow(*points: tuple[float, float]) -> None:
+        axis.annotate("", points[1], points[0], arrowprops={"arrowstyle": "-|>", "color": "#555555"})
+
+    with house_style():
+        figure, axis = plt.subplots(figsize=(max(7.5, 0.86 * (len(parts) + 1)), 3.5))
+        axis.set(xlim=(-1.9, len(parts) + 0.2), ylim=(-0.65, 3.6))
+        axis.axis("off")
+        for part in parts:
+            x, color = part["code"], COLORS[1 if part["kind"] == "structure" else 2]
+            channels = f"\n{part['channels']}" if part["channels"] else ""
+            box(x, 0.55, f"{part['side']} px{channels}", COLORS[0])
+            name = "ModRes" if part["kind"] == "structure" else "$T_c$"
+            box(x, 1.85, f"{name}\n{_short(part['weights'])}", color)
+            arrow((x + 0.4, 1.85), (x + 0.4, 1.25))
+            axis.text(x + 0.4, 0.38, f"$w_{{{x}}}$", ha="center", va="top", fontsize=8)
+            if x:
+                arrow((x - 0.2, 0.9), (x, 0.9))
+        inner = sum(part["kind"] == "structure" for part in parts)
+        box(0, 2.95, f"$T_s$, {_short(structure)}", COLORS[1], inner - 0.2)
+        arrow((inner / 2 - 0.1, 2.95), (inner / 2 - 0.1, 2.6))
+        for y, text in (
+            (3.2, "extrinsic\ncodes $w_E$"),
+            (0.9, f"intrinsic\n{_short(synthesis)}"),
+            (0.15, f"$w_I$ = mapping($z_I$),\n{_short(mapping)}"),
+        ):
+            axis.text(-0.25, y, text, ha="right", va="center", fontsize=9)
+        color_middle = (inner + len(parts)) / 2
+        axis.text(inner / 2, -0.45, "structure: a residual is added", ha="center", color=COLORS[1])
+        axis.text(color_middle, -0.45, "color: $w$ is mixed", ha="center", color=COLORS[2])
+    return figure
+
+
+def _short(number: int) -> str:
+    """1234567 -> 1.2 M."""
+    return f"{number / 1e6:.1f} M" if number >= 1e5 else f"{number / 1e3:.1f} k"
+
+
+def _bare(axis: plt.Axes) -> None:
+    axis.set(xticks=[], yticks=[])
+    axis.grid(False)
 
 
 def _array(image: Tensor) -> np.ndarray:
