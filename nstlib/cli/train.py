@@ -80,11 +80,11 @@ def run(
     learned = method.load(start, device=device, seed=seed) if start else None
     learner = learned or method(settings, device=device, seed=seed)
     learner.settings = settings
-    wanted = learner.read_styles(styles, values.get("style_size"))
+    wanted = learner.read_styles(styles, getattr(settings, "style_size", None))
     source: Any = pictures
     if pictures is None and "faces" in values:
         count = faces or values["faces"]
-        drawn = generated.cached(count, 2 * values["size"], device=device, progress=not quiet)
+        drawn = generated.cached(count, 2 * int(values["size"]), device=device, progress=not quiet)
         source = generated.listed(drawn, count)[0]
     folder = folder or output.with_suffix(".run")
     result = learner.fit(source, wanted, schedule=schedule, folder=folder, progress=not quiet)
