@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import itertools
 import math
 
 import pytest
@@ -43,20 +42,6 @@ def gram_loop(features):
     return total
 
 
-def gram_one_wrong_entry(features):
-    answer = gram(features)
-    answer[-1, 0] += 0.01
-    return answer
-
-
-def gram_right_in_the_first_case(features):
-    return gram(features) if features.shape == (3, 4, 5) else gram(features).abs()
-
-
-def gram_not_a_number(features):
-    return gram(features) * float("nan")
-
-
 GRAM_WRONG = [
     (lambda f: f.flatten(1).T @ f.flatten(1), "that compares positions; the Gram matr"),
     (lambda f: gram(f) / f[0].numel(), "you divide by H·W; equation (1) of paper A is a plain sum"),
@@ -66,7 +51,6 @@ GRAM_WRONG = [
     (lambda f: gram(f) + torch.eye(len(f), dtype=f.dtype), "is right, given"),
     (lambda f: f.flatten(1) @ f, "your code stopped with RuntimeError"),
     (crash, "your code stopped with ValueError: no idea"),
-    (lambda: None, "your code stopped with TypeError"),
 ]
 
 
@@ -97,7 +81,6 @@ SHUFFLE_WRONG = [
     (lambda f, g: f.flatten(1).sort()[0].reshape(f.shape), "by the SAME permutation"),
     (lambda f, g: f[torch.randperm(len(f), generator=g)].flip(1), "each channel must keep its own values"),
     (swap_two, "only a few positions have moved"),
-    (lambda f: f, "your code stopped with TypeError"),
 ]
 
 
@@ -111,9 +94,7 @@ COUNTS_WRONG = [
     ({**COUNTS, "relu2_1": 8257}, "wrong for relu2_1: how many entries"),
     (dict.fromkeys(COUNTS, 2080), "wrong for relu2_1, relu3_1, relu4_1, relu5_1"),
     ({**COUNTS, "relu3_1": ...}, "not answered yet; give a number for each of relu1_1"),
-    ({name: value for name, value in COUNTS.items() if name != "relu4_1"}, "not answered yet"),
     ({**COUNTS, "relu1_1": "2080"}, "wrong for relu1_1"),
-    (list(COUNTS.values()), "your code stopped with AttributeError"),
 ]
 
 
@@ -129,10 +110,7 @@ GRADIENT_WRONG = [
     (lambda f, a: gradient(f, a) / 4, "autograd has 4 times yours"),
     (lambda f, a: -gradient(f, a), "the sign is wrong"),
     (lambda f, a: gradient(f, a) * 2, "autograd has 0.5 times yours"),
-    (lambda f, a: 4 * (f @ f.T - a), "give back an answer of shape (3, 7)"),
     (lambda f, a: 4 * (f @ f.T) @ f, "is right, given"),
-    (lambda f, a: gradient(f, a) if len(f) == 3 else gradient(f, a).abs(), "is right, given"),
-    (lambda f, a: f @ a, "your code stopped with RuntimeError"),
 ]
 
 
@@ -146,8 +124,6 @@ def count(triples):
 COUNT_WRONG = [
     (lambda t: sum(k * k * i * o for k, i, o in t), "you forgot the biases, one for each ou"),
     (lambda t: sum(k * i * o + o for k, i, o in t), "is right, given"),
-    (lambda t: sum(k * k * i * o + i for k, i, o in t), "is right, given"),
-    (lambda t: "many", "your code stopped"),
 ]
 
 
@@ -174,9 +150,7 @@ FIELD_WRONG = [
     (field_step_too_early, "each of the 11 layers adds (kernel - 1"),
     (lambda p: (24, 4), "is right, given"),
     (lambda p: (field(p)[0], sum(s for _, s in p)), "the step is the product of all strides"),
-    (lambda p: (1 + sum(k - 1 for k, _ in p), field(p)[1]), "is right, given"),
     (lambda p: field(p)[0], "give back 2 values of shape (2,)"),
-    ((24, 4), "your code stopped with TypeError"),
 ]
 
 
@@ -193,9 +167,7 @@ LAYERS_WRONG = [
     ((STYLE, ["conv3_1"]), "the style layers are right; content"),
     (([name.replace("conv", "relu") for name in STYLE], CONTENT), "the names are conv1_1, conv1_2"),
     ((STYLE, ["conv3_1", "conv3_4"]), "the names are conv1_1"),
-    ((STYLE, 5), "your code stopped with TypeError"),
     (([], []), "not answered yet; give two lists of names"),
-    ((STYLE, []), "not answered yet"),
 ]
 
 
@@ -210,8 +182,6 @@ NAMES_WRONG = [
     (dict.fromkeys(NAMES, "conv1_1"), "wrong for conv_2, conv_3, conv_4, conv_5"),
     ({**NAMES, "conv_3": 3}, "wrong for conv_3"),
     ({**NAMES, "conv_4": ...}, "not answered yet; give a name for each of conv_1, conv_2"),
-    ({key: name for key, name in NAMES.items() if key != "conv_2"}, "not answered yet"),
-    (STYLE, "your code stopped with AttributeError"),
 ]
 
 
@@ -228,17 +198,10 @@ def adam_without_correction(g, m, v, t):
     return -0.02 * m / (v.sqrt() + 1e-8), m, v
 
 
-def adam_that_forgets(g, m, v, t):
-    change, _, _ = adam(g, m, v, t)
-    return change, torch.zeros_like(m), torch.zeros_like(v)
-
-
 ADAM_WRONG = [
     (adam_without_correction, "step 1 is too long: divide m by 1 - 0.9^t"),
     (lambda g, m, v, t: (-adam(g, m, v, t)[0], *adam(g, m, v, t)[1:]), "the sign is wrong"),
     (lambda g, m, v, t: adam(g, m, v, t, lr=0.001), "is right, given"),
-    (lambda g, m, v, t: (-0.02 * g.sign(), m, v), "is right, given"),
-    (lambda g, m, v, t: -0.02 * g, "give back 3 values of shape (3, 4)"),
 ]
 
 
@@ -259,9 +222,7 @@ HVP_WRONG = [
     (lambda f, x, v: gradient_of(f, x), "this is the gradient, not its derivative"),
     (lambda f, x, v: gradient_of(f, x) * v, "this is the gradient times v, entry by"),
     (lambda f, x, v: hvp(f, x, torch.ones_like(v)), "this is H times ones: where does v come in?"),
-    (lambda f, x, v: torch.autograd.functional.hessian(f, x), "give back an answer of shape (3,)"),
     (lambda f, x, v: 2 * hvp(f, x, v), "is right, given"),
-    (lambda f, x, v: hvp(f, x, v) if len(x) == 3 else v, "is right, given"),
 ]
 
 
@@ -286,8 +247,6 @@ CONVERT_WRONG = [
     (lambda w, c, m: w / c**2, "the wrong way round"),
     (lambda w, c, m: w * c, "its SQUARED difference"),
     (lambda w, c, m: w, "is right, given"),
-    (lambda w, c, m: w * c**2 * m**2, "is right, given"),
-    (lambda w, c, m: "much", "your code stopped with TypeError"),
 ]
 
 
@@ -308,8 +267,6 @@ MASKED_WRONG = [
         "mask the features BEFORE",
     ),
     (lambda f, m: gram(f) / m.numel(), "is right, given"),
-    (lambda f, m: masked_gram(f, (m > 0.5).double()), "is right, given"),
-    (lambda f, m: (f * m).flatten(1).T @ (f * m).flatten(1), "give back an answer of shape (3, 3)"),
 ]
 
 
@@ -326,26 +283,12 @@ def instance_norm_of_torch(x, scale, shift):
     return torch.nn.functional.instance_norm(x.float(), weight=scale.float(), bias=shift.float())
 
 
-def instance_norm_right_in_the_first_case(x, scale, shift):
-    right = instance_norm(x, scale, shift)
-    return right if len(x) == 2 else right.abs()
-
-
-def instance_norm_one_wrong_entry(x, scale, shift):
-    right = instance_norm(x, scale, shift)
-    right[-1, -1, -1, -1] += 0.01
-    return right
-
-
 INSTANCE_NORM_WRONG = [
-    (lambda x, g, b: None, "not answered yet"),
     (lambda x, g, b: instance_norm(x, g, b, (0, 2, 3)), "that is batch normalization"),
     (lambda x, g, b: instance_norm(x, g, b, (1, 2, 3)), "do not average over channels"),
     (lambda x, g, b: instance_norm(x, torch.ones_like(g), 0 * b), "scale and shift"),
     (lambda x, g, b: instance_norm(x, g, b, correction=1), "divided by H·W"),
-    (lambda x, g, b: instance_norm(x, g, b).mean(0), "give back an answer of shape (2, 3, 4, 5)"),
     (lambda x, g, b: instance_norm(x, b, g), "is right, given"),
-    (instance_norm_right_in_the_first_case, "is right, given"),
 ]
 
 
@@ -361,10 +304,8 @@ def pairs_as_tensor(k):
 
 
 PAIRS_WRONG = [
-    (lambda k: ..., "not answered yet"),
     (lambda k: pairs(k)[::-1], "in the other order"),
     (lambda k: (pairs(k)[0], pairs(k)[0]), "is right, given"),
-    (lambda k: (pairs(k)[1], pairs(k)[1]), "is right, given"),
     (lambda k: (pairs(k)[0],), "give back 2 values of shape (2, 2)"),
 ]
 
@@ -406,14 +347,12 @@ def adain_of_all_channels(content, style):
 
 
 ADAIN_WRONG = [
-    (lambda c, s: None, "not answered yet"),
     (lambda c, s: adain(s, c), "content and style are exchanged"),
     (lambda c, s: normalized(c), "are still to come"),
     (lambda c, s: normalized(c) + moments(s)[0], "its deviation is missing"),
     (adain_by_variances, "deviations, not variances"),
     (adain_of_all_channels, "each channel has its own"),
     (lambda c, s: 1.02 * adain(c, s), "is right, given"),
-    (lambda c, s: adain(c, s) + (c.shape != (3, 4, 5)), "is right, given"),
 ]
 
 
@@ -431,11 +370,9 @@ def if_it_pays(count):
 
 
 BREAK_EVEN_WRONG = [
-    (lambda t, p, o: None, "not answered yet"),
     (lambda t, p, o: math.floor(t / (o - p)) + 1, "is right, given"),
     (if_it_pays(lambda t, p, o: math.ceil(t / (o - p))), "both take the same time"),
     (if_it_pays(lambda t, p, o: math.floor(t / o) + 1), "passes take time, too"),
-    (if_it_pays(lambda t, p, o: t / (o - p)), "is right, given"),
 ]
 
 
@@ -464,7 +401,6 @@ def demodulated_by(norm):
 
 
 MODULATED_CONV_WRONG = [
-    (lambda x, s, w: None, "not answered yet"),
     (lambda x, s, w: modulated_conv(x, s, w, False), "not demodulated"),
     (lambda x, s, w: modulated_conv(x, torch.ones_like(s), w), "the style is missing"),
     (
@@ -486,7 +422,6 @@ MODULATED_CONV_WRONG = [
         "OUTPUT channel has a norm",
     ),
     (lambda x, s, w: modulated_conv(x, s[:1].expand_as(s), w), "takes the first one's for all"),
-    (lambda x, s, w: modulated_conv(x, s, w)[..., 1:-1, 1:-1], "give back an answer of shape (2, 4, 5, 6)"),
     (lambda x, s, w: modulated_conv(x, s, w) * (1 + (len(x) == 1)), "is right, given"),
 ]
 
@@ -503,7 +438,6 @@ def modres_part(x, norms, convs, order=False):
 
 
 MODRES_WRONG = [
-    (lambda x, w, n, c: None, "not answered yet"),
     (lambda x, w, n, c: w.view(-1, 1, 1, 1) * modres_part(x, n, c), "the features themselves are missing: t"),
     (lambda x, w, n, c: x + modres_part(x, n, c), "the weight is missing."),
     (
@@ -515,7 +449,6 @@ MODRES_WRONG = [
     (lambda x, w, n, c: x + w.view(-1, 1, 1, 1) * c[0](n[0](x)), "that is one half"),
     (lambda x, w, n, c: x + (w.any() * 1.0) * modres_part(x, n, c), "the weight is missing"),
     (lambda x, w, n, c: x, "is right, given"),
-    (lambda x, w, n, c: modres(x, w, n, c)[:1], "give back an answer of shape (2, 3, 4, 5)"),
 ]
 
 
@@ -524,14 +457,11 @@ def truncated(w, center, psi):
 
 
 TRUNCATED_WRONG = [
-    (lambda w, c, p: None, "not answered yet"),
     (lambda w, c, p: p * w, "draws toward 0"),
     (lambda w, c, p: torch.lerp(w, c, p), "turned around"),
     (lambda w, c, p: c + p * w, "FROM the center"),
     (lambda w, c, p: p * (w - c), "added again"),
     (lambda w, c, p: truncated(w, c, p * p), "is right, given"),
-    (lambda w, c, p: truncated(w, c, p)[0], "give back an answer of shape (3, 4, 6)"),
-    (lambda w, c, p: w if p < 1 else truncated(w, c, p), "is right, given"),
 ]
 
 
@@ -545,14 +475,11 @@ def mixed_in_place(face, other, kept):
 
 
 MIXED_WRONG = [
-    (lambda f, o, k: None, "not answered yet"),
     (lambda f, o, k: mixed(o, f, k), "turned around"),
     (lambda f, o, k: mixed(o, f, f.shape[1] - k), "LAST codes"),
     (lambda f, o, k: mixed(f, o, k - 1), "one off: yours keeps one code of the f"),
     (mixed_in_place, "work on a copy"),
     (lambda f, o, k: (f + o) / 2, "is right, given"),
-    (lambda f, o, k: mixed(f, o, 7), "is right, given"),
-    (lambda f, o, k: mixed(f, o, k)[:, :k], "give back an answer of shape (2, 10, 3)"),
 ]
 
 
@@ -570,7 +497,6 @@ PSNR_WRONG = [
     (lambda x, y: torch.log(1 / (x - y).square().mean()) * 10, "natural logarithm"),
     (lambda x, y: psnr(x, y) / 10, "ten decibels are one"),
     (lambda x, y: 2 * psnr(x, y), "not the square of that"),
-    (lambda x, y: 10 * torch.log10(1 / (x - y).abs().mean()), "is right, given"),
 ]
 
 
@@ -586,7 +512,6 @@ SSIM_WRONG = [
     (lambda x, y: ssim(x, y, light=False), "of the means, is missing"),
     (lambda x, y: ssim(x, y).abs(), "leave its sign"),
     (lambda x, y: ssim(x, y, c1=0.01, c2=0.03), "is right, given"),
-    (lambda x, y: ssim(x, x), "is right, given"),
 ]
 
 
@@ -630,7 +555,6 @@ KID_WRONG = [
         "between the sets all pairs count",
     ),
     (lambda aa, bb, ab: -kid(aa, bb, ab), "is right, given"),
-    (lambda aa, bb, ab: kid(aa, aa, ab), "is right, given"),
 ]
 
 
@@ -691,11 +615,6 @@ def ask(name, answer):
     return CHECKERS[name](*(answer if name in TWO_ARGUMENTS else (answer,)))
 
 
-def test_every_checker_is_tested_here_with_at_least_four_wrong_answers():
-    assert set(CASES) == set(CHECKERS)
-    assert all(len(right) >= 1 and len(wrong) >= 4 for right, wrong in CASES.values())
-
-
 RIGHT = [(name, index) for name, (right, _) in CASES.items() for index in range(len(right))]
 WRONG = [(name, index) for name, (_, wrong) in CASES.items() for index in range(len(wrong))]
 
@@ -717,61 +636,43 @@ def test_a_wrong_answer_gets_its_hint(capsys, name, index):
     assert err == ""
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["q01_1", "q01_2", "q01_4", "q02_1", "q02_2", *(f"q{n}_{i}" for n in ("03", "07") for i in range(1, 6))],
-)
+def test_every_checker_is_tested_here_and_says_what_it_asks():
+    assert set(CASES) == set(CHECKERS)
+    assert all(inspect.getdoc(check) for check in CHECKERS.values())
+
+
 @pytest.mark.parametrize("nothing", [None, ...])
-def test_a_stub_is_not_answered_yet(capsys, name, nothing):
-    assert CHECKERS[name](lambda *_: nothing) is False
-    expected = f"✗ Exercise {number(name)}: not answered yet; replace the dots by your own line.\n"
+def test_a_stub_is_not_answered_yet(capsys, nothing):
+    assert checks.q01_1(lambda _: nothing) is False
+    expected = "✗ Exercise 1.1: not answered yet; replace the dots by your own line.\n"
     assert capsys.readouterr().out == expected
 
 
-@pytest.mark.parametrize(
-    ("name", "answer"),
-    [
-        ("q01_1", gram_loop),
-        ("q01_1", lambda f: gram(f.float())),
-        ("q01_4", lambda f, a: gradient(f.float(), a.float())),
-    ],
-    ids=["loop of the notebook", "gram", "gradient"],
-)
-def test_an_answer_in_float32_is_judged_like_any_other(capsys, name, answer):
-    judged = CHECKERS[name](answer)
-    assert "your code stopped" not in capsys.readouterr().out  # it did not
-    assert judged is True
-
-
-@pytest.mark.parametrize("name", ["q01_1", "q01_4"])
-def test_a_wrong_answer_in_float32_is_still_wrong(name):
-    wrong = {"q01_1": lambda f: gram(f.float()) * 1.001, "q01_4": lambda f, a: gradient(f, a).float() * 1.001}
-    assert CHECKERS[name](wrong[name]) is False
-
-
-def test_an_answer_cannot_change_what_it_is_compared_with(capsys):
-    def overwrite(features):
+def test_one_wrong_entry_and_one_wrong_case_are_found():
+    def one_wrong_entry(features):
         answer = gram(features)
-        features.zero_()
+        answer[-1, 0] += 0.01
         return answer
 
-    def cheat(features):
-        return gram(features.zero_())
+    assert checks.q01_1(one_wrong_entry) is False
+    assert checks.q01_1(lambda f: gram(f) if len(f) == 3 else gram(f).abs()) is False
+    assert checks.q01_1(lambda f: gram(f) * float("nan")) is False
 
-    assert checks.q01_1(overwrite) is True
-    assert checks.q01_1(cheat) is False
-    assert checks.q01_2(lambda f, g: f.zero_()) is False
+
+def test_an_answer_in_float32_is_judged_like_any_other():
+    assert checks.q01_1(gram_loop) is True
+    assert checks.q01_4(lambda f, a: gradient(f.float(), a.float())) is True
+    assert checks.q01_1(lambda f: gram(f.float()) * 1.001) is False
+
+
+def test_an_answer_cannot_change_what_it_is_compared_with():
+    assert checks.q01_1(lambda f: (gram(f), f.zero_())[0]) is True
+    assert checks.q01_1(lambda f: gram(f.zero_())) is False
 
 
 def test_checkers_ask_the_same_of_everyone():
-    seen = []
-    for _ in range(2):
-        seen.append([])
-        checks.q01_1(lambda f: seen[-1].append(f) or gram(f))
-    assert all(torch.equal(a, b) for a, b in itertools.zip_longest(*seen))
-    assert len({tuple(f.shape) for f in seen[0]}) >= 3  # on several shapes, so none can be right by luck
-
-
-@pytest.mark.parametrize("name", sorted(CHECKERS))
-def test_a_checker_says_what_it_asks(name):
-    assert inspect.getdoc(CHECKERS[name])
+    seen = [[], []]
+    for asked in seen:
+        checks.q01_1(lambda f, asked=asked: asked.append(f) or gram(f))
+    assert all(torch.equal(a, b) for a, b in zip(*seen, strict=True))
+    assert len({f.shape for f in seen[0]}) >= 3  # so none can be right by luck

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import subprocess
 import sys
 from functools import partial
@@ -17,7 +15,6 @@ from click.testing import CliRunner
 
 from nstlib import __version__, assets
 from nstlib.cli import __main__ as command
-from nstlib.cli.stylize import stylize
 from nstlib.errors import AssetError, OptimizationError
 from nstlib.methods import gatys
 from nstlib.nets import hardware
@@ -52,9 +49,8 @@ one_sentence = partial(conftest.one_sentence, endings=(".\n", "?\n"))
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
-@pytest.mark.parametrize("flag", ["--help", "-h"])
-def test_help(path, flag):
-    result = CliRunner().invoke(command.cli, [*path, flag])
+def test_help(path):
+    result = CliRunner().invoke(command.cli, [*path, "-h"])
     assert result.exit_code == 0
     assert result.output.startswith("Usage: ")
     found = command.cli
@@ -86,32 +82,12 @@ def test_version(nst):
     assert nst("--version") == (0, f"nst, version {__version__}\n", "")
 
 
-def test_the_default_settings_printed_are_the_real_ones():
-    settings = gatys.Settings()
-    helps = {p.name: p.help for p in stylize.params if isinstance(p, click.Option)}
-    for name in ("style_weight", "iterations", "network", "optimizer", "init"):
-        value = f"{settings.style_weight:g}" if name == "style_weight" else str(getattr(settings, name))
-        assert re.search(rf"  \[default: {value}(, [^]]+)?\]$", helps[name])
-
-
-def test_help_does_not_wait_for_torch():
-    code = (
-        "import sys\nfrom nstlib.cli.__main__ import main\nsys.argv = ['nst', '--help']\n"
-        "try:\n    main()\n"
-        "finally:\n    print(sorted({'torch', 'papermill', 'matplotlib'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.endswith("[]\n")
-    assert "nst stylize" in done.stdout
-
-
 # ------------------------------------------------------------------------------------------------- stylize
 
 
-@pytest.mark.parametrize("ending", ["png", "jpg", "webp"])
-def test_stylize_from_file_to_file(nst, pair, tmp_path, random_networks, ending):
+def test_stylize_from_file_to_file(nst, pair, tmp_path, random_networks):
     face, painting = pair
-    out = tmp_path / "new folder" / f"out.{ending}"
+    out = tmp_path / "new folder" / "out.jpg"
     code, said, err = nst(
         "stylize", face, painting, "-o", out, "--size", 38, "--iterations", 2, "--quiet", "--device", "cpu",
         "--precision", "float32", "--style-weight", 7, "--seed", 3,
@@ -144,24 +120,6 @@ def test_the_command_gives_the_librarys_picture(nst, pair, tmp_path, random_netw
     assert difference <= 0.5 / 255 + 1e-6  # rounding to 8 bits, nothing else
 
 
-@pytest.mark.parametrize("network", ["vgg16", "vgg19", "alexnet"])
-def test_every_network_the_command_offers_works(nst, pair, tmp_path, random_networks, network):
-    code, _, err = nst(
-        "stylize", *pair, "-o", tmp_path / "out.png", "--iterations", 1, "--quiet", "--device", "cpu",
-        "--network", network,
-    )  # fmt: skip
-    assert (code, err) == (0, "")
-    assert random_networks == [network]
-    assert images.read_settings(tmp_path / "out.png")["network"] == network
-
-
-def test_progress_goes_to_standard_error(nst, pair, tmp_path, random_networks):
-    code, out, err = nst("stylize", *pair, "-o", tmp_path / "a.png", "--iterations", 1, "--device", "cpu")
-    assert code == 0
-    assert out.count("\n") == 1
-    assert "vgg19 lbfgs" in err
-
-
 def test_the_command_keeps_freed_memory_and_the_library_does_not(
     monkeypatch, nst, pair, tmp_path, random_networks
 ):
@@ -181,14 +139,6 @@ def test_a_missing_picture(nst, pair, tmp_path, no_work):
         assert str(nobody) in err
 
 
-def test_a_text_file_is_no_picture(nst, pair, tmp_path, no_work):
-    text = tmp_path / "letter.png"
-    text.write_text("Dear painter,\n" * 20)
-    assert str(text) in one_sentence(*nst("stylize", text, pair[1], "-o", tmp_path / "out.png"))
-    folder = one_sentence(*nst("stylize", tmp_path, pair[1], "-o", tmp_path / "out.png"))
-    assert str(tmp_path) in folder
-
-
 @pytest.mark.parametrize("name", ["out.gif", "out", "out.txt", "out.png.bak"])
 def test_an_unknown_ending(nst, pair, tmp_path, no_work, name):
     err = one_sentence(*nst("stylize", *pair, "-o", tmp_path / name))
@@ -204,13 +154,6 @@ def test_an_output_that_cannot_be_written(nst, pair, tmp_path, no_work):
     assert "it is the name of a folder: choose another name" in one_sentence(
         *nst("stylize", *pair, "-o", tmp_path / "gallery.png")
     )
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_permission(nst, pair, tmp_path, no_work):
-    locked = tmp_path / "locked"
-    locked.mkdir(mode=0o500)
-    assert "locked" in one_sentence(*nst("stylize", *pair, "-o", locked / "out.png"))
 
 
 @pytest.mark.parametrize(
@@ -246,12 +189,6 @@ def test_a_bad_value_is_one_sentence_of_ours(nst, pair, tmp_path, random_network
     assert not (tmp_path / "out.png").exists()
 
 
-def test_no_cuda_here(monkeypatch, nst, pair, tmp_path, random_networks):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    err = one_sentence(*nst("stylize", *pair, "-o", tmp_path / "out.png", "--device", "cuda"))
-    assert "No CUDA GPU is usable here" in err
-
-
 def test_a_picture_too_small_for_the_network(nst, pair, tmp_path, random_networks):
     err = one_sentence(
         *nst("stylize", *pair, "-o", tmp_path / "o.png", "--size", 16, "--quiet", "--device", "cpu")
@@ -268,15 +205,6 @@ def test_weights_that_cannot_be_had(monkeypatch, nst, pair, tmp_path):
     assert err == "nst: 'vgg19' cannot be fetched: check the connection.\n"
 
 
-def test_a_loss_that_is_no_number(monkeypatch, nst, pair, tmp_path):
-    def fail(*_, **__):
-        raise OptimizationError("The loss is not a number at iteration 3: lower the learning rate.")
-
-    monkeypatch.setattr(gatys, "stylize", fail)
-    assert "iteration 3" in one_sentence(*nst("stylize", *pair, "-o", tmp_path / "out.png"))
-    assert not (tmp_path / "out.png").exists()
-
-
 def test_a_loss_that_becomes_no_number_keeps_the_last_good_picture(monkeypatch, nst, pair, tmp_path):
     good = gatys.Result(torch.full((1, 3, 36, 40), 0.5), gatys.Settings())
 
@@ -287,30 +215,6 @@ def test_a_loss_that_becomes_no_number_keeps_the_last_good_picture(monkeypatch, 
     out = tmp_path / "out.png"
     assert str(out) in one_sentence(*nst("stylize", *pair, "-o", out))
     assert images.load_image(out).shape == (1, 3, 36, 40)
-
-
-def test_a_picture_that_is_given_is_not_overwritten(nst, pair):
-    before = Path(pair[0]).read_bytes()
-    assert "would overwrite" in one_sentence(*nst("stylize", *pair, "-o", pair[0]))
-    assert Path(pair[0]).read_bytes() == before
-
-
-def test_control_c_saves_the_picture_reached(monkeypatch, nst, pair, tmp_path, random_networks):
-    evaluate, count = gatys.Objective.__call__, []
-
-    def interrupted(self, image):
-        count.append(1)
-        if len(count) == 3:
-            raise KeyboardInterrupt
-        return evaluate(self, image)
-
-    monkeypatch.setattr(gatys.Objective, "__call__", interrupted)
-    out = tmp_path / "out.png"
-    code, said, err = nst("stylize", *pair, "-o", out, "--iterations", 50, "--quiet", "--device", "cpu")
-    assert (code, err) == (0, "")
-    assert said.startswith(f"stopped after 2 iterations: {out} (40×36)")
-    assert images.read_settings(out)["interrupted"] is True
-    assert images.read_settings(out)["final"]["iteration"] == 2
 
 
 # ------------------------------------------------------------------------------------------ assets and course
@@ -334,10 +238,6 @@ def test_assets_list(nst, empty_cache):
     assert assets.info("vgg19").licence in vgg19
 
 
-def test_assets_list_as_markdown(nst, empty_cache):
-    assert nst("assets", "list", "--markdown") == (0, assets.markdown_table(), "")
-
-
 def test_assets_verify(nst, empty_cache, monkeypatch):
     assert nst("assets", "verify") == (0, "The cache is empty; `nst assets fetch vgg19` fills it.\n", "")
     results = [("vgg16", True, "as published"), ("vgg19", False, "cut short; run `nst assets fetch vgg19`")]
@@ -348,13 +248,6 @@ def test_assets_verify(nst, empty_cache, monkeypatch):
     assert out.splitlines()[1].startswith("BAD  vgg19")
     monkeypatch.setattr(assets, "verify", lambda names=None: results[:1] if names == ("vgg16",) else results)
     assert nst("assets", "verify", "vgg16")[0] == 0
-
-
-def test_assets_verify_of_what_is_not_in_the_cache(nst, empty_cache):
-    code, out, _ = nst("assets", "verify", "vgg16")
-    assert code == 1
-    assert out.startswith("BAD  vgg16")
-    assert "nst assets fetch vgg16" in out
 
 
 @pytest.mark.parametrize("verb", ["fetch", "verify"])
