@@ -472,10 +472,10 @@ def test_the_learning_rate_falls_as_a_cosine(task, decay):
 def test_every_weight_learns_and_the_loss_network_does_not(task):
     learning = task()
     before = {key: t.clone() for key, t in learning.modules["net"].state_dict().items()}
-    vgg = {key: t.clone() for key, t in learning.seen.state_dict().items()}
+    vgg = {key: t.clone() for key, t in learning.features.state_dict().items()}
     train(learning, Schedule(2, 2), progress=False, **OPTIONS)
     assert not [key for key, t in learning.modules["net"].state_dict().items() if torch.equal(t, before[key])]
-    assert all(torch.equal(t, vgg[key]) for key, t in learning.seen.state_dict().items())
+    assert all(torch.equal(t, vgg[key]) for key, t in learning.features.state_dict().items())
 
 
 def test_fit_then_stylize(fit):

@@ -257,7 +257,8 @@ class Job:
         arguments = self._common()
         if self.pairs:
             arguments["masks"] = list(self._masks(image).values())
-        about = {**arguments, "style_size": size, "network": method.about}
+        about = {**arguments, "color": self.options["color"] or "style", "style_size": size}
+        about |= {"network": method.about} if method.about else {}
         about.pop("masks", None)
         return lambda picture: method.stylize(picture, style, **arguments), about
 

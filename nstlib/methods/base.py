@@ -24,6 +24,8 @@ from ..pictures import color
 from ..pictures.files import load_image
 from ..training import Callback, Schedule, Task, TrainingResult, train
 
+WEIGHTS = (".safetensors", ".pth", ".pt", ".model")  # endings of files of weights
+
 
 @settings
 class NoOptions(Settings):
@@ -203,10 +205,15 @@ class Method:
         """
         if not cls.presets:
             return cls(cls.settings_class(**chosen), **options), cls.read_styles(words, size)
-        if len(words) != 1 or not (words[0] in cls.shipped or Path(words[0]).suffix):
+        names = ", ".join([*cls.shipped, "a file of weights"])
+        if len(words) != 1:
             raise SettingError(
-                f"Name one style that was learned: {', '.join([*cls.shipped, 'a file of weights'])} (nst "
-                f"train {_name(cls)} writes one), not {', '.join(words) or 'none'}."
+                f"A network has learned one style, and {len(words)} are named: name one of {names}."
+            )
+        if words[0] not in cls.shipped and Path(words[0]).suffix.lower() not in WEIGHTS:
+            raise SettingError(
+                f"No network has learned '{words[0]}': take one of {names}, train one (nst train {_name(cls)} -h), "
+                "or take --method adain, which paints any style."
             )
         return cls.load(words[0], **options), None
 

@@ -206,6 +206,7 @@ class Johnson(Method):
         styles = [one for style in styles for one in check_picture("style", style, LEAST).split(1)]
         if not isinstance(faces, Pictures):
             faces = Pictures(faces, self.settings.size, zoom=self.settings.zoom, seed=schedule.seed)
+        self._pictures = len(faces)
         self.net.float().requires_grad_(True).load_state_dict(self._exact)
         options: dict[str, Any] = {"device": self.device, "precision": self.precision}
         return TransferTask(self.net, faces, styles, self.settings, schedule.steps, **options)
@@ -213,9 +214,11 @@ class Johnson(Method):
     def fit(self, *args: Any, **options: Any) -> TrainingResult:
         """See :meth:`Method.fit`; from the weights there are, an untrained network's or another style's."""
         try:
-            return super().fit(*args, **options)
+            result = super().fit(*args, **options)
         finally:
             self._ready()
+        self.about["pictures"] = self._pictures
+        return result
 
     @torch.inference_mode()
     def stylize(
