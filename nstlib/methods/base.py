@@ -212,8 +212,8 @@ class Method:
             )
         if words[0] not in cls.shipped and Path(words[0]).suffix.lower() not in WEIGHTS:
             raise SettingError(
-                f"No network has learned '{words[0]}': take one of {names}, train one (nst train {_name(cls)} -h), "
-                "or take --method adain, which paints any style."
+                f"No network has learned '{words[0]}': take one of {names}, train one (nst train "
+                f"{_name(cls)} -h), or take --method adain, which paints any style."
             )
         return cls.load(words[0], **options), None
 
