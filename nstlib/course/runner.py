@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import nstlib
 from nstlib.course import manifest
@@ -37,15 +36,9 @@ class Result:
 
 
 def run_course(
-    selection: Sequence[str] = (),
-    *,
-    preset: str = "quick",
-    parameters: Mapping[str, Any] | None = None,
-    force: bool = False,
-    timeout: float | None = None,
-    out: Path | None = None,
-    echo: Echo = print,
-) -> list[Result]:
+    selection: Sequence[str] = (), *, preset: str = "quick", parameters: Mapping[str, Any] | None = None,
+    force: bool = False, timeout: float | None = None, out: Path | None = None, echo: Echo = print,
+) -> list[Result]:  # fmt: skip
     """Run notebooks one after the other; what a manifest proves unchanged is not run again.
 
     Args:
@@ -88,26 +81,22 @@ def run_course(
         folder = base.expanduser().resolve() / book.name
         proof = {**state, "notebook": book.digest, "parameters": values}
         content = None if force else manifest.unchanged(folder, proof)
-        status = "unchanged" if content and (folder / f"{book.name}.ipynb").is_file() else "ran"
-        if content is None or status == "ran":
+        if content is not None and (folder / f"{book.name}.ipynb").is_file():
+            status = "unchanged"
+            echo(f"{book.name}: unchanged since {content['finished']}; nothing to do ({folder})")
+        else:
+            status = "ran"
             echo(f"{book.name}: preset {preset}, {_last_time(book, preset, folder)}")
             try:
                 content = _run(book, folder, proof, timeout, echo)
             except (NstError, KeyboardInterrupt) as error:
                 stopped = "failed" if isinstance(error, NstError) else "interrupted"
-                kept, left = [r.notebook for r in results], [b.name for b in books[len(results) + 1 :]]
-                echo(
-                    f"{book.name}: {stopped}; kept: {', '.join(kept) or 'none'}; "
-                    f"not run: {', '.join(left) or 'none'}"
-                )
+                kept = ", ".join(result.notebook for result in results) or "none"
+                left = ", ".join(other.name for other in books[len(results) + 1 :]) or "none"
+                echo(f"{book.name}: {stopped}; kept: {kept}; not run: {left}")
                 raise
-            seconds, peak = (
-                manifest.show_seconds(content["wall_seconds"]),
-                manifest.show_mib(content["peak_mib"]),
-            )
-            echo(f"{book.name}: done in {seconds}, peak memory {peak}; see {folder}")
-        else:
-            echo(f"{book.name}: unchanged since {content['finished']}; nothing to do ({folder})")
+            took = f"{manifest.show_seconds(content['wall_seconds'])}, peak memory "
+            echo(f"{book.name}: done in {took}{manifest.show_mib(content['peak_mib'])}; see {folder}")
         results.append(Result(book.name, status, content["wall_seconds"], content["peak_mib"], folder))
     return results
 
@@ -190,20 +179,14 @@ def _run(
     final, failed = folder / f"{book.name}.ipynb", folder / f"{book.name}.failed.ipynb"
     running = folder / f".{book.name}.running.ipynb"  # papermill writes it after every cell
     began, run = time.monotonic(), uuid.uuid4().hex
-    environment = {
-        "NST_PRESET": proof["preset"],
-        "NST_OUT": str(folder),
-        "NST_RUN": run,
-        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-    }
+    environment = {"NST_PRESET": proof["preset"], "NST_OUT": str(folder), "NST_RUN": run}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _execute(book, running, proof["parameters"], environment, timeout, echo)
         content = manifest.read_json(folder / manifest.MANIFEST)
         _check_promises(book, folder, content, run)
-        content["proof"] = proof
         # What a reader waits: the session's own count leaves out the kernel's start and the imports.
-        content["wall_seconds"] = round(time.monotonic() - began, 2)
+        content |= {"proof": proof, "wall_seconds": round(time.monotonic() - began, 2)}
         manifest.write_json(folder / manifest.MANIFEST, content)
         os.replace(running, final)
         failed.unlink(missing_ok=True)
@@ -220,13 +203,9 @@ def _run(
 
 
 def _execute(
-    book: _Notebook,
-    target: Path,
-    parameters: dict[str, Any],
-    environment: dict[str, str],
-    timeout: float | None,
-    echo: Echo,
-) -> None:
+    book: _Notebook, target: Path, parameters: dict[str, Any], environment: dict[str, str],
+    timeout: float | None, echo: Echo,
+) -> None:  # fmt: skip
     """Let papermill execute a notebook into ``target``; every failure is one sentence."""
     try:
         from nbclient.exceptions import CellTimeoutError, DeadKernelError
@@ -244,54 +223,38 @@ def _execute(
             echo(f"   {spent:>12}  cell {number}/{book.cells}  {line}")
 
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what matters comes as an exception
+    # papermill reads a path as a format string.
+    source, output = (str(path).replace("{", "{{").replace("}", "}}") for path in (book.path, target))
     try:
-        # papermill reads a path as a format string.
-        source, output = (str(path).replace("{", "{{").replace("}", "}}") for path in (book.path, target))
-        with mock.patch.dict(os.environ, environment):
-            os.environ.pop("MPLBACKEND", None)  # an Agg from outside would hide all figures
-            executed = execute_notebook(
-                source,
-                output,
-                parameters,
-                kernel_name="python3",
-                language="python",
-                progress_bar=False,
-                start_timeout=120,
-                kernel_manager_class=_this_interpreter(book.path.parent),
-                # A function, because nbclient's own option knows whole seconds only.
-                timeout_func=lambda cell: timeout,
-                iopub_timeout=60,  # large figures may arrive well after the cell's end on a busy machine
-                record_timing=False,
-                store_widget_state=False,
-                autosave_cell_every=0,
-                on_cell_execute=begin,
-            )
+        # A function for the time limit, because nbclient's own option knows whole seconds only. Large figures
+        # may arrive well after the cell's end on a busy machine: iopub_timeout.
+        executed = execute_notebook(
+            source, output, parameters, kernel_name="python3", language="python", progress_bar=False,
+            kernel_manager_class=_this_interpreter(book.path.parent, environment), start_timeout=120,
+            timeout_func=lambda cell: timeout, iopub_timeout=60, record_timing=False,
+            store_widget_state=False, autosave_cell_every=0, on_cell_execute=begin,
+        )  # fmt: skip
     except KeyboardInterrupt:
         # nbclient has ended the kernel; asyncio would still report, at exit, the cell that missed it.
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         raise
     except PapermillExecutionError as error:
-        lines = [line for line in f"{error.ename}: {error.evalue}".splitlines() if line.strip()]
-        said = lines[0] if len(lines) == 1 else f"{lines[0]} … {lines[-1]}"
+        first, *further = [line for line in f"{error.ename}: {error.evalue}".splitlines() if line.strip()]
+        said = f"{first} … {further[-1]}" if further else first
         raise CourseError(f"{book.name} failed in {where}: {said.rstrip('.')}.") from error
     except CellTimeoutError as error:
-        raise CourseError(
-            f"{book.name} exceeded {timeout:g} s in {where}: allow more time or take a smaller preset."
-        ) from error
+        do = "allow more time or take a smaller preset"
+        raise CourseError(f"{book.name} exceeded {timeout:g} s in {where}: {do}.") from error
     except DeadKernelError as error:
-        raise CourseError(
-            f"The kernel of {book.name} died in {where}, most often for lack of memory: close other programs "
-            "or take a smaller preset or size."
-        ) from error
+        do = "most often for lack of memory: close other programs or take a smaller preset or size"
+        raise CourseError(f"The kernel of {book.name} died in {where}, {do}.") from error
     except RuntimeError as error:
         raise CourseError(f"The kernel of {book.name} failed in {where} ({error}): run nst hello.") from error
     for cell in executed.cells:
         # sys.exit() ends a notebook early, and papermill calls that a success.
         if cell.cell_type == "code" and cell.source.strip() and cell.execution_count is None:
-            raise CourseError(
-                f"{book.name} stopped after {where} and never reached {_first_line(cell.source)!r}: take out "
-                "what exits there."
-            )
+            never = f"{_first_line(cell.source)!r}: take out what exits there"
+            raise CourseError(f"{book.name} stopped after {where} and never reached {never}.")
 
 
 def _check_promises(book: _Notebook, folder: Path, content: dict[str, Any], run: str) -> None:
@@ -315,7 +278,7 @@ def _check_promises(book: _Notebook, folder: Path, content: dict[str, Any], run:
             )
 
 
-def _this_interpreter(folder: Path) -> type:
+def _this_interpreter(folder: Path, environment: Mapping[str, str]) -> type:
     """A kernel manager for this very Python, whatever kernels are or are not registered as python3."""
     import zmq
     from ipykernel.kernelspec import get_kernel_dict
@@ -328,10 +291,13 @@ def _this_interpreter(folder: Path) -> type:
             return KernelSpec(**get_kernel_dict())
 
         async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
+            # Without MPLBACKEND the kernel shows figures inline; an Agg from outside would hide them all.
+            inherited = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}
+            own = {**inherited, "PYDEVD_DISABLE_FILE_VALIDATION": "1", **environment}
             # Newer kernels warn at each start unless the connection is encrypted.
             if self.has_trait("transport_encryption") and zmq.has("curve"):
                 self.transport_encryption = "auto"
-            await super().start_kernel(**{**options, "cwd": str(folder)})
+            await super().start_kernel(**{**options, "cwd": str(folder), "env": own})
 
     return ThisInterpreter
 
