@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import platform
 import shutil
@@ -41,15 +40,12 @@ def packages() -> str:
     """What nstlib and its notebooks ask for, in the versions they ask for."""
     from packaging.requirements import Requirement
 
+    here = {found.name.lower().replace("_", "-"): found.version for found in metadata.distributions()}
     missing = []
     for need in map(Requirement, metadata.requires("nstlib") or []):
-        if need.marker is None or need.marker.evaluate({"extra": "course"}):
-            try:
-                found = metadata.version(need.name)
-            except metadata.PackageNotFoundError:
-                found = "0"
-            if not need.specifier.contains(found, prereleases=True):
-                missing.append(f"{need.name}{need.specifier}")
+        wanted = need.marker is None or need.marker.evaluate({"extra": "course"})
+        if wanted and not need.specifier.contains(here.get(need.name.lower(), "0"), prereleases=True):
+            missing.append(f"{need.name}{need.specifier}")
     if missing:
         raise RuntimeError(f"{', '.join(missing)}: pip install 'nstlib[course]'")
     return f"all there, for Python {platform.python_version()} in {sys.prefix}"
@@ -58,31 +54,24 @@ def packages() -> str:
 def device() -> str:
     """Where torch computes; an error where torch and torchvision do not fit each other."""
     import torch
+    import torchvision
 
-    importlib.import_module("torchvision")
-    text = f"torch {torch.__version__} on "
+    versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}"
     if torch.cuda.is_available():
         card = torch.cuda.get_device_properties(0)
-        return text + f"CUDA: {card.name}, {card.total_memory / GIB:.0f} GiB"
-    if torch.backends.mps.is_available():
-        return text + f"MPS: {manifest.processor()}"
-    if "google.colab" in sys.modules or os.environ.get("COLAB_RELEASE_TAG"):
-        return text + "a CPU: for a GPU choose Runtime > Change runtime type > T4 GPU"
-    if shutil.which("nvidia-smi"):
-        return (
-            text + "a CPU, though there is an NVIDIA card: this torch has no CUDA, or the driver is too old"
-        )
-    return text + f"a CPU: {manifest.processor()}; presets smoke and quick are made for it"
+        return f"{versions} on CUDA: {card.name}, {card.total_memory / GIB:.0f} GiB"
+    kind = "MPS" if torch.backends.mps.is_available() else "CPU"
+    colab = "; for a GPU choose Runtime > Change runtime type" if os.environ.get("COLAB_RELEASE_TAG") else ""
+    nvidia = "; its NVIDIA card needs a newer driver or torch for CUDA" if shutil.which("nvidia-smi") else ""
+    return f"{versions} on {kind}: {manifest.processor()}{colab}{nvidia}"
 
 
 def memory() -> str:
-    """Free memory; in a container, what it may take at most."""
+    """Free memory."""
     import psutil
 
-    free, limit = psutil.virtual_memory().available, Path("/sys/fs/cgroup/memory.max")
-    if limit.is_file() and (most := limit.read_text().strip()).isdecimal():
-        free = min(free, int(most))
-    return f"{free / GIB:.1f} GiB free" + ("; take preset smoke" if free < 3 * GIB else "")
+    free = psutil.virtual_memory().available / GIB
+    return f"{free:.1f} GiB free" + ("; close other programs, or take preset smoke" if free < 3 else "")
 
 
 def cache() -> str:

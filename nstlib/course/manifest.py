@@ -136,12 +136,7 @@ def peak_mib() -> float:
 
 def device_report() -> dict[str, Any]:
     """Device, processor, precision and the GPU's peak memory, as far as torch is loaded and says so."""
-    report: dict[str, Any] = {
-        "device": "cpu",
-        "processor": processor(),
-        "system": platform.platform(),
-        "cores": os.cpu_count(),
-    }
+    report: dict[str, Any] = {"device": "cpu", "processor": processor(), "system": platform.platform()}
     torch = sys.modules.get("torch")
     if torch is not None:
         report["precision"] = f"{torch.get_default_dtype()}, matmul {torch.get_float32_matmul_precision()}"

@@ -134,14 +134,9 @@ class Run:
         return self._record(path, caption)
 
     def save_film(
-        self,
-        frames: Iterable[torch.Tensor],
-        name: str,
-        *,
-        fps: float = 12,
-        hold: float = 1.5,
+        self, frames: Iterable[torch.Tensor], name: str, *, fps: float = 12, hold: float = 1.5,
         caption: str = "",
-    ) -> Path:
+    ) -> Path:  # fmt: skip
         """Save a film of pictures (1, 3, H, W) in [0, 1].
 
         Args:
@@ -212,12 +207,8 @@ class Run:
         return self.out / (name if name.lower().endswith(ENDINGS) else name + ending)
 
     def _record(self, path: Path, caption: str) -> Path:
-        self._outputs[path.name] = {
-            "file": path.name,
-            "sha256": manifest.sha256(path),
-            "bytes": path.stat().st_size,
-            "caption": caption,
-        }
+        digest, size = manifest.sha256(path), path.stat().st_size
+        self._outputs[path.name] = {"file": path.name, "sha256": digest, "bytes": size, "caption": caption}
         self._write()
         return path
 
@@ -225,18 +216,13 @@ class Run:
         machine = manifest.device_report()
         if "device" in self.__dict__:  # the notebook has asked for it
             machine["device"] = self.device.type
+        # NST_RUN tells the runner this run's manifest from an older one.
         content = {
-            "notebook": self.notebook,
-            "preset": self.preset,
-            "settings": self._values,
-            "run": os.environ.get("NST_RUN", ""),  # tells the runner this run's manifest from an older one
-            "started": self._started,
-            "finished": None,
-            **ended,
+            "notebook": self.notebook, "preset": self.preset, "settings": self._values,
+            "run": os.environ.get("NST_RUN", ""), "started": self._started, "finished": None, **ended,
             "versions": {"python": platform.python_version(), **manifest.versions()},
-            "machine": machine,
-            "outputs": list(self._outputs.values()),
-        }
+            "machine": machine, "outputs": list(self._outputs.values()),
+        }  # fmt: skip
         manifest.write_json(self.out / manifest.MANIFEST, content)
         return content
 
