@@ -48,12 +48,6 @@ def texts(cell: Any) -> list[str]:
     return found
 
 
-def test_there_are_notebooks() -> None:
-    assert NOTEBOOKS
-    numbers = [int(path.name[:2]) for path in NOTEBOOKS]
-    assert numbers == sorted(set(numbers)), "none twice"
-
-
 # --- form
 
 
