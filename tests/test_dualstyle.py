@@ -53,7 +53,7 @@ def means(pictures: torch.Tensor) -> torch.Tensor:
 
 
 def method(source: Generator, **options) -> DualStyle:
-    return DualStyle(source=source, encoder=means, waist=4, device="cpu", **options)
+    return DualStyle(source=source, encoder=means, bottleneck_channels=4, device="cpu", **options)
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ def files(tmp_path, picture, monkeypatch):
     monkeypatch.setattr(portraits, "align_portrait", aligned)
     settings = inversion.SMALL.changed(identity_weight=0.0)  # the recognizer's weights are not at hand
     monkeypatch.setattr(transfer, "invert", partial(inversion.invert, settings=settings))
-    style = DualStyle(source=source, encoder=means, waist=4, device="cpu")
+    style = DualStyle(source=source, encoder=means, bottleneck_channels=4, device="cpu")
     style.learned = Learned(torch.randn(3, 10, 512, generator=torch.Generator().manual_seed(2)))
     style.save(tmp_path / "own.safetensors")
     return tmp_path

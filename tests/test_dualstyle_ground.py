@@ -65,7 +65,7 @@ def test_paper_reads_the_published_files(tmp_path):
     ground = dualstyle.ground("paper", tmp_path / "generator.pt", tmp_path / "encoder.pt")
     assert ground.net is not None
     assert ground.net.generator is ground.source
-    assert (ground.space, ground.waist, ground.preset.recipe) == ("z", None, AS_RELEASED)
+    assert (ground.space, ground.bottleneck_channels, ground.preset.recipe) == ("z", None, AS_RELEASED)
     pictures = torch.rand(1, 3, 32, 32)
     codes = ground.codes(pictures)
     assert codes.shape == (1, 8, 512)

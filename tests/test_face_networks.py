@@ -12,7 +12,7 @@ from nstlib.errors import SettingError
 from nstlib.faces.generated import Faces
 from nstlib.methods import face_networks
 from nstlib.methods.face_networks import EncoderSettings, EncoderTask, PriorSettings, PriorTask, cosine
-from nstlib.nets.dualstylegan import DualStyleGAN, SlimModRes
+from nstlib.nets.dualstylegan import BottleneckModRes, DualStyleGAN
 from nstlib.nets.face_encoder import FaceEncoder, from_state
 from nstlib.nets.face_prior import FacePrior
 from nstlib.nets.mobilefacenet import MobileFaceNet
@@ -79,13 +79,13 @@ def test_a_path_over_any_generator_begins_with_its_faces(prior):
     torch.manual_seed(0)
     for source in (prior, Generator(32, (8, 8, 8, 8)).eval()):
         assert isinstance(source, StyleGenerator)
-        net = DualStyleGAN.over(source, waist=4)
+        net = DualStyleGAN.over(source, bottleneck_channels=4)
         w = torch.randn(1, net.layers, 512)
         art = torch.randn(1, net.layers, 512)
         plain = source(w, space="w")
         inside = net(w, art, space="w", extrinsic_space="w", interp_weights=0.0)
         assert torch.allclose(inside, plain, atol=1e-6)
-        assert isinstance(net.res[0], SlimModRes)
+        assert isinstance(net.res[0], BottleneckModRes)
         assert not any(key.startswith("generator.") for key in net.extrinsic_state())
 
 
@@ -161,7 +161,7 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights(kind, prior, fa
         if kind == "encoder":
             return encoder_task(prior, 3)
         torch.manual_seed(0)
-        head, critic = type(faces.short_cut)(8), Discriminator(128, (4, 4, 4, 4, 4, 4))
+        head, critic = type(faces.distilled_head)(8), Discriminator(128, (4, 4, 4, 4, 4, 4))
         files = [tmp_path / f"{index}.png" for index in range(3)]
         settings = PriorSettings(layers=("relu1_1",))
         weights = make_weights("vgg16")

@@ -20,7 +20,7 @@ from nstlib.cli.__main__ import cli
 from nstlib.errors import AssetError, SettingError
 from nstlib.faces import generated as door
 from nstlib.faces.generated import SHARD, Faces, cached, listed
-from nstlib.nets.mobilestylegan import ShortCut
+from nstlib.nets.mobilestylegan import DistilledHead
 from nstlib.pictures import files as images
 
 CHANNELS = (8, 8, 8, 8, 8)  # pictures of 128 pixels
@@ -29,7 +29,7 @@ CHANNELS = (8, 8, 8, 8, 8)  # pictures of 128 pixels
 def tiny_tensors() -> dict[str, dict[str, torch.Tensor]]:
     mapping, synthesis = released(CHANNELS)
     torch.manual_seed(0)
-    return {"mapping": mapping, "synthesis": synthesis, "quick": ShortCut(8).state_dict()}
+    return {"mapping": mapping, "synthesis": synthesis, "quick": DistilledHead(8).state_dict()}
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from nstlib.assets import convert
 from nstlib.errors import AssetError, SettingError
 from nstlib.nets.mobilestylegan import (
     CHANNELS,
-    ShortCut,
+    DistilledHead,
     SynthesisNetwork,
     from_official,
     inverse_haar,
@@ -256,9 +256,9 @@ def test_no_styles_give_no_pictures(net):
     assert net(torch.zeros(0, 512)).shape == (0, 3, 64, 64)
 
 
-def test_the_short_cut_ends_at_128_pixels():
+def test_the_distilled_head_ends_at_128_pixels():
     net = from_official(*released((8,) * 6))[1]
-    head = ShortCut(8)
+    head = DistilledHead(8)
     w = noise(2, 512).requires_grad_()
     pictures = head(net.features(w, 4), w)
     assert pictures.shape == (2, 3, 128, 128)

@@ -20,7 +20,7 @@ from ..methods.dualstylegan import stage_settings as stages
 from ..methods.dualstylegan.critic import source_critic
 from ..methods.dualstylegan.presets import Preset, released, smoke
 from ..methods.dualstylegan.published import load_published, load_published_critic
-from ..methods.dualstylegan.transfer import WAIST
+from ..methods.dualstylegan.transfer import BOTTLENECK_CHANNELS
 from ..methods.face_networks import load_encoder
 from ..methods.inversion import encode
 from ..nets.dualstylegan import DualStyleGAN
@@ -42,7 +42,7 @@ class Ground:
         source: the generator, frozen.
         reader: portraits (N, 3, S, S) in [0, 1] -> codes (N, layers, 512) in the space of the settings.
         preset: the four stages' settings.
-        waist: of a new extrinsic path.
+        bottleneck_channels: of a new extrinsic path.
         net: a network that has learned already, as it was published; None where there is none.
         judge: the critic that has learned with the source; None where there is none.
     """
@@ -50,7 +50,7 @@ class Ground:
     source: StyleGenerator
     reader: nn.Module
     preset: Preset
-    waist: int | None
+    bottleneck_channels: int | None
     net: DualStyleGAN | None = None
     judge: Discriminator | None = None
 
@@ -131,7 +131,7 @@ def ground(
         return _published(checkpoint, encoder, torch.device(device))
     if preset == "quick":
         own = load_encoder(device=device)
-        return Ground(Faces(device).prior(), _Reader(own), quick(), WAIST)
+        return Ground(Faces(device).prior(), _Reader(own), quick(), BOTTLENECK_CHANNELS)
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(seed)
         source = Generator(TINY_SIZE, TINY)

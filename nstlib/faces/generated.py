@@ -32,7 +32,7 @@ from ..assets.writing import reason, write_atomic
 from ..errors import AssetError, SettingError
 from ..nets.face_prior import FacePrior
 from ..nets.hardware import resolve_device
-from ..nets.mobilestylegan import CUT, STYLE, ShortCut, from_official
+from ..nets.mobilestylegan import CUT, STYLE, DistilledHead, from_official
 from ..pictures.files import resize, save_image
 
 TRUNCATION = 0.7
@@ -45,7 +45,7 @@ LICENCE = "MobileStyleGAN (Apache-2.0), taught by StyleGAN2 on FFHQ: for non-com
 
 _MEAN_OF = 4096  # styles: their mean is off by 1/64 of their spread
 _BLOCK = 64  # styles that are computed together
-_QUICK = 128  # pixels a side of the short cut's pictures
+_QUICK = 128  # pixels a side of the distilled head's pictures
 _QUICK_FILE = "weights/mobilestylegan_128.safetensors"
 
 
@@ -86,18 +86,18 @@ class Faces:
             return self.mapping(_normal(range(_MEAN_OF), seed=0).to(self.device)).mean(0, keepdim=True)
 
     @cached_property
-    def short_cut(self) -> ShortCut:
+    def distilled_head(self) -> DistilledHead:
         """The head behind the quick pictures."""
         tensors = self._quick
         if tensors is None:
             tensors = safetensors.torch.load_file(assets.data_path(_QUICK_FILE))
-        head = ShortCut(len(tensors["near.weight"]))
+        head = DistilledHead(len(tensors["near.weight"]))
         head.load_state_dict({key: tensor.float() for key, tensor in tensors.items()})
         return head.to(self.device).requires_grad_(False).eval()
 
     def prior(self) -> FacePrior:
         """The small generator of 128 pixels with these weights, frozen; what methods train styles on."""
-        return FacePrior.of(self.mapping, self.synthesis, self.short_cut).to(self.device)
+        return FacePrior.of(self.mapping, self.synthesis, self.distilled_head).to(self.device)
 
     def w(self, count: int, seed: int = 0, *, truncation: float = TRUNCATION, start: int = 0) -> Tensor:
         """The styles of faces ``start`` to ``start + count`` of a seed, each from its own random numbers.
@@ -145,7 +145,7 @@ class Faces:
         w = w.to(self.device)
         if quick:
             features = self.synthesis.features(w, CUT)
-            pictures = self.short_cut(features, self.synthesis.w_plus(w)[:, 3 * CUT + 1])
+            pictures = self.distilled_head(features, self.synthesis.w_plus(w)[:, 3 * CUT + 1])
         elif 2 * size <= self.largest:
             pictures = self.synthesis.coefficients(w)[:, :3] / 2
         else:

@@ -1,7 +1,7 @@
 """How the networks behind the small DualStyleGAN learn: the face prior's head, its critic, and the encoder.
 
-None of them is a paper's of its own. The head (:class:`nstlib.nets.mobilestylegan.ShortCut`) learns to give
-at once what MobileStyleGAN gives after more layers; the encoder (:class:`nstlib.nets.face_encoder
+None of them is a paper's of its own. The head (:class:`nstlib.nets.mobilestylegan.DistilledHead`) learns to
+give at once what MobileStyleGAN gives after more layers; the encoder (:class:`nstlib.nets.face_encoder
 .FaceEncoder`) learns to read a face's codes off its picture, from pairs without limit: the prior draws them.
 """
 
@@ -30,7 +30,7 @@ from ..nets.face_encoder import SIZE, FaceEncoder
 from ..nets.face_encoder import from_state as encoder_from_state
 from ..nets.features import FeatureExtractor
 from ..nets.hardware import resolve_device
-from ..nets.mobilestylegan import CUT, ShortCut
+from ..nets.mobilestylegan import CUT, DistilledHead
 from ..nets.style_generator import STYLE, StyleGenerator
 from ..nets.stylegan2 import Discriminator, discriminator_from_official
 from ..pictures.files import load_image, resize
@@ -72,7 +72,7 @@ class PriorTask(Task):
     """
 
     def __init__(
-        self, head: ShortCut, critic: Discriminator, faces: Faces, pictures: Sequence[Path], w: Tensor,
+        self, head: DistilledHead, critic: Discriminator, faces: Faces, pictures: Sequence[Path], w: Tensor,
         settings: PriorSettings, steps: int, seed: int = 0, tensors: Mapping[str, Tensor] | None = None,
     ) -> None:  # fmt: skip
         self.faces, self.pictures, self.w, self.settings = faces, list(pictures), w, settings
@@ -275,11 +275,11 @@ def _disturbed(picture: Tensor, random: np.random.Generator, settings: EncoderSe
 def fit_prior(
     faces: Faces, count: int, schedule: Schedule, settings: PriorSettings | None = None,
     folder: str | os.PathLike[str] | None = None, **options: Any,
-) -> tuple[ShortCut, Discriminator, TrainingResult]:  # fmt: skip
+) -> tuple[DistilledHead, Discriminator, TrainingResult]:  # fmt: skip
     """Train the head of the face prior, and a critic of its pictures, from the head there is.
 
     Args:
-        faces: the generator; its short cut's weights are what training begins with, and stay as they are.
+        faces: the generator; training begins with the weights of its distilled head, which stay as they are.
         count: how many of its faces to learn from; they are drawn into the cache at 256 pixels.
         schedule: see :class:`nstlib.training.Schedule`.
         settings: see :class:`PriorSettings`.
@@ -297,7 +297,7 @@ def fit_prior(
     tensors = options.pop("tensors", None)
     folder_of_faces = cached(count, 2 * SIZE, faces=faces, progress=options.get("progress", True))
     pictures, w = listed(folder_of_faces, count)
-    head = copy.deepcopy(faces.short_cut).requires_grad_(True)
+    head = copy.deepcopy(faces.distilled_head).requires_grad_(True)
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(schedule.seed)
         critic = Discriminator(SIZE, CRITIC_CHANNELS)

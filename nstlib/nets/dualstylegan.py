@@ -69,21 +69,21 @@ class ModRes(nn.Module):
         return torch.addcmul(x, residual, per_channel(weight[:, None], x))
 
 
-class SlimModRes(nn.Module):
-    """ModRes through a waist: a tenth of the weights at a waist of 64, so that a style is a small file.
+class BottleneckModRes(nn.Module):
+    """ModRes between two 1 × 1 convolutions: with 64 channels between them, a tenth of the weights.
 
-    Ours, for generators whose styles are to be carried along; what it does is what :class:`ModRes` does.
+    Ours; with it a trained style is a small file.
 
     Args:
         channels: in and out.
-        waist: channels between the two 1 × 1 convolutions.
+        middle: channels between the two 1 × 1 convolutions.
     """
 
-    def __init__(self, channels: int, waist: int) -> None:
+    def __init__(self, channels: int, middle: int) -> None:
         super().__init__()
-        self.narrow, self.widen = EqualConv(channels, waist, 1), EqualConv(waist, channels, 1)
-        self.norm, self.norm2 = AdaIN(waist), AdaIN(waist)
-        self.conv = nn.Sequential(EqualConv(waist, waist, 3), Bias(waist))
+        self.narrow, self.widen = EqualConv(channels, middle, 1), EqualConv(middle, channels, 1)
+        self.norm, self.norm2 = AdaIN(middle), AdaIN(middle)
+        self.conv = nn.Sequential(EqualConv(middle, middle, 3), Bias(middle))
         with torch.no_grad():
             self.widen.weight.mul_(0.01)  # as in ModRes: nearly nothing before the first step
 
@@ -109,7 +109,7 @@ class DualStyleGAN(nn.Module):
         size: pixels a side of the pictures, a power of two from 32 to 1024.
         channels: of the features at 4, 8, 16 ... ``size`` pixels; None: configuration F's.
         source: another generator as the intrinsic path, instead of such a StyleGAN2; see :meth:`over`.
-        waist: channels of a narrower extrinsic path, see :class:`SlimModRes`; None: as published.
+        bottleneck_channels: of a smaller extrinsic path, see :class:`BottleneckModRes`; None: as published.
 
     Attributes:
         generator: the intrinsic path, a whole StyleGAN2 (or the source).
@@ -128,22 +128,22 @@ class DualStyleGAN(nn.Module):
         channels: Sequence[int] | None = None,
         *,
         source: StyleGenerator | None = None,
-        waist: int | None = None,
+        bottleneck_channels: int | None = None,
     ) -> None:
         super().__init__()
         self.style = mapping_network(2)
         self.generator = Generator(size, channels) if source is None else source
         self.size, self.layers = self.generator.size, self.generator.layers
         structure: list[nn.Module] = [
-            ModRes(width) if waist is None else SlimModRes(width, waist)
+            ModRes(width) if bottleneck_channels is None else BottleneckModRes(width, bottleneck_channels)
             for width in self.generator.structure_channels
         ]
         self.res = nn.ModuleList([*structure, *(ColorTransform() for _ in range(self.layers - STRUCTURE))])
 
     @classmethod
-    def over(cls, source: StyleGenerator, waist: int | None = 64) -> DualStyleGAN:
+    def over(cls, source: StyleGenerator, bottleneck_channels: int | None = 64) -> DualStyleGAN:
         """A new extrinsic path over any generator with styles, which stays as it is."""
-        return cls(source=source, waist=waist)
+        return cls(source=source, bottleneck_channels=bottleneck_channels)
 
     def extrinsic_state(self) -> dict[str, Tensor]:
         """The weights of the extrinsic path alone, T_s, ModRes and T_c: what makes a style."""

@@ -1,8 +1,8 @@
 """A face generator that runs in milliseconds: MobileStyleGAN up to its features of 64 pixels, and a new head.
 
 What StyleGAN2 knows of faces lies in its coarse layers, and those are kept (they learned from StyleGAN2, on
-FFHQ); what follows costs most of the time and is replaced by :class:`nstlib.nets.mobilestylegan.ShortCut`. So
-everything that methods do with a StyleGAN2 of 1024 pixels can be done here at 128, on a processor.
+FFHQ); the later ones cost most of the time, and :class:`nstlib.nets.mobilestylegan.DistilledHead` replaces
+them. So whatever a method does with a StyleGAN2 of 1024 pixels can be done here at 128, on a processor.
 """
 
 from __future__ import annotations
@@ -12,7 +12,15 @@ from typing import cast
 
 from torch import Tensor
 
-from .mobilestylegan import CHANNELS, CUT, Level, MappingNetwork, ShortCut, SynthesisNetwork, inverse_haar
+from .mobilestylegan import (
+    CHANNELS,
+    CUT,
+    DistilledHead,
+    Level,
+    MappingNetwork,
+    SynthesisNetwork,
+    inverse_haar,
+)
 from .style_generator import STRUCTURE, After, StyleGenerator
 
 
@@ -36,12 +44,12 @@ class FacePrior(StyleGenerator):
         self.style = MappingNetwork()
         self.synthesis = SynthesisNetwork(channels)
         del self.synthesis.modulation, self.synthesis.to_img  # the head stands in for them
-        self.head = ShortCut(channels[-1])
+        self.head = DistilledHead(channels[-1])
         self.size, self.layers = 4 << len(channels), 2 * len(channels)
         self.structure_channels = tuple(channels[(index + 1) // 2] for index in range(STRUCTURE))
 
     @classmethod
-    def of(cls, mapping: MappingNetwork, synthesis: SynthesisNetwork, head: ShortCut) -> FacePrior:
+    def of(cls, mapping: MappingNetwork, synthesis: SynthesisNetwork, head: DistilledHead) -> FacePrior:
         """The prior with the weights of networks that are there: copies, frozen."""
         prior = cls(synthesis.channels[: CUT + 1])
         prior.style.load_state_dict(mapping.state_dict())

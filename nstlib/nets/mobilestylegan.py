@@ -28,7 +28,7 @@ CHANNELS = (512, 512, 512, 512, 512, 256, 128, 64)
 """Channels of the released network's features at 4, 8, 16 ... 512 pixels."""
 
 CUT = 4
-"""Doublings of the size before the short cut's head: features of 64 pixels, a picture of 128."""
+"""Doublings of the size before the distilled head: features of 64 pixels, a picture of 128."""
 
 
 class MappingNetwork(nn.Sequential):
@@ -176,7 +176,7 @@ class SynthesisNetwork(nn.Module):
         return w
 
 
-class ShortCut(nn.Module):
+class DistilledHead(nn.Module):
     """A picture of 128 pixels straight from the features of 64, by a head that is not the authors'.
 
     It was trained to give what the whole network gives, made smaller: the same face, softer.

@@ -80,7 +80,13 @@ def load_published(
     source = cast(Generator, net.generator if own else net)
     reader = None if encoder is None else PublishedEncoder(_encoder(encoder)).to(where)
     made = DualStyle(
-        source=source, encoder=reader, space="z", center="zero", waist=None, seed=seed, device=where
+        source=source,
+        encoder=reader,
+        space="z",
+        center="zero",
+        bottleneck_channels=None,
+        seed=seed,
+        device=where,
     )
     if own:
         made.net = cast(DualStyleGAN, net)

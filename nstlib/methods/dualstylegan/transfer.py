@@ -43,8 +43,8 @@ from .stage_settings import CENTERS
 SHIPPED: tuple[str, ...] = ("ink", "sketch", "fantasy_portraits")
 """Styles whose extrinsic paths the course carries, in ``data/weights``; each has learned that style set."""
 
-WAIST = 48
-"""Channels of a small extrinsic path's waist: a style is a file of 5 MB."""
+BOTTLENECK_CHANNELS = 48
+"""Channels between the 1 × 1 convolutions of a small extrinsic path: a style is a file of 5 MB."""
 
 Exemplar = int | Tensor | Mapping[int, float]
 """A portrait of the style by its number, codes (layers, 512), or several numbers with weights."""
@@ -71,7 +71,8 @@ class DualStyle:
             for the face prior.
         space: of the encoder's codes: "w" is w+, "z" is z+, as the published one gives them.
         center: what :meth:`stylize` truncates toward: the "mean" w, or "zero" as in the released code.
-        waist: of a new extrinsic path, see :class:`nstlib.nets.dualstylegan.SlimModRes`; None: as published.
+        bottleneck_channels: of a new extrinsic path, see :class:`nstlib.nets.dualstylegan.BottleneckModRes`;
+            None: as published.
         seed: of a new path's weights.
         device: see :func:`nstlib.nets.hardware.resolve_device`.
 
@@ -92,7 +93,7 @@ class DualStyle:
         encoder: Encoder | None = None,
         space: str = "w",
         center: str = "mean",
-        waist: int | None = WAIST,
+        bottleneck_channels: int | None = BOTTLENECK_CHANNELS,
         seed: int = 0,
         device: str | torch.device = "auto",
     ) -> None:
@@ -106,7 +107,7 @@ class DualStyle:
         if style is None:
             with torch.random.fork_rng([]):
                 torch.default_generator.manual_seed(seed)
-                net = DualStyleGAN.over(self.source, waist)
+                net = DualStyleGAN.over(self.source, bottleneck_channels)
             self.net = net.to(self.device).requires_grad_(False).eval()
         else:
             self.net, self.learned = self._read(style)
@@ -388,8 +389,8 @@ class DualStyle:
         path = assets.data_path(f"weights/dualstyle_{style}.safetensors") if named else Path(style)
         tensors, about = read_weights(path, f"or a style of {', '.join(SHIPPED)}")
         state = {k.removeprefix("path."): t.float() for k, t in tensors.items() if k.startswith("path.")}
-        waist = len(state["res.0.narrow.weight"]) if "res.0.narrow.weight" in state else None
-        net = DualStyleGAN.over(self.source, waist).to(self.device)
+        bottleneck_channels = len(state["res.0.narrow.weight"]) if "res.0.narrow.weight" in state else None
+        net = DualStyleGAN.over(self.source, bottleneck_channels).to(self.device)
         fits = blocks(state, "res.") == net.layers and {k: t.shape for k, t in state.items()} == {
             k: t.shape for k, t in net.extrinsic_state().items()
         }
