@@ -233,7 +233,7 @@ def test_what_is_no_frame_is_told(paint, picture):
 def test_wrong_settings_are_told(paint, picture):
     with pytest.raises(SettingError, match="no setting 'iteration'"):
         paint([picture(24, 31, 1)], iteration=3)
-    with pytest.raises(SettingError, match="iterations must be at least 1, not 0"):
+    with pytest.raises(SettingError, match="iterations should be greater than or equal to 1, not 0"):
         paint([picture(24, 31, 1)], next_iterations=0)
 
 
