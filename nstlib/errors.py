@@ -101,7 +101,8 @@ def _sentence(error: ValidationError, kind: type[Settings]) -> str:
     name = str(first["loc"][0])
     if first["type"] == "unexpected_keyword_argument":
         unknown = sorted(str(one["loc"][0]) for one in error.errors() if one["type"] == first["type"])
-        return f"There is no setting {', '.join(map(repr, unknown))}: they are {', '.join(kind.__dataclass_fields__)}."
+        known = ", ".join(kind.__dataclass_fields__)
+        return f"There is no setting {', '.join(map(repr, unknown))}: they are {known}."
     return f"{first['msg'].replace('Input', name, 1)}, not {first['input']!r}."
 
 
