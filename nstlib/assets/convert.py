@@ -10,21 +10,18 @@ from __future__ import annotations
 
 import hashlib
 import math
-import pickle
 import re
 import zipfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import torch
 
-from nstlib.assets import registry
-from nstlib.assets.sources import file_sha256
-from nstlib.errors import AssetError
+from nstlib.assets.weights import RestrictedUnpickler, read_pickle
 
 Tensors = dict[str, torch.Tensor]
 
@@ -33,55 +30,20 @@ VGG19 = [f"conv{block}_{i}" for block, depth in enumerate((2, 2, 4, 4, 4), 1) fo
 ALEXNET = [f"conv{i}" for i in range(1, 6)]
 
 
-class _Unpickler(pickle.Unpickler):
-    """An unpickler that knows the given names only."""
-
-    def __init__(self, file: IO[bytes], allowed: Mapping[tuple[str, str], Any]) -> None:
-        super().__init__(file)
-        self._allowed = allowed
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self._allowed:
-            raise pickle.UnpicklingError(
-                f"the file asks for {module}.{name}, which no file of weights needs, and was refused"
-            )
-        return self._allowed[module, name]
-
-
-# numpy 2 moved the constructor from numpy.core to numpy._core; an array's own recipe names the right one.
-_RECONSTRUCT = np.zeros(0).__reduce__()[0]
-_NUMPY = {
-    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-}
-
-
-def read_numpy_pickle(path: Path) -> Any:
-    """Nested dictionaries of numpy arrays from a pickle, and from nothing else.
-
-    Raises:
-        pickle.UnpicklingError: the pickle asks for anything but numpy's array constructors.
-    """
-    with path.open("rb") as file:
-        return _Unpickler(file, _NUMPY).load()
-
-
 class _Module:
     """Stands in for a TorchScript module: a bag of attributes without behavior."""
 
 
-class _TorchScriptUnpickler(_Unpickler):
+class _TorchScript(RestrictedUnpickler):
     """Reads the tensors of a TorchScript archive and leaves its code alone."""
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
         data = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
         allowed = {
-            ("torch._utils", "_rebuild_tensor_v2"): self._tensor,
-            ("torch.jit._pickle", "build_intlist"): list,
-            ("torch", "FloatStorage"): torch.float32,
-            ("collections", "OrderedDict"): dict,
+            "torch._utils._rebuild_tensor_v2": self._tensor,
+            "torch.jit._pickle.build_intlist": list,
+            "torch.FloatStorage": torch.float32,
+            "collections.OrderedDict": dict,
         }
         super().__init__(archive.open(data), allowed)
         self._archive, self._folder = archive, data.removesuffix("data.pkl")
@@ -114,7 +76,7 @@ def torchscript(path: Path, prefix: str = "") -> Tensors:
         return found
 
     with zipfile.ZipFile(path) as archive:
-        tensors = walk(_TorchScriptUnpickler(archive).load(), "")
+        tensors = walk(_TorchScript(archive).load(), "")
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
@@ -168,23 +130,13 @@ def onnx(path: Path) -> Tensors:
     return found
 
 
-def openvino(path: Path, graph: str) -> Tensors:
-    """The float32 constants of an OpenVINO network, each under the name of the operation that takes it.
+def openvino(path: Path) -> Tensors:
+    """The float32 constants of an OpenVINO network by the names of their takers (``MatMul_8`` ...).
 
     Such a network is two files: ``path`` has the bytes of all constants, one after the other; the graph, an
-    XML file, has their places, shapes and takers. It is an asset of its own, ``graph``, out of the same
-    package: while that is unpacked it lies beside ``path``, or, fetched before, in the cache, one folder up.
+    XML file beside it, has their places, shapes and takers.
     """
-    digest, folders = registry.find(graph).sha256, (path.parent, path.parent.parent)
-    near = (xml for folder in folders for xml in folder.glob("*.xml") if file_sha256(xml) == digest)
-    if (xml := next(near, None)) is None:
-        raise AssetError(f"its graph is missing or damaged: run `nst assets fetch {graph}`")
-    return openvino_constants(xml, path)
-
-
-def openvino_constants(xml: Path, weights: Path) -> Tensors:
-    """The float32 constants of a graph by the names of their takers (``MatMul_8``, ``Conv_22`` ...)."""
-    root, data = ElementTree.parse(xml).getroot(), weights.read_bytes()
+    root, data = ElementTree.parse(path.with_suffix(".xml")).getroot(), path.read_bytes()
     layers = {layer.get("id"): layer for layer in root.iter("layer")}
     found: Tensors = {}
     for edge in root.iter("edge"):
@@ -227,7 +179,7 @@ def _flax_conv(layer: Mapping[str, np.ndarray]) -> Tensors:
 
 def flax_convs(path: Path, network: str, names: list[str]) -> Tensors:
     """The convolutions of one network in a Flax checkpoint under ``names``, in order."""
-    layers = read_numpy_pickle(path)[network]
+    layers = read_pickle(path)[network]
     numbers = sorted(int(key.removeprefix("Conv_")) for key in layers)
     return {
         f"{name}.{part}": tensor
@@ -238,7 +190,7 @@ def flax_convs(path: Path, network: str, names: list[str]) -> Tensors:
 
 def lpips_heads(path: Path) -> Tensors:
     """The five linear heads of LPIPS, keyed as in the ``lpips`` package (``lin0.model.1.weight`` ...)."""
-    layers = read_numpy_pickle(path)
+    layers = read_pickle(path)
     return {
         f"lin{i}.model.1.weight": _flax_conv(layers[f"NetLinLayer_{i}"]["Conv_0"])["weight"] for i in range(5)
     }
@@ -255,8 +207,7 @@ CONVERTERS: dict[str, Callable[[Path], Tensors]] = {
     "state_dict": state_dict,
     "torchscript_fid": partial(torchscript, prefix="net.layers."),
     "onnx": onnx,
-    "openvino_mapping": partial(openvino, graph="mobilestylegan_mnet_xml"),
-    "openvino_synthesis": partial(openvino, graph="mobilestylegan_snet_xml"),
+    "openvino": openvino,
 }
 
 

@@ -7,12 +7,9 @@ import tomllib
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from .. import assets
-from ..errors import AssetError, SettingError
-
-_LIST = "pictures.toml"
+from ..errors import SettingError
 
 
 @dataclass(frozen=True)
@@ -31,18 +28,21 @@ def movements() -> dict[str, tuple[Painting, ...]]:
     """Every art movement of which the course carries a painting, with its paintings, in the list's order.
 
     Raises:
-        AssetError: the list of pictures, or a picture in it, is missing or damaged.
+        AssetError: the list of pictures, or a picture in it, is missing.
 
     Example:
         >>> list(movements())[:3]
         ['Post-Impressionism', 'Art Nouveau', 'Abstract art']
     """
-    found: dict[str, list[Painting]] = {}
-    for entry in _entries():
-        if "movement" in entry:
-            painting = _painting(entry)
-            found.setdefault(painting.movement, []).append(painting)
-    return {name: tuple(of_it) for name, of_it in found.items()}
+    entries = tomllib.loads(assets.data_path("pictures.toml").read_text(encoding="utf-8"))["picture"]
+    found: dict[str, tuple[Painting, ...]] = {}
+    for entry in entries:
+        if movement := entry.get("movement"):
+            path = assets.data_path(entry["file"])
+            told = (entry["title"], entry["artist"], entry["year"])
+            painting = Painting(*told, movement, path, entry["licence"])
+            found[movement] = (*found.get(movement, ()), painting)
+    return found
 
 
 def paintings(movement: str) -> tuple[Painting, ...]:
@@ -55,7 +55,7 @@ def paintings(movement: str) -> tuple[Painting, ...]:
 
     Raises:
         SettingError: there is none of that name; the message lists the names, and the one that was meant.
-        AssetError: the list of pictures, or a picture in it, is missing or damaged.
+        AssetError: the list of pictures, or a picture in it, is missing.
 
     Example:
         >>> [painting.title for painting in paintings("post impressionism")]
@@ -83,30 +83,3 @@ def _key(name: str) -> str:
         if letters.endswith(ending):
             return letters.removesuffix(ending) + "ism"
     return letters
-
-
-def _entries() -> list[dict[str, Any]]:
-    path = assets.data_path(_LIST)
-    try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8"))["picture"]
-    except (OSError, ValueError, KeyError) as error:
-        what = f"it has no {error}" if isinstance(error, KeyError) else error
-        raise AssetError(
-            f"The list of pictures '{path}' cannot be read ({what}): take another copy of it, or reinstall "
-            "nstlib."
-        ) from error
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise AssetError(f"'{path}' is no list of pictures: take another copy of it, or reinstall nstlib.")
-    return entries
-
-
-def _painting(entry: dict[str, Any]) -> Painting:
-    names = ("title", "artist", "year", "movement", "file", "licence")
-    missing = [name for name in names if not isinstance(entry.get(name), str)]
-    if missing:
-        which = entry.get("file", entry.get("title", "a painting"))
-        raise AssetError(
-            f"In {_LIST} '{which}' has no {missing[0]} (a text): write it there, or reinstall nstlib."
-        )
-    title, artist, year, movement, file, licence = (entry[name] for name in names)
-    return Painting(title, artist, year, movement, assets.data_path(file), licence)

