@@ -25,7 +25,6 @@ from nstlib.errors import NstError
 from nstlib.faces import generated as faces
 from nstlib.faces.align import align_portrait
 from nstlib.faces.identity import Identity, portrait_alignment
-from nstlib.faces.parse import FaceParser
 from nstlib.methods.face_networks import load_encoder
 from nstlib.methods.inversion import encode, invert
 from nstlib.nets import hardware
@@ -66,10 +65,10 @@ def distances(source: faces.Faces, count: int) -> list[str]:
 
 def photographs(folder: Path) -> Tensor:
     """The first of a folder, framed like FFHQ; those without a face are left out."""
-    parser, found = FaceParser(), []
+    found = []
     for path in sorted(folder.iterdir()):
         try:
-            found.append(align_portrait(images.load_image(path), SIDE, parser).picture)
+            found.append(align_portrait(images.load_image(path), SIDE).picture)
         except NstError as error:
             print(f"{path.name}: {error}")
         if len(found) == FACES:

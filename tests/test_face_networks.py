@@ -16,6 +16,7 @@ from nstlib.nets.dualstylegan import BottleneckModRes, DualStyleGAN
 from nstlib.nets.face_encoder import FaceEncoder, from_state
 from nstlib.nets.face_prior import FacePrior
 from nstlib.nets.mobilefacenet import MobileFaceNet
+from nstlib.nets.mobilestylegan import CUT
 from nstlib.nets.style_generator import StyleGenerator
 from nstlib.nets.stylegan2 import Discriminator, Generator
 from nstlib.pictures.files import save_image
@@ -48,11 +49,11 @@ def new_encoder(prior: FacePrior) -> FaceEncoder:
 # ---------------------------------------------------------------------------------------- the generator
 
 
-def test_the_prior_draws_what_the_quick_faces_are(faces, prior):
+def test_the_prior_draws_what_the_head_makes_of_the_features(faces, prior):
     w = faces.w(2, seed=3)
-    quick = faces.pictures(w, 128, quick=True)
-    own = ((prior(w, space="w") + 1) / 2).clamp(0, 1)
-    assert torch.allclose(own, quick, atol=1e-6)
+    features = faces.synthesis.features(w, CUT)
+    expected = faces.distilled_head(features, faces.synthesis.w_plus(w)[:, 3 * CUT + 1])
+    assert torch.allclose(prior(w, space="w"), expected, atol=1e-6)
     assert (prior.size, prior.layers, len(prior.structure_channels)) == (128, 10, 7)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from pathlib import Path
@@ -13,13 +12,12 @@ import torch.nn.functional as F
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
 from test_mobilestylegan import released
 
 from nstlib.cli.__main__ import cli
 from nstlib.errors import AssetError, SettingError
 from nstlib.faces import generated as door
-from nstlib.faces.generated import SHARD, Faces, cached, listed
+from nstlib.faces.generated import Faces, cached, listed
 from nstlib.nets.mobilestylegan import DistilledHead
 from nstlib.pictures import files as images
 
@@ -29,7 +27,7 @@ CHANNELS = (8, 8, 8, 8, 8)  # pictures of 128 pixels
 def tiny_tensors() -> dict[str, dict[str, torch.Tensor]]:
     mapping, synthesis = released(CHANNELS)
     torch.manual_seed(0)
-    return {"mapping": mapping, "synthesis": synthesis, "quick": DistilledHead(8).state_dict()}
+    return {"mapping": mapping, "synthesis": synthesis, "head": DistilledHead(8).state_dict()}
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +63,6 @@ def test_a_style_depends_on_seed_and_number_alone(tiny, start, count, seed):
         assert torch.equal(tiny.w(1, seed, start=start + index)[0], some[index])
 
 
-def test_other_seeds_and_numbers_give_other_styles(tiny):
-    w = torch.cat([tiny.w(3, seed) for seed in (0, 1, 2)])
-    apart = torch.cdist(w, w) + 99 * torch.eye(9)
-    assert float(apart.min()) > 0.1
-
-
 def test_the_random_numbers_are_normal_and_always_the_same():
     z = door._normal(range(100), seed=5)
     assert abs(float(z.mean())) < 0.02
@@ -88,25 +80,10 @@ def test_truncation_draws_styles_to_the_mean(tiny):
     assert float(off.abs().max()) < 0.15
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"count": -1}, "count is -1"),
-        ({"count": 1, "seed": -1}, "seed is -1"),
-        ({"count": 1, "start": -2}, "start is -2"),
-        ({"count": 1, "truncation": 1.5}, "truncation is 1.5"),
-        ({"count": 1, "truncation": float("nan")}, "truncation is nan"),
-    ],
-)
-def test_styles_that_cannot_be_are_told(tiny, options, message):
-    with pytest.raises(SettingError, match=message):
-        tiny.w(**options)
-
-
 # --------------------------------------------------------------------------------------------- pictures
 
 
-@pytest.mark.parametrize("size", [1, 17, 64, 65, 128])
+@pytest.mark.parametrize("size", [1, 64, 65, 128])
 def test_any_size_up_to_the_networks_gives_a_picture(tiny, size):
     pictures = tiny.pictures(tiny.w(2), size)
     assert pictures.shape == (2, 3, size, size)
@@ -125,21 +102,14 @@ def test_half_the_size_is_the_mean_of_each_four_pixels(tiny):
     torch.testing.assert_close(tiny.pictures(w, 64), means.clamp(0, 1), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("quick", [False, True])
-def test_a_style_for_each_layer_is_taken_and_gets_a_gradient(tiny, quick):
+def test_a_style_for_each_layer_is_taken_and_gets_a_gradient(tiny):
     w = tiny.w(1)
     w_plus = w[:, None].repeat(1, tiny.synthesis.layers, 1).requires_grad_()
-    pictures = tiny.pictures(w_plus, 32, quick=quick)
-    torch.testing.assert_close(pictures, tiny.pictures(w, 32, quick=quick))
+    pictures = tiny.pictures(w_plus, 32)
+    torch.testing.assert_close(pictures, tiny.pictures(w, 32))
     pictures.sum().backward()
     assert w_plus.grad is not None
     assert int((w_plus.grad.abs().amax(2) > 0).sum()) == 14  # layers of a picture of 128 pixels
-
-
-@pytest.mark.parametrize(("size", "quick"), [(0, False), (129, False), (-5, True), (129, True)])
-def test_sizes_that_cannot_be_are_told(tiny, size, quick):
-    with pytest.raises(SettingError, match=rf"from 1 to 128 pixels a side, not {size}\."):
-        tiny.pictures(tiny.w(1), size, quick=quick)
 
 
 def test_generated_batches_are_the_styles_and_their_pictures(tiny):
@@ -152,12 +122,14 @@ def test_generated_batches_are_the_styles_and_their_pictures(tiny):
     assert list(tiny.generate(0, size=16)) == []
 
 
-@pytest.mark.parametrize(
-    "options", [{"batch": 0}, {"size": 500}, {"truncation": -1}, {"size": 200, "quick": True}]
-)
-def test_generating_what_cannot_be_is_told(tiny, options):
-    with pytest.raises(SettingError):
-        next(tiny.generate(1, **options))
+def test_what_cannot_be_is_told(tiny):
+    for options in (
+        {"batch": 0}, {"size": 0}, {"size": 129}, {"truncation": -0.1}, {"truncation": float("nan")},
+        {"seed": -1}, {"start": -2}, {"count": -1},
+    ):  # fmt: skip
+        (value,) = options.values()
+        with pytest.raises(SettingError, match=str(value)):
+            next(tiny.generate(**({"count": 1, "size": 16} | options)))
 
 
 def test_tensors_of_another_network_are_refused():
@@ -173,9 +145,7 @@ def test_the_folder_has_pictures_and_their_styles(home, tiny):
     assert folder.is_relative_to(home)
     paths, w = listed(folder, 13)
     assert torch.equal(w, tiny.w(13, 2))
-    assert sorted(content(folder)) == sorted(
-        [*(path.name for path in paths), "000000.safetensors", "000010.safetensors"]
-    )
+    assert sorted(content(folder)) == sorted([*(path.name for path in paths), "styles.safetensors"])
     for index in (0, 12):
         picture = images.load_image(paths[index])
         assert float((picture - tiny.pictures(w[index : index + 1], 16)).abs().mean()) < 0.02
@@ -188,7 +158,7 @@ def test_the_folder_has_pictures_and_their_styles(home, tiny):
 def test_a_larger_count_extends_a_smaller_one(home, tiny, tmp_path, monkeypatch):
     before = content(draw(7, tiny))
     grown = content(draw(25, tiny))
-    assert before.items() - grown.items() == {("000000.safetensors", before["000000.safetensors"])}
+    assert before.items() - grown.items() == {("styles.safetensors", before["styles.safetensors"])}
     assert content(draw(3, tiny)) == grown  # and a smaller one changes nothing
     monkeypatch.setenv("NSTLIB_CACHE", str(tmp_path / "other"))
     assert content(draw(25, tiny)) == grown  # drawn at once, the same bytes
@@ -204,7 +174,7 @@ def test_interrupted_work_goes_on(home, tiny, monkeypatch):
     saved: list[str] = []
 
     def save(picture, path, **options):
-        if len(saved) == SHARD + 4:
+        if len(saved) == 14:
             raise KeyboardInterrupt
         saved.append(path.name)
         return images.save_image(picture, path, **options)
@@ -213,24 +183,24 @@ def test_interrupted_work_goes_on(home, tiny, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         draw(25, tiny)
     (folder,) = (home / "faces").iterdir()
-    assert len(listed(folder, SHARD)[0]) == SHARD  # the first shard is whole
-    with pytest.raises(AssetError, match=rf"has no {SHARD + 1} faces"):
-        listed(folder, SHARD + 1)
+    with pytest.raises(AssetError, match="has no 1 faces"):
+        listed(folder, 1)
     saved[:] = ["before"] * 99
     draw(25, tiny)
-    assert saved[99:] == [f"{i:06d}.jpg" for i in range(SHARD, 25)]
+    assert saved[99:] == [f"{i:06d}.jpg" for i in range(14, 25)]
+    assert torch.equal(listed(folder, 25)[1], tiny.w(25))
 
 
 @pytest.mark.parametrize("damage", ["picture gone", "styles gone", "styles cut short"])
 def test_damage_is_mended(home, tiny, damage):
     folder = draw(12, tiny)
-    whole = content(folder)
+    whole, styles = content(folder), folder / "styles.safetensors"
     if damage == "picture gone":
         (folder / "000003.jpg").unlink()
     elif damage == "styles gone":
-        (folder / "000000.safetensors").unlink()
+        styles.unlink()
     else:
-        (folder / "000000.safetensors").write_bytes(whole["000000.safetensors"][:100])
+        styles.write_bytes(whole[styles.name][:100])
     assert content(draw(12, tiny)) == whole
 
 
@@ -272,19 +242,6 @@ def test_a_cache_that_cannot_be_written_is_told(home, tiny):
         draw(1, tiny)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="folders of Windows have no such rights")
-def test_no_half_written_file_stays(home, tiny, monkeypatch):
-    folder = draw(1, tiny)
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(Exception, match="disk is full"):
-        draw(5, tiny)
-    assert sorted(content(folder)) == ["000000.jpg", "000000.safetensors"]
-
-
 def test_none_is_a_number_of_faces(home, tiny):
     assert listed(draw(0, tiny), 0)[1].shape == (0, 512)
 
@@ -301,17 +258,3 @@ def test_the_command_draws_faces(home, tiny, monkeypatch):
     paths, w = listed(folder, 3)
     assert torch.equal(w, tiny.w(3, 4))
     assert images.load_image(paths[2]).shape == (1, 3, 16, 16)
-    assert load_file(folder / "000000.safetensors")["w"].shape == (3, 512)
-
-
-# --------------------------------------------------------------------------------------- the real network
-
-
-@pytest.mark.weights
-def test_quick_faces_look_like_the_faces():
-    faces = Faces("cpu")
-    w = faces.w(3, seed=123)
-    difference = (faces.pictures(w, 128) - faces.pictures(w, 128, quick=True)).abs().mean((1, 2, 3))
-    among = (faces.pictures(w, 128) - faces.pictures(w.roll(1, 0), 128, quick=True)).abs().mean((1, 2, 3))
-    assert float(difference.max()) < 0.08
-    assert float(among.min()) > 2 * float(difference.max())

@@ -20,7 +20,6 @@ import torch
 from PIL import Image
 
 from nstlib.faces.align import align_portrait, cut_portrait
-from nstlib.faces.parse import FaceParser
 from nstlib.pictures.files import load_image, save_image
 
 LEFT_OUT = ("dog01", "goblin")
@@ -29,11 +28,11 @@ HEAD = slice(0, 221), slice(50, 271)  # rows, columns in which all heads are: th
 TILE, COLUMNS, QUALITY = 128, 8, 92
 
 
-def framed(path: Path, parser: FaceParser) -> torch.Tensor:
+def framed(path: Path) -> torch.Tensor:
     """One painting as a portrait (1, 3, 256, 256)."""
     image = load_image(path, background=BACKGROUND)
     rows, columns = HEAD
-    theta = align_portrait(image[..., rows, columns], 8, parser).theta
+    theta = align_portrait(image[..., rows, columns], 8).theta
     height, width = image.shape[-2:]
     part = torch.tensor([(columns.stop - columns.start) / width, (rows.stop - rows.start) / height])
     middle = torch.tensor([(columns.stop + columns.start) / width, (rows.stop + rows.start) / height]) - 1
@@ -48,11 +47,10 @@ def main() -> None:
     arguments.add_argument("paintings", type=Path, help="folder with female01.png, female02.png ...")
     arguments.add_argument("tiles", type=Path, help="folder for the portraits")
     args = arguments.parse_args()
-    parser = FaceParser()
     files = [path for path in sorted(args.paintings.glob("*.png")) if path.stem not in LEFT_OUT]
     for path in files:
         if not (args.tiles / path.name).exists():
-            save_image(framed(path, parser), args.tiles / path.name)
+            save_image(framed(path), args.tiles / path.name)
     sheet = Image.new("RGB", (COLUMNS * TILE, -(-len(files) // COLUMNS) * TILE), (115, 107, 102))
     for index, path in enumerate(files):
         with Image.open(args.tiles / path.name) as tile:

@@ -23,7 +23,7 @@ import numpy as np
 import safetensors.torch
 import torch
 from filelock import FileLock
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 from tqdm import tqdm
 
@@ -32,21 +32,18 @@ from ..assets.writing import reason, write_atomic
 from ..errors import AssetError, SettingError
 from ..nets.face_prior import FacePrior
 from ..nets.hardware import resolve_device
-from ..nets.mobilestylegan import CUT, STYLE, DistilledHead, from_official
+from ..nets.mobilestylegan import STYLE, DistilledHead, from_official
 from ..pictures.files import resize, save_image
 
 TRUNCATION = 0.7
 """How far from the mean style faces are drawn: 1 as far as the network learned, 0 the mean face."""
 
-SHARD = 10
-"""Faces whose styles lie in one file of the cache: so many at most are drawn anew after an interruption."""
-
 LICENCE = "MobileStyleGAN (Apache-2.0), taught by StyleGAN2 on FFHQ: for non-commercial use"
 
 _MEAN_OF = 4096  # styles: their mean is off by 1/64 of their spread
 _BLOCK = 64  # styles that are computed together
-_QUICK = 128  # pixels a side of the distilled head's pictures
-_QUICK_FILE = "weights/mobilestylegan_128.safetensors"
+_HEAD = "weights/mobilestylegan_128.safetensors"
+_STYLES = "styles.safetensors"  # in a folder of faces
 
 
 class Faces:
@@ -55,7 +52,7 @@ class Faces:
     Args:
         device: see :func:`nstlib.nets.hardware.resolve_device`.
         tensors: weights instead of the assets', ``"mapping"`` and ``"synthesis"`` as ``assets.load_tensors``
-            gives them, and if need be ``"quick"`` (tests, own networks).
+            gives them, and if need be ``"head"``, the small generator's (tests, own networks).
 
     Raises:
         AssetError: the weights cannot be had.
@@ -66,13 +63,11 @@ class Faces:
         self, device: str | torch.device = "auto", tensors: Mapping[str, Mapping[str, Tensor]] | None = None
     ) -> None:
         self.device = resolve_device(device)
-        if tensors is None:
-            tensors = {
-                part: assets.load_tensors(f"mobilestylegan_{part}") for part in ("mapping", "synthesis")
-            }
+        names = ("mapping", "synthesis")
+        tensors = tensors or {name: assets.load_tensors(f"mobilestylegan_{name}") for name in names}
         mapping, synthesis = from_official(tensors["mapping"], tensors["synthesis"])
         self.mapping, self.synthesis = mapping.to(self.device), synthesis.to(self.device)
-        self._quick = tensors.get("quick")
+        self._head = tensors.get("head")
 
     @property
     def largest(self) -> int:
@@ -87,10 +82,8 @@ class Faces:
 
     @cached_property
     def distilled_head(self) -> DistilledHead:
-        """The head behind the quick pictures."""
-        tensors = self._quick
-        if tensors is None:
-            tensors = safetensors.torch.load_file(assets.data_path(_QUICK_FILE))
+        """The head of the small generator, behind the features of 64 pixels."""
+        tensors = self._head or safetensors.torch.load_file(assets.data_path(_HEAD))
         head = DistilledHead(len(tensors["near.weight"]))
         head.load_state_dict({key: tensor.float() for key, tensor in tensors.items()})
         return head.to(self.device).requires_grad_(False).eval()
@@ -126,14 +119,12 @@ class Faces:
         w = torch.cat([self.mean_w[:0], *found])[start % _BLOCK :][:count]
         return self.mean_w + truncation * (w - self.mean_w)
 
-    def pictures(self, w: Tensor, size: int = 256, *, quick: bool = False) -> Tensor:
+    def pictures(self, w: Tensor, size: int = 256) -> Tensor:
         """Draw faces, differentiable with respect to w.
 
         Args:
             w: styles (N, 512), or w+ (N, 23, 512) with one for each layer, coarse to fine.
             size: pixels a side, up to 1024; up to 512 the network's last doubling is spared.
-            quick: stop at the features of 64 pixels and guess the rest: up to 128 pixels a side, softer, in a
-                tenth of the time. For training, where millions are drawn.
 
         Returns:
             (N, 3, size, size), RGB in [0, 1].
@@ -141,15 +132,10 @@ class Faces:
         Raises:
             SettingError: a size beyond the network's, or w of another shape.
         """
-        self._check(size, quick)
+        self._check(size)
         w = w.to(self.device)
-        if quick:
-            features = self.synthesis.features(w, CUT)
-            pictures = self.distilled_head(features, self.synthesis.w_plus(w)[:, 3 * CUT + 1])
-        elif 2 * size <= self.largest:
-            pictures = self.synthesis.coefficients(w)[:, :3] / 2
-        else:
-            pictures = self.synthesis(w)
+        half = 2 * size <= self.largest
+        pictures = self.synthesis.coefficients(w)[:, :3] / 2 if half else self.synthesis(w)
         return resize(((pictures + 1) / 2).clamp(0, 1), (size, size))
 
     def generate(
@@ -161,7 +147,6 @@ class Faces:
         truncation: float = TRUNCATION,
         start: int = 0,
         batch: int = 1,
-        quick: bool = False,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Faces in batches, without gradients: styles (N, 512) and pictures (N, 3, size, size).
 
@@ -170,20 +155,18 @@ class Faces:
         Raises:
             SettingError: as :meth:`w` and :meth:`pictures`, or a batch of none.
         """
-        self._check(size, quick)
+        self._check(size)
         if batch < 1:
             raise SettingError(f"batch is {batch}, but must be 1 or more.")
         styles = self.w(count, seed, truncation=truncation, start=start)
         for some in styles.split(batch) if count else []:
             with torch.no_grad():
-                pictures = self.pictures(some, size, quick=quick)
+                pictures = self.pictures(some, size)
             yield some, pictures
 
-    def _check(self, size: int, quick: bool = False) -> None:
-        largest = _QUICK if quick else self.largest
-        if not 1 <= size <= largest:
-            kind = "Quick faces" if quick else "Faces"
-            raise SettingError(f"{kind} have from 1 to {largest} pixels a side, not {size}.")
+    def _check(self, size: int) -> None:
+        if not 1 <= size <= self.largest:
+            raise SettingError(f"Faces have from 1 to {self.largest} pixels a side, not {size}.")
 
 
 def cached(
@@ -198,10 +181,9 @@ def cached(
 ) -> Path:
     """A folder in the cache with at least the first ``count`` faces of a seed; what is missing is drawn.
 
-    Faces lie there as ``000000.jpg``, ``000001.jpg`` ... (quality 95) and their styles, ten to a file, as
-    ``000000.safetensors``, ``000010.safetensors`` ... The styles are written last: where they are, the
-    pictures are whole. So work that was interrupted goes on, and more faces are added to fewer. One process
-    at a time draws into a folder.
+    Faces lie there as ``000000.jpg``, ``000001.jpg`` ... (quality 95) and their styles in one file. Each file
+    is whole or not there, so that work that was interrupted goes on, and more faces are added to fewer. One
+    process at a time draws into a folder.
 
     Args:
         count: how many faces; there may be more, :func:`listed` gives the first ones.
@@ -217,13 +199,11 @@ def cached(
         ImageError: a picture cannot be written.
         SettingError: as :meth:`Faces.generate`.
     """
-    if count < 0:
-        raise SettingError(f"count is {count}, but must be 0 or more.")
     folder = assets.cache_dir() / "faces" / f"{size}px-seed{seed}-truncation{truncation:g}"
-    if not _missing(folder, count):
+    if count >= 0 and not _missing(folder, count) and len(_styles(folder)) >= count:
         return folder
     faces = Faces(device) if faces is None else faces
-    next(faces.generate(0, seed, size, truncation=truncation), None)  # wrong settings make no folder
+    next(faces.generate(min(count, 0), seed, size, truncation=truncation), None)  # wrong settings, no folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock").acquire()
@@ -232,11 +212,18 @@ def cached(
             f"No faces can be kept in {folder} ({reason(error)}): set NSTLIB_CACHE to a folder you may write "
             "to."
         ) from error
-    with lock, tqdm(desc="faces", total=count, unit="", disable=not progress) as bar:
+    with lock:
         missing = _missing(folder, count)  # another process may have drawn some while this one waited
-        bar.update(count - sum(end - start for start, end in missing))
-        for start, end in missing:
-            _draw(faces, folder, start, end, size, seed, truncation, bar)
+        styles = faces.w(count, seed, truncation=truncation)
+        for index in tqdm(missing, desc="faces", unit="", disable=not progress):
+            # One by one: in a batch of another size the same face may differ in its last bits.
+            with torch.no_grad():
+                picture = faces.pictures(styles[index : index + 1], size)
+            settings = {"face": index, "seed": seed, "truncation": truncation, "licence": LICENCE}
+            save_image(picture, _picture(folder, index), settings=settings)
+        if len(_styles(folder)) < count:
+            content = safetensors.torch.save({"w": styles.cpu()})
+            write_atomic(folder / _STYLES, memoryview(content))
     return folder
 
 
@@ -246,12 +233,10 @@ def listed(folder: Path, count: int) -> tuple[list[Path], Tensor]:
     Raises:
         AssetError: there are not so many.
     """
-    if _missing(folder, count):
+    styles = _styles(folder)
+    if len(styles) < count or _missing(folder, count):
         raise AssetError(f"{folder} has no {count} faces: ask faces.cached for them.")
-    starts = range(0, count, SHARD)
-    styles = [safetensors.torch.load_file(_shard(folder, start))["w"] for start in starts]
-    w = torch.cat([torch.zeros(0, STYLE), *styles])[:count]
-    return [_picture(folder, index) for index in range(count)], w
+    return [_picture(folder, index) for index in range(count)], styles[:count]
 
 
 def _normal(indices: range, seed: int) -> Tensor:
@@ -264,38 +249,13 @@ def _picture(folder: Path, index: int) -> Path:
     return folder / f"{index:06d}.jpg"
 
 
-def _shard(folder: Path, start: int) -> Path:
-    return folder / f"{start:06d}.safetensors"
+def _missing(folder: Path, count: int) -> list[int]:
+    return [index for index in range(count) if not _picture(folder, index).exists()]
 
 
-def _held(folder: Path, start: int) -> int:
-    """How many faces a shard has: as many as its file has styles, if their pictures are there."""
+def _styles(folder: Path) -> Tensor:
+    """The styles (N, 512) that a folder has; none, if there is no whole file of them."""
     try:
-        with safe_open(_shard(folder, start), "pt") as file:
-            held = int(file.get_slice("w").get_shape()[0])
+        return safetensors.torch.load_file(folder / _STYLES)["w"]
     except (OSError, SafetensorError):
-        return 0
-    return held if all(_picture(folder, start + i).exists() for i in range(held)) else 0
-
-
-def _missing(folder: Path, count: int) -> list[tuple[int, int]]:
-    """The faces to draw, as (first, end) of each shard that lacks some."""
-    ends = [(start, min(start + SHARD, count)) for start in range(0, count, SHARD)]
-    held = [start + _held(folder, start) for start, _ in ends]
-    return [(first, end) for first, (_, end) in zip(held, ends, strict=True) if first < end]
-
-
-def _draw(
-    faces: Faces, folder: Path, start: int, end: int, size: int, seed: int, truncation: float, bar: tqdm
-) -> None:
-    """Add the faces from ``start`` to ``end`` to their shard: pictures first, then the styles."""
-    shard = _shard(folder, start // SHARD * SHARD)
-    styles = [] if start % SHARD == 0 else [safetensors.torch.load_file(shard)["w"]]
-    # One by one: in a batch of another size the same face may differ in its last bits.
-    drawn = faces.generate(end - start, seed, size, truncation=truncation, start=start)
-    for index, (w, picture) in enumerate(drawn, start):
-        settings = {"face": index, "seed": seed, "truncation": truncation, "licence": LICENCE}
-        save_image(picture, _picture(folder, index), settings=settings)
-        styles.append(w.cpu())
-        bar.update()
-    write_atomic(shard, memoryview(safetensors.torch.save({"w": torch.cat(styles)})))
+        return torch.zeros(0, STYLE)

@@ -24,24 +24,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .. import assets
-from ..assets.writing import write_atomic
 from ..errors import AssetError, ImageError, SettingError
 from ..pictures.files import load_image, resize
 from .align import SIZE, align_portrait
 from .generated import cached
-from .parse import FaceParser
 
-_LIST = "styles/styles.toml"
 _ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".ppm", ".jp2", ".avif")
 _GRAY = (0.45, 0.42, 0.40)  # behind transparent pixels: neither paper nor night
 _FACES = 256  # pixels a side of the generated faces: the size of which the cache has most
-_ALIGNMENT = b"1"  # another number when align_portrait gives other pictures, so that none is kept from before
 
 
 @dataclass(frozen=True)
@@ -110,20 +104,13 @@ class Sheet:
                 f"The contact sheet has {width} × {height} pixels, but its grid ends at {self.right} × "
                 f"{self.bottom}: fetch it again."
             )
-        side = self.tile - 2 * self.border
-        tiles = []
-        for index in range(self.count):
-            row, column = divmod(index, self.columns)
-            x = self._start(column, self.columns, self.left, self.right)
-            y = self._start(row, self.rows, self.top, self.bottom)
-            tiles.append(image[..., y : y + side, x : x + side])
-        return torch.cat(tiles)
-
-    def _start(self, index: int, number: int, first: int, last: int) -> int:
-        step = (last - self.tile - first) / max(
-            1, number - 1
-        )  # sheets drawn by plotting programs: no integer
-        return round(first + index * step) + self.border
+        # Sheets drawn by plotting programs: the steps are no integers.
+        across = torch.linspace(self.left, self.right - self.tile, self.columns, dtype=torch.float64)
+        down = torch.linspace(self.top, self.bottom - self.tile, self.rows, dtype=torch.float64)
+        corners = [(y, x) for y in down.round().int().tolist() for x in across.round().int().tolist()]
+        cut = slice(self.border, self.tile - self.border)
+        tiles = [image[..., y : y + self.tile, x : x + self.tile] for y, x in corners[: self.count]]
+        return torch.cat(tiles)[..., cut, cut]
 
 
 # The grids were read off the sheets; a tile's number is the style id of DualStyleGAN's files.
@@ -141,7 +128,7 @@ def style_sets() -> tuple[SetInfo, ...]:
     """The sets that have a name: first those the course carries, then those that are fetched.
 
     Raises:
-        AssetError: the list of carried sets is missing or damaged.
+        AssetError: the list of carried sets is missing.
     """
     carried = [SetInfo(name, e["title"], e["count"], e["licence"]) for name, e in _entries().items()]
     fetched = []
@@ -157,15 +144,13 @@ def load_style_set(
     *,
     pairs: bool = False,
     aligned: bool = False,
-    parser: FaceParser | None = None,
     progress: bool = True,
 ) -> StyleSet:
     """The portraits of a set.
 
-    The faces in a folder of yours are found and framed like FFHQ (:func:`nstlib.faces.align.align_portrait`),
-    which takes some seconds a picture the first time; what was found is kept in the cache. The tiles of the
-    sheets fetched have about 60 (cartoon, caricature, anime) or 200 pixels a side, so that a larger size only
-    blurs; those of the carried sets have 128.
+    The faces in a folder of yours are found and framed like FFHQ
+    (:func:`nstlib.faces.align.align_portrait`). The tiles of the sheets fetched have about 60 (cartoon,
+    caricature, anime) or 200 pixels a side, so that a larger size only blurs; those of the carried sets 128.
 
     Args:
         source: a name of :func:`style_sets`, with or without the asset's ``dualstylegan_`` before it, or a
@@ -174,7 +159,6 @@ def load_style_set(
         pairs: draw the generated faces that the set was painted from as well; a set of others has none.
         aligned: the pictures in the folder are portraits framed like FFHQ already: they are only cut to the
             middle square and resized.
-        parser: finds the faces in a folder; by default one is made when it is needed.
         progress: show a progress bar while fetching.
 
     Raises:
@@ -182,7 +166,7 @@ def load_style_set(
         ImageError: the folder holds no picture in which a face is found.
         AssetError: the set cannot be fetched, or a carried file is damaged.
     """
-    if not (isinstance(size, int) and not isinstance(size, bool) and size >= 1):
+    if not (isinstance(size, int) and size >= 1):
         raise SettingError(f"size is {size!r}, but must be a whole number of pixels, 1 or more.")
     if isinstance(source, str):
         name = source.removeprefix("dualstylegan_")
@@ -199,7 +183,7 @@ def load_style_set(
             f"'{source}' is neither a style set{hint} nor a folder: give the path of a folder of portraits, "
             f"or one of {', '.join(known)}."
         )
-    return _folder(folder, size, aligned, parser)
+    return _folder(folder, size, aligned)
 
 
 def _carried(name: str, size: int, pairs: bool, progress: bool) -> StyleSet:
@@ -207,25 +191,16 @@ def _carried(name: str, size: int, pairs: bool, progress: bool) -> StyleSet:
     path = assets.data_path(f"styles/{entry['file']}")
     if hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
         raise AssetError(f"'{path}' is damaged or has been changed: take another copy of it.")
-    columns, tile, count = entry["columns"], entry["tile"], entry["count"]
-    rows = -(-count // columns)
-    sheet = Sheet(columns, rows, count, tile, right=columns * tile, bottom=rows * tile)
+    columns, rows, tile = entry["columns"], entry["rows"], entry["tile"]
+    sheet = Sheet(columns, rows, entry["count"], tile, right=columns * tile, bottom=rows * tile)
     faces = tuple(entry["faces"]) if "faces" in entry else None
-    return StyleSet(
-        name,
-        entry["title"],
-        entry["licence"],
-        _resized(sheet.cut(load_image(path)), size),
-        tuple(entry.get("ids", map(str, range(count)))),
-        faces,
-        _generated(faces, size, progress) if pairs and faces else None,
-    )
-
-
-def _generated(indices: tuple[int, ...], size: int, progress: bool) -> Tensor:
-    """The generated faces with these numbers, at seed 0 and truncation 0.7."""
-    folder = cached(max(indices) + 1, _FACES, progress=progress)
-    return torch.cat([_resized(load_image(folder / f"{index:06d}.jpg"), size) for index in indices])
+    painted = None
+    if pairs and faces:
+        folder = cached(max(faces) + 1, _FACES, progress=progress)
+        painted = torch.cat([_resized(load_image(folder / f"{face:06d}.jpg"), size) for face in faces])
+    ids = tuple(entry.get("ids", map(str, range(entry["count"]))))
+    pictures = _resized(sheet.cut(load_image(path)), size)
+    return StyleSet(name, entry["title"], entry["licence"], pictures, ids, faces, painted)
 
 
 def _fetched(name: str, size: int, progress: bool) -> StyleSet:
@@ -235,16 +210,16 @@ def _fetched(name: str, size: int, progress: bool) -> StyleSet:
     return StyleSet(name, asset.title, licence, _resized(tiles, size), tuple(map(str, range(len(tiles)))))
 
 
-def _folder(folder: Path, size: int, aligned: bool, parser: FaceParser | None) -> StyleSet:
+def _folder(folder: Path, size: int, aligned: bool) -> StyleSet:
     files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in _ENDINGS)
-    kept = _kept(files, size, aligned)
-    found = _read(kept)
-    if found is None:
-        found = _align(files, size, aligned, parser)
-        _keep(kept, *found)
-    pictures, ids = found
-    skipped = tuple(file.name for file in files if file.name not in ids)
-    if not ids:
+    found, skipped = {}, []
+    for file in files:
+        try:
+            image = load_image(file, background=_GRAY)
+            found[file.name] = _middle(image, size) if aligned else align_portrait(image, size).picture
+        except ImageError:
+            skipped.append(file.name)
+    if not found:
         why = "no picture with a face in it" if files else f"no picture (a file ending in {_ENDINGS[0]}, ...)"
         raise ImageError(
             f"The folder '{folder}' holds {why}: put portraits there that show the face from the front."
@@ -256,86 +231,24 @@ def _folder(folder: Path, size: int, aligned: bool, parser: FaceParser | None) -
             f"or they are no pictures: {some}.",
             stacklevel=3,
         )
-    # In the cache are 8-bit values; so they are too where nothing was cached.
-    title = f"the pictures in '{folder}'"
-    return StyleSet(
-        folder.resolve().name, title, "yours to know", pictures.float() / 255, ids, None, None, skipped
-    )
+    title, licence = f"the pictures in '{folder}'", "yours to know"
+    name, pictures = folder.resolve().name, torch.cat(list(found.values()))
+    return StyleSet(name, title, licence, pictures, tuple(found), skipped=tuple(skipped))
 
 
-def _align(
-    files: list[Path], size: int, aligned: bool, parser: FaceParser | None
-) -> tuple[Tensor, tuple[str, ...]]:
-    """The portraits of files, (N, 3, size, size) in bytes, and the names of those that gave one."""
-    pictures, ids = [torch.zeros(0, 3, size, size)], []
-    for file in files:
-        try:
-            image = load_image(file, background=_GRAY)
-            if aligned:
-                side = min(image.shape[-2:])
-                top, left = ((n - side) // 2 for n in image.shape[-2:])
-                picture = _resized(image[..., top : top + side, left : left + side], size)
-            else:
-                parser = parser or FaceParser()
-                picture = align_portrait(image, size, parser).picture
-        except ImageError:
-            continue
-        pictures.append(picture.cpu())
-        ids.append(file.name)
-    return torch.cat(pictures).mul(255).round().byte(), tuple(ids)
-
-
-def _kept(files: list[Path], size: int, aligned: bool) -> Path | None:
-    """Where the portraits of these files are kept in the cache; it depends on all their bytes."""
-    digest = hashlib.sha256(_ALIGNMENT + f"{size} {aligned}".encode())
-    try:
-        for file in files:
-            digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
-    except OSError:
-        return None
-    return assets.cache_dir() / "style_sets" / f"{digest.hexdigest()[:32]}.safetensors"
-
-
-def _read(path: Path | None) -> tuple[Tensor, tuple[str, ...]] | None:
-    if path is None or not path.exists():
-        return None
-    try:
-        with safe_open(path, "pt") as file:
-            names = (file.metadata() or {})["ids"]
-            return file.get_tensor("pictures"), tuple(names.split("/")) if names else ()
-    except (OSError, KeyError, SafetensorError):
-        return None
-
-
-def _keep(path: Path | None, pictures: Tensor, ids: tuple[str, ...]) -> None:
-    """Keep portraits in the cache; one that cannot be written only costs time next time."""
-    if path is None:
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content = safetensors.torch.save({"pictures": pictures.contiguous()}, {"ids": "/".join(ids)})
-        write_atomic(path, memoryview(content))
-    except (OSError, ImageError):
-        return
+def _middle(image: Tensor, size: int) -> Tensor:
+    """The middle square of a picture."""
+    side = min(image.shape[-2:])
+    top, left = ((n - side) // 2 for n in image.shape[-2:])
+    return _resized(image[..., top : top + side, left : left + side], size)
 
 
 def _resized(pictures: Tensor, size: int) -> Tensor:
     return resize(pictures, (size, size))
 
 
-@lru_cache(maxsize=4)
-def _parsed(path: Path) -> dict[str, dict[str, Any]]:
-    needed = ("file", "title", "licence", "source", "count", "columns", "tile", "sha256")
-    try:
-        entries = {entry["name"]: entry for entry in tomllib.loads(path.read_text(encoding="utf-8"))["set"]}
-        missing = [f"{name}.{key}" for name, entry in entries.items() for key in needed if key not in entry]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise AssetError(f"'{path}' is no list of style sets ({error}): reinstall nstlib.") from error
-    if missing:
-        raise AssetError(f"'{path}' lacks {missing[0]}: write it there, or reinstall nstlib.")
-    return entries
-
-
+@lru_cache(maxsize=1)
 def _entries() -> dict[str, dict[str, Any]]:
     """The carried sets as ``styles.toml`` states them."""
-    return _parsed(assets.data_path(_LIST))
+    text = assets.data_path("styles/styles.toml").read_text(encoding="utf-8")
+    return {entry["name"]: entry for entry in tomllib.loads(text)["set"]}
