@@ -69,7 +69,7 @@ def main() -> None:
     hardware.keep_freed_memory()
     shape = (options.height, options.width)
     photograph = images.load_image(assets.data_path("portraits/collins.jpg"))
-    content = images.resize(images.crop_center(photograph, (384, 512)), shape, allow_upscale=True)
+    content = images.resize(photograph[:, :, 64:448], shape, allow_upscale=True)
     style = images.load_image(assets.data_path("paintings/starry_night.jpg"))
     start = time.perf_counter()
     result = gatys.stylize(

@@ -88,11 +88,6 @@ def test_a_color_is_as_strong_as_fits():
     assert kept[0, 0].item() < 0.9
 
 
-@pytest.mark.parametrize("make", [random, gray])
-def test_a_pictures_own_luminance_gives_it_back(make):
-    torch.testing.assert_close(color.luminance_only(make(6, 7), make(6, 7)), make(6, 7), rtol=0, atol=1e-6)
-
-
 def test_a_gray_content_gives_a_gray_result():
     kept = color.luminance_only(random(6, 7), gray(6, 7, 3))
     assert (kept.amax(1) - kept.amin(1)).max() < 1e-6
@@ -125,10 +120,6 @@ def test_histograms_agree_channel_by_channel():
         assert (order.diff() >= 0).all(), "what was brighter is not darker now"
 
 
-def test_a_pictures_own_histogram_gives_it_back():
-    torch.testing.assert_close(color.match_histogram(random(9, 9), random(9, 9)), random(9, 9))
-
-
 @settings(deadline=None, max_examples=30)
 @given(seed=st.integers(0, 2**31))
 def test_coral_gives_the_contents_mean_and_covariance(seed):
@@ -145,10 +136,6 @@ def test_coral_knows_no_order_of_the_channels():
     torch.testing.assert_close(there, color.coral(style, content)[:, order], rtol=0, atol=1e-6)
 
 
-def test_coral_of_a_picture_with_itself_is_that_picture():
-    torch.testing.assert_close(color.coral(random(9, 9), random(9, 9)), random(9, 9), rtol=0, atol=1e-6)
-
-
 def test_coral_makes_no_color_of_the_noise_of_a_gray_painting():
     style = gray(24, 24) * 0.8 + 0.1
     noisy = style + 0.2 / 255 * torch.randn(1, 3, 24, 24, generator=torch.Generator().manual_seed(0))
@@ -157,28 +144,12 @@ def test_coral_makes_no_color_of_the_noise_of_a_gray_painting():
     assert (color.coral(noisy, content) - color.coral(style, content)).abs().max() < 0.1
 
 
-def test_a_gray_content_makes_a_gray_style():
-    matched = color.coral(random(9, 9, 1), gray(9, 9) * 0.2 + 0.4)
-    assert (matched.amax(1) - matched.amin(1)).max() < 1e-4
-
-
 # ------------------------------------------------------------------------------------ all of them, and errors
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
-@pytest.mark.parametrize(
-    "style",
-    [
-        flat(4, 5, 0.2, 0.7, 0.4),
-        flat(1, 1, 0.0, 0.0, 0.0),
-        flat(3, 1, 1.0, 1.0, 1.0),
-        gray(5, 4),
-        random(4, 4),
-    ],
-)
-@pytest.mark.parametrize(
-    "content", [flat(5, 4, 0.9, 0.1, 0.3), flat(1, 1, 1.0, 1.0, 1.0), gray(3, 7), random(6, 2)]
-)
+@pytest.mark.parametrize("style", [flat(4, 5, 0.2, 0.7, 0.4), flat(1, 1, 0.0, 0.0, 0.0), gray(5, 4)])
+@pytest.mark.parametrize("content", [flat(5, 4, 0.9, 0.1, 0.3), flat(1, 1, 1.0, 1.0, 1.0), gray(3, 7)])
 def test_flat_and_gray_pictures_are_safe(transform, style, content):
     before = style.clone(), content.clone()
     changed = transform(style, content)
@@ -190,14 +161,6 @@ def test_flat_and_gray_pictures_are_safe(transform, style, content):
     assert changed.max() <= 1
     assert torch.equal(style, before[0])
     assert torch.equal(content, before[1])
-
-
-def test_a_flat_style_takes_the_contents_mean():
-    content = random(8, 8, 1)
-    matched = color.coral(flat(4, 4, 0.2, 0.7, 0.4), content)
-    torch.testing.assert_close(matched, content.mean((2, 3), keepdim=True).expand(1, 3, 4, 4))
-    matched = color.match_luminance(flat(4, 4, 0.2, 0.7, 0.4), content)
-    assert matched.flatten()[0].item() == pytest.approx(color.luminance(content).mean().item(), abs=1e-5)
 
 
 @pytest.mark.parametrize("how", color.COLOR_MODES)

@@ -110,11 +110,6 @@ def test_warping_has_gradients_for_the_picture_and_the_flow():
 # --------------------------------------------------------------------------------------------- consistency
 
 
-def test_all_pixels_are_trusted_when_nothing_moves():
-    still = torch.zeros(1, 2, 7, 9)
-    assert torch.equal(consistency(still, still), torch.ones(1, 1, 7, 9))
-
-
 def test_what_comes_from_outside_the_picture_is_not_trusted():
     mask = consistency(uniform(20, 24, 3, 0), uniform(20, 24, -3, 0))  # all goes right, the left is new
     expected = torch.ones(1, 1, 20, 24)
@@ -146,23 +141,7 @@ def test_the_constants_are_those_of_the_paper():
         assert consistency(-tilt, tilt)[..., 4, 4] == trusted
 
 
-def test_estimated_flows_show_what_was_hidden(picture):
-    image = 0.5 * smooth_picture(96, 96) + 0.5 * picture(96, 96)
-    cover = disk(96, 96, softness=1)
-    before, after = camera_move(image, 2, zoom=1, shift=(5, 0), foreground_mask=cover, parallax=-1).frames
-    mask = consistency(optical_flow(before, after), optical_flow(after, before))[0, 0]
-    assert mask[20:76, :5].mean() < 0.2  # came in from the left
-    assert mask[40:56, 66:74].mean() < 0.5  # the disk went left and the background right: its right is new
-    assert mask[34:62, 30:56].mean() > 0.9  # the disk
-    assert mask[4:12, 10:86].mean() > 0.9  # the background above it
-
-
 # ------------------------------------------------------------------------------------------------- flicker
-
-
-def test_a_still_clip_stylized_identically_does_not_flicker(picture):
-    frames = [picture(20, 24)] * 4
-    assert flicker(frames, [torch.zeros(1, 2, 20, 24)] * 3) == 0
 
 
 def test_flicker_is_in_units_of_the_pictures_range():
@@ -207,14 +186,6 @@ def test_a_pan_has_the_flow_it_was_asked_for():
         assert mask[..., -1, :].max() == 0  # came in from below
         assert mask[..., :2].max() == 0  # and from the left
     assert torch.allclose(clip.frames[4][..., :36, 8:], image[..., 4:, :42], atol=1e-4)
-
-
-def test_a_zoom_keeps_the_middle_and_enlarges_by_the_factor():
-    clip = camera_move(smooth_picture(41, 51), 3, zoom=1.21)
-    for flow in clip.flows:
-        assert flow[..., 20, 25].abs().max() < 1e-5
-        assert flow[0, 0, 20, 50].item() == pytest.approx(25 / 1.1 - 25, abs=1e-4)
-        assert flow[0, 1, 40, 25].item() == pytest.approx(20 / 1.1 - 20, abs=1e-4)
 
 
 def test_the_flow_is_true_wherever_the_mask_says_so():

@@ -153,7 +153,7 @@ def test_bad_path(tmp_path: Path, kind: str) -> None:
         is_one_sentence(str(caught.value), "a.png" if "address" in kind else "")
 
 
-@pytest.mark.parametrize("value", [0, -1, 1.5, "512", True])
+@pytest.mark.parametrize("value", [0, 1.5, "512"])
 def test_size_must_be_positive(value: Any) -> None:
     with pytest.raises(SettingError, match=r"size is .* at least 1"):
         images.load_image("a.png", size=value)
@@ -190,12 +190,6 @@ def test_formats(tmp_path: Path, kind: str) -> None:
     assert (loaded - images.from_pil(picture)).abs().mean() < 0.02
 
 
-def test_plain_text_ppm_is_a_picture(tmp_path: Path) -> None:
-    (tmp_path / "a.ppm").write_text("P3\n2 1\n255\n255 0 0  0 0 255\n")
-    loaded = images.load_image(tmp_path / "a.ppm")
-    assert loaded.flatten().tolist() == [1, 0, 0, 0, 0, 1]
-
-
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
 def test_first_frame_of_several(tmp_path: Path, kind: str) -> None:
     frames = [Image.new("RGB", (8, 6), color) for color in ("red", "lime", "blue")]
@@ -206,8 +200,7 @@ def test_first_frame_of_several(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_exif_orientation(tmp_path: Path, orientation: int, kind: str) -> None:
+def test_exif_orientation(tmp_path: Path, orientation: int) -> None:
     # Four quarters of their own color show where each corner went.
     upright = np.zeros((48, 32, 3), np.uint8)
     upright[:24, :16], upright[:24, 16:], upright[24:, :16] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -224,7 +217,7 @@ def test_exif_orientation(tmp_path: Path, orientation: int, kind: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored = Image.fromarray(np.ascontiguousarray(undo[orientation](upright)))
-    stored.save(tmp_path / "a", kind, exif=exif, quality=95)
+    stored.save(tmp_path / "a", "JPEG", exif=exif, quality=95)
     loaded = images.load_image(tmp_path / "a")
     is_currency(loaded, 48, 32)
     corners = loaded[0, :, [4, 4, 43, 43], [4, 27, 4, 27]]
@@ -241,99 +234,55 @@ def test_broken_exif_is_ignored(tmp_path: Path) -> None:
     assert images.read_settings(tmp_path / "a.jpg") is None
 
 
-class TestModes:
-    def load(self, tmp_path: Path, im: Image.Image, kind: str = "PNG", **options: Any) -> torch.Tensor:
-        background = options.pop("background", (1, 1, 1))
-        im.save(tmp_path / "a", kind, **options)
-        return images.load_image(tmp_path / "a", background=background)
+def two_colors(**options: Any) -> tuple[Image.Image, str, dict[str, Any]]:
+    """A red and a green pixel of a palette."""
+    im = Image.new("P", (2, 1))
+    im.putpalette([255, 0, 0, 0, 255, 0])
+    im.putpixel((1, 0), 1)
+    return im, options.pop("kind", "PNG"), options
 
-    def test_gray(self, tmp_path: Path) -> None:
-        loaded = self.load(tmp_path, Image.new("L", (3, 2), 51))
-        is_currency(loaded, 2, 3)
-        assert torch.equal(loaded, torch.full((1, 3, 2, 3), 51 / 255))
 
-    def test_one_bit(self, tmp_path: Path) -> None:
-        im = Image.new("1", (3, 2))
-        im.putpixel((1, 0), 1)
-        loaded = self.load(tmp_path, im)
-        is_currency(loaded, 2, 3)
-        assert loaded[0, 0].tolist() == [[0, 1, 0], [0, 0, 0]]
+# (picture, format, what it is saved with), and its pixels over a blue background
+MODES: dict[str, tuple[tuple[Image.Image, str, dict[str, Any]], list[tuple[float, float, float]]]] = {
+    "gray": ((Image.new("L", (1, 1), 51), "PNG", {}), [(0.2, 0.2, 0.2)]),
+    "one bit": ((Image.new("1", (1, 1), 1), "PNG", {}), [(1, 1, 1)]),
+    "float": ((Image.new("F", (1, 1), 0.25), "TIFF", {}), [(0.25, 0.25, 0.25)]),
+    "16 bits": ((Image.new("I;16", (1, 1), 13107), "PNG", {}), [(0.2, 0.2, 0.2)]),
+    "16 bits, TIFF": ((Image.new("I;16", (1, 1), 13107), "TIFF", {}), [(0.2, 0.2, 0.2)]),
+    "transparent": ((Image.new("RGBA", (1, 1), (255, 0, 0, 0)), "PNG", {}), [(0, 0, 1)]),
+    "a fifth opaque": ((Image.new("RGBA", (1, 1), (255, 0, 0, 51)), "PNG", {}), [(0.2, 0, 0.8)]),
+    "opaque": ((Image.new("RGBA", (1, 1), (255, 51, 0, 255)), "PNG", {}), [(1, 0.2, 0)]),
+    "gray, a fifth opaque": ((Image.new("LA", (1, 1), (0, 51)), "PNG", {}), [(0, 0, 0.8)]),
+    "palette": (two_colors(), [(1, 0, 0), (0, 1, 0)]),
+    "palette, one transparent": (two_colors(transparency=1), [(1, 0, 0), (0, 0, 1)]),
+    "palette with alphas": (two_colors(transparency=b"\xff\x00"), [(1, 0, 0), (0, 0, 1)]),
+    "palette of a GIF": (two_colors(kind="GIF", transparency=1), [(1, 0, 0), (0, 0, 1)]),
+    "transparent red": ((Image.new("RGB", (1, 1), "red"), "PNG", {"transparency": (255, 0, 0)}), [(0, 0, 1)]),
+    "transparent gray": ((Image.new("L", (1, 1), 9), "PNG", {"transparency": 9}), [(0, 0, 1)]),
+    "CMYK": ((Image.new("CMYK", (1, 1), (0, 255, 255, 0)), "TIFF", {}), [(1, 0, 0)]),
+    "CMYK, JPEG": ((Image.new("CMYK", (1, 1), (255, 255, 0, 0)), "JPEG", {}), [(0, 0, 1)]),
+}
 
-    def test_sixteen_bits_are_scaled_not_clipped(self, tmp_path: Path) -> None:
-        ramp = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
-        for kind in ("PNG", "TIFF"):
-            loaded = self.load(tmp_path, Image.fromarray(ramp), kind)
-            is_currency(loaded, 16, 16)
-            assert torch.allclose(loaded[0, 1], torch.from_numpy(ramp.astype(np.float32) / 65535), atol=1e-6)
 
-    def test_float_in_range(self, tmp_path: Path) -> None:
-        loaded = self.load(tmp_path, Image.fromarray(np.full((2, 3), 0.25, np.float32)), "TIFF")
-        assert torch.equal(loaded, torch.full((1, 3, 2, 3), 0.25))
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("mode", MODES)
+def test_modes(tmp_path: Path, mode: str) -> None:
+    (im, kind, options), pixels = MODES[mode]
+    im.save(tmp_path / "a", kind, **options)
+    loaded = images.load_image(tmp_path / "a", background=(0, 0, 1))
+    is_currency(loaded, 1, len(pixels))
+    assert (loaded[0, :, 0].T - torch.tensor(pixels)).abs().max() < (0.03 if kind == "JPEG" else 1e-6)
 
-    def test_alpha_over_background(self, tmp_path: Path) -> None:
-        im = Image.new("RGBA", (3, 1))
-        for x, alpha in enumerate((0, 51, 255)):
-            im.putpixel((x, 0), (255, 0, 0, alpha))
-        over_white = self.load(tmp_path, im)
-        is_currency(over_white, 1, 3)
-        assert torch.allclose(
-            over_white[0, :, 0].T, torch.tensor([[1, 1, 1], [1, 0.8, 0.8], [1, 0, 0]]), atol=1e-6
-        )
-        over_blue = self.load(tmp_path, im, background=(0, 0, 1))
-        expected = torch.tensor([[0, 0, 1], [0.2, 0, 0.8], [1, 0, 0]])
-        assert torch.allclose(over_blue[0, :, 0].T, expected, atol=1e-6)
 
-    def test_opaque_alpha_changes_nothing(self, tmp_path: Path) -> None:
-        im = images.to_pil(noise(5, 7))
-        im.putalpha(255)
-        assert torch.equal(self.load(tmp_path, im, background=(0.3, 0.6, 0.9)), noise(5, 7))
-
-    def test_gray_with_alpha(self, tmp_path: Path) -> None:
-        loaded = self.load(tmp_path, Image.new("LA", (2, 2), (0, 51)))
-        assert torch.allclose(loaded, torch.full((1, 3, 2, 2), 0.8), atol=1e-6)
-
-    def test_palette(self, tmp_path: Path) -> None:
-        im = Image.new("P", (2, 1))
-        im.putpalette([255, 0, 0, 0, 255, 0])
-        im.putpixel((1, 0), 1)
-        assert self.load(tmp_path, im)[0, :, 0].T.tolist() == [[1, 0, 0], [0, 1, 0]]
-
-    @pytest.mark.filterwarnings("error")
-    @pytest.mark.parametrize(("kind", "transparency"), [("PNG", 1), ("PNG", b"\xff\x00"), ("GIF", 1)])
-    def test_palette_with_transparency(self, tmp_path: Path, kind: str, transparency: Any) -> None:
-        im = Image.new("P", (2, 1))
-        im.putpalette([255, 0, 0, 0, 255, 0])
-        im.putpixel((1, 0), 1)
-        loaded = self.load(tmp_path, im, kind, transparency=transparency, background=(0, 0, 1))
-        assert loaded[0, :, 0].T.tolist() == [[1, 0, 0], [0, 0, 1]]
-
-    @pytest.mark.parametrize(("mode", "value"), [("RGB", (255, 0, 0)), ("L", 9)])
-    def test_one_transparent_color(self, tmp_path: Path, mode: str, value: Any) -> None:
-        loaded = self.load(tmp_path, Image.new(mode, (2, 1), value), transparency=value)
-        assert torch.equal(loaded, torch.ones(1, 3, 1, 2))
-
-    @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
-    def test_cmyk(self, tmp_path: Path, kind: str) -> None:
-        for ink, color in (
-            ((0, 255, 255, 0), (1, 0, 0)),
-            ((255, 255, 0, 0), (0, 0, 1)),
-            ((0, 0, 0, 255), (0, 0, 0)),
-        ):
-            loaded = self.load(tmp_path, Image.new("CMYK", (8, 8), ink), kind)
-            is_currency(loaded, 8, 8)
-            assert (loaded[0, :, 4, 4] - torch.tensor(color)).abs().max() < 0.03
-
-    def test_premultiplied_alpha(self) -> None:
-        im = Image.new("RGBA", (1, 1), (200, 100, 50, 128))
-        assert torch.allclose(images.from_pil(im.convert("RGBa")), images.from_pil(im), atol=0.01)
-
-    def test_from_pil_names_the_picture_it_cannot_use(self) -> None:
-        with pytest.raises(
-            ImageError, match=r"This picture cannot be used \(its gray values.*convert it to RGB"
-        ):
-            images.from_pil(Image.new("F", (2, 2), -1))
-        with pytest.raises(ImageError, match=r"cannot be used \(it has no pixels"):
-            images.from_pil(Image.new("RGB", (0, 4)))
+def test_pillow_images() -> None:
+    im = Image.new("RGBA", (1, 1), (200, 100, 50, 128))
+    assert torch.allclose(images.from_pil(im.convert("RGBa")), images.from_pil(im), atol=0.01)
+    for bad, why in (
+        (Image.new("F", (2, 2), -1), "its gray values"),
+        (Image.new("RGB", (0, 4)), "no pixels"),
+    ):
+        with pytest.raises(ImageError, match=rf"cannot be used \(.*{why}.*\): convert it to RGB"):
+            images.from_pil(bad)
 
 
 def swapped_profile() -> bytes:
@@ -383,14 +332,8 @@ class TestResize:
             assert abs(min(h, w) - max(1, min(height, width) * size / max(height, width))) <= 0.5
             assert (h >= w) == (height >= width) or h == w
 
-    @FEW
-    @given(height=SIDES, width=SIDES, h=SIDES, w=SIDES)
-    def test_exact(self, height: int, width: int, h: int, w: int) -> None:
-        is_currency(images.resize(noise(height, width), (h, w)), h, w)
-
-    def test_one_pixel_stays_on_the_short_side(self) -> None:
-        is_currency(images.resize(noise(1, 1000), 10), 1, 10)
-        is_currency(images.resize(noise(1000, 2), 10), 10, 1)
+    def test_a_pair_is_exact(self) -> None:
+        is_currency(images.resize(noise(5, 70), (64, 1)), 64, 1)
 
     def test_antialiased(self) -> None:
         # One-pixel stripes have no detail left at a quarter of the size: a uniform gray, not a beat.
@@ -418,33 +361,13 @@ class TestResize:
         assert torch.equal(images.load_image(tmp_path / "a.png", size=20), images.resize(noise(30, 60), 20))
         assert images.load_image(tmp_path / "a.png", size=500).shape[-2:] == (30, 60)
 
-    @pytest.mark.parametrize("size", [0, -3, 2.5, "9", None, (1,), (1, 2, 3), (0, 5), (5, 1.5), True])
+    @pytest.mark.parametrize("size", [0, 2.5, "9", None, (1,), (0, 5), (5, 1.5), True])
     def test_bad_size(self, size: Any) -> None:
         with pytest.raises(SettingError, match=r"size is|in size is"):
             images.resize(noise(4, 4), size)
 
 
-class TestCrop:
-    @FEW
-    @given(data=st.data(), height=SIDES, width=SIDES)
-    def test_center(self, data: st.DataObject, height: int, width: int) -> None:
-        h, w = data.draw(st.integers(1, height)), data.draw(st.integers(1, width))
-        image = noise(height, width)
-        result = images.crop_center(image, (h, w))
-        is_currency(result, h, w)
-        top, left = (height - h) // 2, (width - w) // 2
-        assert torch.equal(result, image[..., top : top + h, left : left + w])
-        assert 0 <= (height - h - top) - top <= 1
-
-    def test_too_large(self) -> None:
-        with pytest.raises(ImageError, match="crop of 5 × 3 does not fit into a picture of 4 × 4: resize"):
-            images.crop_center(noise(4, 4), (5, 3))
-
-    @pytest.mark.parametrize("size", [4, (4,), (0, 1), "ab", None])
-    def test_bad_size(self, size: Any) -> None:
-        with pytest.raises(SettingError, match="size"):
-            images.crop_center(noise(4, 4), size)
-
+class TestSquare:
     @FEW
     @given(height=SIDES, width=SIDES, size=st.one_of(st.none(), SIDES), allow=st.booleans())
     def test_square(self, height: int, width: int, size: int | None, allow: bool) -> None:
@@ -452,19 +375,20 @@ class TestCrop:
         expected = side if size is None else size if allow else min(size, side)
         is_currency(images.square(noise(height, width), size, allow_upscale=allow), expected, expected)
 
+    def test_it_is_the_middle(self) -> None:
+        assert torch.equal(images.square(noise(4, 9)), noise(4, 9)[..., 2:6])
+
 
 BAD_TENSORS: dict[str, tuple[Any, str]] = {
     "no tensor": (np.zeros((1, 3, 4, 4), np.float32), "not a ndarray: load it with load_image"),
     "no batch": (torch.zeros(3, 4, 4), r"image\[None\]"),
     "channels last": (torch.zeros(1, 4, 5, 3), r"permute\(0, 3, 1, 2\)"),
     "two channels": (torch.zeros(1, 2, 4, 4), r"\(1, 2, 4, 4\): bring it into that shape"),
-    "four channels": (torch.zeros(1, 4, 4, 4), r"\(1, 4, 4, 4\): bring it into that shape"),
     "no pixels": (torch.zeros(1, 3, 0, 4), r"at least 1 × 1 pixels, not \(1, 3, 0, 4\)"),
     "bytes": (torch.zeros(1, 3, 4, 4, dtype=torch.uint8), r"image\.float\(\) / 255"),
 }
 BAD_VALUES: dict[str, tuple[torch.Tensor, str]] = {
     "nan": (torch.full((1, 3, 4, 4), torch.nan), "not numbers"),
-    "infinity": (torch.full((1, 3, 4, 4), torch.inf), "not numbers"),
     "above": (torch.full((1, 3, 4, 4), 1.01), r"from 1.01 to 1.01.*\.clamp\(0, 1\)"),
     "below": (torch.full((1, 3, 4, 4), -0.01), r"from -0.01.*\.clamp\(0, 1\)"),
     "0 to 255": (torch.linspace(0, 255, 48).view(1, 3, 4, 4), "from 0 to 255.*divide by 255"),
@@ -477,7 +401,6 @@ def test_bad_tensor(kind: str, tmp_path: Path) -> None:
     tensor, says = BAD_TENSORS[kind]
     for use in (
         lambda: images.resize(tensor, 2),
-        lambda: images.crop_center(tensor, (1, 1)),
         lambda: images.square(tensor),
         lambda: images.to_pil(tensor),
     ):
@@ -507,12 +430,11 @@ def test_check_picture_and_check_mask_give_back_what_is_good_and_name_what_is_no
             call()
 
 
-@pytest.mark.parametrize("kind", [*BAD_TENSORS, *BAD_VALUES])
-def test_bad_tensor_is_not_saved(kind: str, tmp_path: Path) -> None:
-    tensor, says = (BAD_TENSORS | BAD_VALUES)[kind]
-    path = tmp_path / "a.png"
+@pytest.mark.parametrize("kind", BAD_VALUES)
+def test_bad_values_are_not_saved(kind: str, tmp_path: Path) -> None:
+    tensor, says = BAD_VALUES[kind]
     with pytest.raises(ImageError, match=says) as caught:
-        images.save_image(tensor, path)
+        images.save_image(tensor, tmp_path / "a.png")
     is_one_sentence(str(caught.value), "The picture")
     assert not list(tmp_path.iterdir())
 
@@ -529,10 +451,6 @@ class TestRoundTrip:
         loaded = images.load_image(path)
         is_currency(loaded, height, width)
         assert torch.equal(loaded, image.expand(1, 3, -1, -1))
-
-    def test_every_level_is_exact(self) -> None:
-        levels = torch.arange(256).float().view(1, 1, 16, 16) / 255
-        assert torch.equal(images.from_pil(images.to_pil(levels))[:, :1], levels)
 
     @FEW
     @given(value=st.floats(-0.00390625, 1.00390625, width=32))
@@ -560,7 +478,7 @@ class TestRoundTrip:
             ]
             assert sizes[0] * 2 < sizes[1]
 
-    @pytest.mark.parametrize("quality", [0, 101, -1, 9.5, "best", True])
+    @pytest.mark.parametrize("quality", [0, 101, 9.5])
     def test_bad_quality(self, tmp_path: Path, quality: Any) -> None:
         with pytest.raises(SettingError, match="quality is"):
             images.save_image(noise(4, 4), tmp_path / "a.jpg", quality=quality)
@@ -587,14 +505,6 @@ class TestSettings:
     @pytest.mark.parametrize("ending", ["png", "jpg", "webp"])
     def test_none(self, tmp_path: Path, ending: str) -> None:
         assert images.read_settings(images.save_image(noise(3, 5), tmp_path / f"a.{ending}")) is None
-        assert (
-            images.read_settings(images.save_image(noise(3, 5), tmp_path / f"b.{ending}", settings={})) == {}
-        )
-
-    @pytest.mark.parametrize("kind", ["GIF", "TIFF", "BMP"])
-    def test_other_formats_have_none(self, tmp_path: Path, kind: str) -> None:
-        images.to_pil(noise(3, 5)).save(tmp_path / "a", kind)
-        assert images.read_settings(tmp_path / "a") is None
 
     def test_foreign_comment_is_not_ours(self, tmp_path: Path) -> None:
         exif = Image.Exif()
@@ -652,18 +562,6 @@ class TestWriting:
         assert path.read_bytes() == before
         assert [p.name for p in tmp_path.iterdir()] == ["a.png"], "no half-written file stays behind"
 
-    def test_interrupt_leaves_the_old_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        path = images.save_image(noise(6, 6), tmp_path / "a.png")
-
-        def stop(*args: Any) -> None:
-            raise KeyboardInterrupt
-
-        monkeypatch.setattr(os, "replace", stop)
-        with pytest.raises(KeyboardInterrupt):
-            images.save_image(noise(6, 6, seed=1), path)
-        assert torch.equal(images.load_image(path), noise(6, 6))
-        assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
-
     def test_name_of_a_folder(self, tmp_path: Path) -> None:
         (tmp_path / "a.png").mkdir()
         with pytest.raises(
@@ -682,8 +580,3 @@ class TestWriting:
     def test_impossible_name(self, tmp_path: Path, name: str) -> None:
         with pytest.raises(ImageError, match=r"is not saved because .*: choose another name"):
             images.save_image(noise(2, 2), tmp_path / name)
-
-    def test_usual_access_rights(self, tmp_path: Path) -> None:
-        (tmp_path / "plain").write_text("x")
-        path = images.save_image(noise(2, 2), tmp_path / "a.png")
-        assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode

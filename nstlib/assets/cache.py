@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import pooch
 import safetensors
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from nstlib.assets import registry, sources
 from nstlib.assets.registry import Asset, Source
@@ -110,18 +110,10 @@ def _locked() -> Iterator[None]:
     folder = cache_dir()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
-        try:
-            lock.acquire(timeout=1)
-        except Timeout:
-            _say(f"another process is fetching into {folder}; waiting for it.")
-            lock.acquire()
-        try:
+        with FileLock(folder / ".lock"):
             for remains in folder.glob(".part-*"):
                 shutil.rmtree(remains, ignore_errors=True)
             yield
-        finally:
-            lock.release()
     except (OSError, ImageError) as error:
         raise AssetError(
             f"The cache folder {folder} cannot be written ({reason(error.__cause__ or error)}): free some "

@@ -144,10 +144,8 @@ def _plain(text: object) -> str:
 
 def explain(error: Exception) -> str:
     """Why a source failed, in a few words."""
-    request = getattr(error, "request", None)
-    server = urlsplit(request.url).hostname if request else "the server"
-    if isinstance(error, requests.Timeout):
-        return f"no answer from {server} in time"
-    if isinstance(error, requests.ConnectionError) and not isinstance(error, requests.exceptions.SSLError):
-        return f"no connection to {server}, or it broke off"
+    broken = isinstance(error, requests.ConnectionError | requests.Timeout)
+    if broken and not isinstance(error, requests.exceptions.SSLError):
+        request = getattr(error, "request", None)
+        return f"no connection to {urlsplit(request.url).hostname if request else 'it'}, or it broke off"
     return _plain(error)[:300] or reason(error)

@@ -48,7 +48,6 @@ _STRANGERS = (
     (rb"\s*<(!doctype )?html", "it is a web page"),
     (rb".{0,1000}<svg", "it is an SVG drawing"),
     (rb"%PDF|%!PS", "it is a PDF or PostScript document"),
-    (rb"8BPS", "it is a Photoshop document"),
     (rb".{4}ftyp(hei[cmsx]|hevc|mif1|msf1)", "it is a HEIC photograph, as many phones take"),
     (rb".{4}ftyp", "it is a video"),
     (rb"PK\x03\x04|\x1f\x8b|Rar!|7z", "it is an archive"),
@@ -220,7 +219,11 @@ def resize(image: Tensor, size: int | tuple[int, int], *, allow_upscale: bool = 
     """
     height, width = _check_shape("picture", image).shape[-2:]
     if isinstance(size, tuple | list):
-        target = _pair(size)
+        if len(size) != 2:
+            raise SettingError(
+                f"size is {size!r}, but must be a pair (height, width): pass two whole numbers."
+            )
+        target = (check_whole("the height in size", size[0]), check_whole("the width in size", size[1]))
     else:
         longest = check_whole("size", size)
         if longest >= max(height, width) and not allow_upscale:
@@ -233,23 +236,6 @@ def resize(image: Tensor, size: int | tuple[int, int], *, allow_upscale: bool = 
     return resized.clamp(0, 1).contiguous()
 
 
-def crop_center(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """The central (h, w) pixels of (N, 3 or 1, H, W); of an odd margin the smaller half is above and left.
-
-    Raises:
-        ImageError: the tensor is not a picture, or is smaller than the crop.
-        SettingError: the size is not a pair of positive integers.
-    """
-    height, width = _check_shape("picture", image).shape[-2:]
-    h, w = _pair(size)
-    if h > height or w > width:
-        raise ImageError(
-            f"A crop of {h} × {w} does not fit into a picture of {height} × {width}: resize it first."
-        )
-    top, left = (height - h) // 2, (width - w) // 2
-    return image[..., top : top + h, left : left + w].contiguous()
-
-
 def square(image: Tensor, size: int | None = None, *, allow_upscale: bool = False) -> Tensor:
     """The largest central square, shrunk to ``size`` × ``size`` (enlarged to it only if ``allow_upscale``).
 
@@ -260,8 +246,10 @@ def square(image: Tensor, size: int | None = None, *, allow_upscale: bool = Fals
         ImageError: the tensor is not a picture.
         SettingError: the size is not positive.
     """
-    side = min(_check_shape("picture", image).shape[-2:])
-    cropped = crop_center(image, (side, side))
+    height, width = _check_shape("picture", image).shape[-2:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2  # of an odd margin the smaller half
+    cropped = image[..., top : top + side, left : left + side].contiguous()
     return cropped if size is None else resize(cropped, size, allow_upscale=allow_upscale)
 
 
@@ -480,9 +468,3 @@ def _check_finite(name: str, tensor: Tensor) -> Tensor:
             f"The {name} has values that are not numbers (NaN or infinity): see where they arise."
         )
     return tensor
-
-
-def _pair(size: Any) -> tuple[int, int]:
-    if not isinstance(size, tuple | list) or len(size) != 2:
-        raise SettingError(f"size is {size!r}, but must be a pair (height, width): pass two whole numbers.")
-    return check_whole("the height in size", size[0]), check_whole("the width in size", size[1])

@@ -23,16 +23,7 @@ from torch import Tensor
 
 from ..assets.writing import atomic, reason
 from ..errors import ImageError, SettingError
-from .files import (
-    MAX_PIXELS,
-    check_picture,
-    check_whole,
-    check_writable,
-    from_pil,
-    open_picture,
-    resize,
-    to_pil,
-)
+from .files import check_picture, check_whole, check_writable, from_pil, open_picture, resize, to_pil
 
 _ENDINGS = (".mp4", ".gif", ".webp")
 _ANIMATION_FPS = 50  # viewers slow down what is shown for 10 ms or less; GIF counts in hundredths of a second
@@ -133,8 +124,10 @@ class FilmWriter:
         with self._file:
             if self.count and (kind is None or issubclass(kind, KeyboardInterrupt)):
                 encoder.finish(self.hold)
-            else:
-                encoder.drop()
+            elif isinstance(encoder, _Mp4):
+                with contextlib.suppress(Exception):  # of a file that is thrown away
+                    encoder.container.close()
+                encoder.part.unlink(missing_ok=True)
         if kind is None and not self.count:
             raise ImageError(f"'{self.path}' is not saved because the film has no frame: add at least one.")
 
@@ -174,11 +167,6 @@ class _Mp4:
         self.container.mux(self.stream.encode())
         self.container.close()
 
-    def drop(self) -> None:
-        with contextlib.suppress(Exception):  # of a file that is thrown away
-            self.container.close()
-        self.part.unlink(missing_ok=True)
-
 
 class _Animation:
     """GIF or WebP; equal neighbors become one frame that is shown longer."""
@@ -206,9 +194,6 @@ class _Animation:
         shown = durations if rest else durations[0]
         # The quality is WebP's.
         first.save(self.part, save_all=True, append_images=rest, duration=shown, loop=0, quality=90)
-
-    def drop(self) -> None:
-        self.frames.clear()
 
 
 def save_film(
@@ -292,10 +277,6 @@ def _read_video(path: Path) -> tuple[Iterator[Tensor], float]:
     if not container.streams.video:
         raise ImageError(f"'{path}' holds no moving picture (only sound, perhaps): name another file.")
     stream = container.streams.video[0]
-    if stream.width * stream.height > MAX_PIXELS:
-        raise ImageError(
-            f"'{path}' has frames of more than {MAX_PIXELS / 1e6:.0f} million pixels: shrink it."
-        )
     return _decode(path, container), float(stream.average_rate or stream.guessed_rate or 25)
 
 
