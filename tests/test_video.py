@@ -116,21 +116,18 @@ def test_the_rate_comes_back_though_gif_counts_in_hundredths_of_a_second(tmp_pat
 
 
 def test_frames_of_several_sizes_are_brought_to_one(tmp_path):
-    coarse_to_fine = [numbered(1, 16, 20)[0], numbered(1, 33, 40)[0], numbered(1, 64, 80)[0]]
     with FilmWriter(tmp_path / "pair.mp4", size=(48, 60)) as film:
-        for frame in coarse_to_fine:
-            film.add(frame)
-    assert [tuple(f.shape) for f in read(film.path)[0]] == [(1, 3, 48, 60)] * 3
-    back, _ = read(save_film(coarse_to_fine, tmp_path / "longest.mp4", size=70))
-    assert [tuple(f.shape) for f in back] == [(1, 3, 56, 70)] * 3
+        for height, width in ((16, 20), (33, 40), (64, 80)):
+            film.add(numbered(1, height, width)[0])
+    back, _ = read(film.path)
+    assert [tuple(f.shape) for f in back] == [(1, 3, 48, 60)] * 3
     assert (back[0] - back[2]).abs().mean() < 0.05
 
 
-def test_frames_are_read_smaller_and_no_further_than_asked(tmp_path):
+def test_frames_are_read_smaller(tmp_path):
     for ending in ENDINGS:
-        path = save_film(numbered(7), tmp_path / f"film.{ending}")
-        back, _ = read(path, size=40, limit=4)
-        assert [tuple(f.shape) for f in back] == [(1, 3, 32, 40)] * 4
+        path = save_film(numbered(3), tmp_path / f"film.{ending}")
+        assert [tuple(f.shape) for f in read(path, size=40)[0]] == [(1, 3, 32, 40)] * 3
         assert tuple(read(path, size=500)[0][0].shape) == (1, 3, 64, 80)
 
 
@@ -351,13 +348,3 @@ def test_a_film_that_was_cut_short_gives_its_good_frames_and_then_says_so(tmp_pa
         message = str(error)
     assert 0 < good < 12
     assert f"damaged after {good} frames" in message
-    assert len(read(tmp_path / "film.mp4", limit=good)[0]) == good
-
-
-@pytest.mark.parametrize(
-    ("options", "message"), [({"size": 0}, "size is 0"), ({"limit": 1.5}, "limit is 1.5")]
-)
-def test_impossible_parameters_of_reading_are_told(tmp_path, options, message):
-    path = save_film(numbered(2), tmp_path / "film.mp4")
-    with pytest.raises(SettingError, match=message):
-        read_film(path, **options)

@@ -19,27 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from nstlib.assets import cache, registry
-from nstlib.assets.cache import cache_dir
-from nstlib.assets.registry import Asset, Source
+from nstlib.assets.cache import cache_dir as cache_dir
+from nstlib.assets.registry import Asset as Asset
 from nstlib.errors import AssetError
 
 if TYPE_CHECKING:  # a list of the assets, or a file written whole, needs no torch
     import torch
-
-__all__ = [
-    "Asset",
-    "Source",
-    "Status",
-    "cache_dir",
-    "data_path",
-    "fetch",
-    "info",
-    "load_tensors",
-    "markdown_table",
-    "names",
-    "status",
-    "verify",
-]
 
 
 class Status(NamedTuple):

@@ -91,7 +91,7 @@ def load_image(
     return image if size is None else resize(image, size)
 
 
-def from_pil(im: Image.Image, *, background: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Tensor:
+def from_pil(im: Image.Image) -> Tensor:
     """Turn a Pillow image of any mode into a tensor (1, 3, H, W), float32, in [0, 1].
 
     8-bit values are divided by 255, so that `to_pil` gives exactly the same bytes back. Gray of 16 bits is
@@ -101,7 +101,7 @@ def from_pil(im: Image.Image, *, background: tuple[float, float, float] = (1.0, 
         ImageError: the image has no pixels, or a color mode that cannot become RGB.
     """
     try:
-        return _decode(im, background)
+        return _decode(im, (1.0, 1.0, 1.0))
     except (OSError, ValueError) as error:
         raise ImageError(f"This picture cannot be used ({reason(error)}): convert it to RGB.") from error
 

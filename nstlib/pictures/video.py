@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ..assets.writing import atomic, reason
 from ..errors import ImageError, SettingError
-from .files import check_picture, check_whole, check_writable, from_pil, open_picture, resize, to_pil
+from .files import check_picture, check_writable, from_pil, open_picture, resize, to_pil
 
 _ENDINGS = (".mp4", ".gif", ".webp")
 _ANIMATION_FPS = 50  # viewers slow down what is shown for 10 ms or less; GIF counts in hundredths of a second
@@ -49,8 +49,7 @@ class FilmWriter:
     Args:
         path: the file, ending in .mp4, .gif or .webp; a missing folder is made.
         fps: frames a second; for .gif and .webp at most 50.
-        size: a pair (h, w) to which all frames are resized, or the longest side of the first frame, whose
-            size the others then get; smaller frames are enlarged. None: all must have the size of the first.
+        size: (h, w) to which all frames are resized. None: all must have the size of the first.
         hold: seconds for which the last frame stays, on top of its own time.
 
     Raises:
@@ -67,7 +66,7 @@ class FilmWriter:
         path: str | os.PathLike[str],
         fps: float = 12,
         *,
-        size: int | tuple[int, int] | None = None,
+        size: tuple[int, int] | None = None,
         hold: float = 0,
     ) -> None:
         self.path = check_film_writable(path)
@@ -77,8 +76,7 @@ class FilmWriter:
         if not 0 <= hold <= 3600:
             raise SettingError(f"hold is {hold!r}, but must be from 0 to 3600 seconds: pass 2, for example.")
         self.fps, self.hold, self.count = float(fps), float(hold), 0
-        self._size = size
-        self._shape: tuple[int, int] | None = None
+        self._size, self._shape = size, size
         self._encoder: _Mp4 | _Animation | None = None
         self._file = contextlib.ExitStack()
 
@@ -102,7 +100,7 @@ class FilmWriter:
         name = f"film's frame {self.count + 1}"
         image = check_picture(name, image, count=1).detach()
         if self._size is not None:
-            image = resize(image, self._shape or self._size, allow_upscale=True)
+            image = resize(image, self._size)
         shape = (image.shape[2], image.shape[3])
         if shape != (self._shape or shape):
             raise ImageError(
@@ -201,7 +199,6 @@ def save_film(
     path: str | os.PathLike[str],
     fps: float = 12,
     *,
-    size: int | tuple[int, int] | None = None,
     hold: float = 0,
 ) -> Path:
     """Write frames (1, 3, H, W) as a film; the parameters and the errors are those of `FilmWriter`.
@@ -209,7 +206,7 @@ def save_film(
     Returns:
         The path written.
     """
-    with FilmWriter(path, fps, size=size, hold=hold) as film:
+    with FilmWriter(path, fps, hold=hold) as film:
         for frame in frames:
             film.add(frame)
     return film.path
@@ -228,9 +225,7 @@ def check_film_writable(path: str | os.PathLike[str]) -> Path:
 # ------------------------------------------------------------------------------------------------ reading
 
 
-def read_film(
-    path: str | os.PathLike[str], *, size: int | None = None, limit: int | None = None
-) -> tuple[Iterator[Tensor], float]:
+def read_film(path: str | os.PathLike[str], *, size: int | None = None) -> tuple[Iterator[Tensor], float]:
     """Read a film: MP4, MOV, WebM, MKV, AVI and what else PyAV reads, or an animated GIF or WebP.
 
     Frames are decoded as they are asked for, so that a long film needs no more memory than a short one;
@@ -240,18 +235,14 @@ def read_film(
     Args:
         path: the file.
         size: longest side in pixels; larger frames are shrunk with antialiasing, smaller ones are kept.
-        limit: how many frames to read at most.
 
     Returns:
         An iterator over the frames (1, 3, H, W), float32, in [0, 1], on the CPU, and the frames a second.
 
     Raises:
         ImageError: the file is missing, is no film, or has no frame; while iterating: it is damaged.
-        SettingError: ``size`` or ``limit`` is not a positive whole number.
+        SettingError: ``size`` is not a positive whole number.
     """
-    for name, value in (("size", size), ("limit", limit)):
-        if value is not None:
-            check_whole(name, value)
     path = Path(path)
     if not path.is_file():
         raise ImageError(f"There is no film '{path}': check the name of the file.")
@@ -263,7 +254,7 @@ def read_film(
     first = next(shrunk, None)  # asked for now, so that a film without frames is told at once
     if first is None:
         raise ImageError(f"'{path}' holds no frame: the recording or copy failed, so get it again.")
-    return itertools.islice(itertools.chain([first], shrunk), limit), fps
+    return itertools.chain([first], shrunk), fps
 
 
 def _read_video(path: Path) -> tuple[Iterator[Tensor], float]:
@@ -293,9 +284,8 @@ def _decode(path: Path, container: av.container.InputContainer) -> Iterator[Tens
                 yield torch.rot90(image, turns, (2, 3)).contiguous()
                 count += 1
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            rest = f", or read the good ones with limit={count}" if count else ""
             raise ImageError(
-                f"'{path}' is damaged after {count} frames ({reason(error)}): get it again{rest}."
+                f"'{path}' is damaged after {count} frames ({reason(error)}): get it again from its source."
             ) from error
 
 
