@@ -14,8 +14,6 @@ import numpy as np
 import pytest
 import torch
 from av.video.reformatter import Colorspace
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
 from nstlib.errors import ImageError, SettingError
@@ -87,8 +85,7 @@ def test_colors_come_back_to_three_levels_of_255(tmp_path, ending, color):
     assert (back[0] - frame).abs().max() <= 3.5 / 255
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.integers(1, 40), st.integers(1, 40))
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (33, 40), (17, 2)])
 def test_any_size_is_filmed_and_an_odd_side_repeats_its_last_pixel(tmp_path, height, width):
     frames = [flat(0.9, 0.6, 0.5, height, width) * shade for shade in (0.5, 0.7, 0.9)]
     back, _ = read(save_film(frames, tmp_path / "film.mp4"))
@@ -129,12 +126,6 @@ def test_frames_are_read_smaller(tmp_path):
         path = save_film(numbered(3), tmp_path / f"film.{ending}")
         assert [tuple(f.shape) for f in read(path, size=40)[0]] == [(1, 3, 32, 40)] * 3
         assert tuple(read(path, size=500)[0][0].shape) == (1, 3, 64, 80)
-
-
-def test_frames_from_a_network_with_gradients_or_in_half_precision_are_filmed(tmp_path):
-    frame = numbered(1)[0]
-    back, _ = read(save_film([frame.requires_grad_(), frame.detach().half()], tmp_path / "film.mp4"))
-    assert (back[1] - frame.detach()).abs().mean() < 0.02
 
 
 # ---------------------------------------------------------------------------------------- inside the file
@@ -219,24 +210,14 @@ def test_an_interrupted_film_is_finished_and_kept(tmp_path, ending):
     assert len(read(path)[0]) == 5
 
 
-def test_a_film_interrupted_before_its_first_frame_leaves_nothing(tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        save_film(then_raise(KeyboardInterrupt, []), tmp_path / "film.mp4")
-    assert left_behind(tmp_path) == []
-
-
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_an_error_leaves_nothing_and_keeps_the_older_film(tmp_path, ending):
+def test_an_error_keeps_the_older_film_and_leaves_nothing_else(tmp_path, ending):
     path = tmp_path / f"film.{ending}"
-    for expected in ([], [path.name]):
-        before = path.read_bytes() if path.exists() else None
-        with pytest.raises(RuntimeError):
-            save_film(then_raise(RuntimeError, numbered(2)), path)
-        assert left_behind(tmp_path) == expected
-        if before is None:
-            path.write_bytes(b"the older film")
-        else:
-            assert path.read_bytes() == before
+    path.write_bytes(b"the older film")
+    with pytest.raises(RuntimeError):
+        save_film(then_raise(RuntimeError, numbered(2)), path)
+    assert left_behind(tmp_path) == [path.name]
+    assert path.read_bytes() == b"the older film"
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -259,7 +240,6 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, monkeypatch, ending):
         (lambda d: FilmWriter(d / "film.avi"), SettingError, "which format.*name in .mp4, .gif, .webp"),
         (lambda d: FilmWriter(d / "a file" / "film.mp4"), ImageError, "is no folder: choose another name"),
         (lambda d: FilmWriter(d / "folder.gif"), ImageError, "it is the name of a folder: choose another"),
-        (lambda d: FilmWriter(d / f"{'x' * 300}.mp4", 12), ImageError, "is not saved because File name"),
         (lambda d: FilmWriter(d / "film.mp4", 0), SettingError, "fps is 0, but must be from 0.1 to 1000"),
         (lambda d: FilmWriter(d / "film.gif", 60), SettingError, "fps is 60, but must be from 0.1 to 50"),
         (lambda d: FilmWriter(d / "film.mp4", hold=-1), SettingError, "hold is -1.*0 to 3600 seconds"),

@@ -327,7 +327,7 @@ def check_writable(path: str | os.PathLike[str], endings: Any = _WRITABLE) -> Pa
     path = Path(path)
     _ending(path, endings)
     with atomic(path) as part:
-        if path.is_dir():
+        if os.path.isdir(path):
             raise IsADirectoryError
         part.touch()
         part.unlink()
