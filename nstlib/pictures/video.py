@@ -195,11 +195,7 @@ class _Animation:
 
 
 def save_film(
-    frames: Iterable[Tensor],
-    path: str | os.PathLike[str],
-    fps: float = 12,
-    *,
-    hold: float = 0,
+    frames: Iterable[Tensor], path: str | os.PathLike[str], fps: float = 12, *, hold: float = 0
 ) -> Path:
     """Write frames (1, 3, H, W) as a film; the parameters and the errors are those of `FilmWriter`.
 
