@@ -110,8 +110,8 @@ class TransferTask(Task):
         body = [p for p in net.parameters() if id(p) not in ids]
         # The last layer writes [0, 255]: its weights are larger, and Adam's steps have to be; at 255 times
         # the others' rate the first pictures overshoot, and their loss with them.
-        self.rates = (settings.learning_rate, 16 * settings.learning_rate)
-        groups = [{"params": p, "lr": rate} for p, rate in zip((body, head), self.rates, strict=True)]
+        rate = settings.learning_rate
+        groups = [{"params": body, "lr": rate}, {"params": head, "lr": 16 * rate}]
         self.optimizers = {"main": torch.optim.Adam(groups)}
 
     def describe(self) -> dict[str, Any]:
@@ -124,15 +124,12 @@ class TransferTask(Task):
         # The learning rate falls towards the end, so with another end it is another training.
         return described | {"style": style} | ({"until": self.steps} if self.settings.decay != 1 else {})
 
-    def batch(self, positions: Sequence[int]) -> Tensor:
-        """(len(positions), 3, size, size)."""
-        return self.faces(positions)
+    def rate(self, progress: float) -> float:
+        """From 1 to the settings' ``decay``, along half a cosine."""
+        return cosine_decay(progress, self.settings.decay)
 
     def step(self, step: Step) -> dict[str, Tensor]:
         """The network's picture of the batch, its losses, one step of Adam."""
-        factor = cosine_decay(step.number / self.steps, self.settings.decay)
-        for group, rate in zip(self.optimizers["main"].param_groups, self.rates, strict=True):
-            group["lr"] = rate * factor
         height, width = step.batch.shape[-2:]
         images = step.modules["net"](255 * pad_to_multiple(step.batch, STRIDE)).float() / 255
         losses = self.losses(images[..., :height, :width], step.batch)

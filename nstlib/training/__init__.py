@@ -7,10 +7,9 @@ A method brings a :class:`Task` (its networks, its optimizers, one step); :func:
 
 from .checkpoint import Checkpoints
 from .data import Pictures, shuffled
-from .loop import train
-from .task import Callback, Progress, Schedule, Step, Task, TrainingResult, cosine_decay
+from .loop import Callback, Progress, Schedule, State, Step, Task, TrainingResult, cosine_decay, train
 
 __all__ = [
-    "Callback", "Checkpoints", "Pictures", "Progress", "Schedule", "Step", "Task", "TrainingResult",
+    "Callback", "Checkpoints", "Pictures", "Progress", "Schedule", "State", "Step", "Task", "TrainingResult",
     "cosine_decay", "shuffled", "train",
 ]  # fmt: skip

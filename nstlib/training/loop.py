@@ -1,31 +1,145 @@
-"""The loop: batches by number, steps by the task, averages, checkpoints, a log, and an orderly end.
+"""The training loop: batches by number, steps by the task, moving averages, checkpoints, an orderly end.
 
-Each step starts its own random numbers from (seed, step, process), and which pictures a step sees is a
-function of its number. So nothing random has to be saved, and a training that was killed goes on as if it had
-not been. Several processes (``accelerate launch``) share each batch, and their gradients are averaged: the
-same training as one process with the whole batch, up to the rounding of sums.
+Each step seeds its random numbers from (seed, step, process), and which pictures a step gets is a function of
+its number. So no random state has to be saved, and a training that was killed goes on as if it had not been.
+Several processes (``accelerate launch``) share each batch, and their gradients are averaged: the same
+training as one process with the whole batch, up to the rounding of sums.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any
 
 import torch
-from torch import Tensor
+from pydantic import Field
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..errors import NstError, OptimizationError, SettingError
+from ..errors import (
+    Count,
+    Decay,
+    NotNegative,
+    NstError,
+    OptimizationError,
+    SettingError,
+    Settings,
+    settings,
+)
 from ..nets.hardware import resolve_device, resolve_precision
-from .checkpoint import Checkpoints, Saved, State
-from .task import Callback, NotFiniteError, Progress, Schedule, Step, Task, TrainingResult
+from .checkpoint import Checkpoints
+
+State = dict[str, dict[str, Tensor]]  # module -> its state dict
+
+
+@settings
+class Schedule(Settings):
+    """How long and how a training runs; nothing about what is learned."""
+
+    steps: Count = Field(default=1000, description="Steps.")
+    batch: Count = Field(default=4, description="Pictures a step, of all processes together.")
+    average: Decay = 0.0  # of the weights' exponential moving average; 0 takes none
+    save_every: NotNegative = 60.0  # seconds between two checkpoints
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+def cosine_decay(progress: float, end: float) -> float:
+    """A learning rate's factor: from 1 to ``end`` along half a cosine, as ``progress`` goes from 0 to 1."""
+    return end + (1 - end) * (1 + math.cos(math.pi * progress)) / 2
+
+
+class Task:
+    """What a method brings to :func:`train`: networks, optimizers, batches, and one step.
+
+    Attributes:
+        modules: the networks that learn, by name; they are saved, and averaged if that is wanted.
+        optimizers: by name, over these networks' parameters.
+        faces: where :meth:`batch` takes its pictures.
+    """
+
+    modules: Mapping[str, nn.Module]
+    optimizers: Mapping[str, torch.optim.Optimizer]
+    faces: Any
+
+    def describe(self) -> dict[str, Any]:
+        """What JSON can hold: everything that, changed, would make another training."""
+        return {}
+
+    def batch(self, positions: Sequence[int]) -> Any:
+        """The pictures at these positions, counted through the whole training: a tensor, or several."""
+        return self.faces(positions)
+
+    def rate(self, progress: float) -> float:
+        """The factor of all learning rates when this part of the steps is done."""
+        return 1.0
+
+    def step(self, step: Step) -> Mapping[str, Tensor]:
+        """Learn from ``step.batch`` by :meth:`Step.descend`; the losses to log, the first one shown."""
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        """What else has to be resumed: a replay pool, for example. Tensors, numbers, containers of them."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what :meth:`state_dict` gave."""
+
+
+@dataclass
+class Step:
+    """One step, as a task sees it."""
+
+    number: int  # 0, 1, ...
+    batch: Any  # what the task's batch gave for this process, on the device
+    modules: Mapping[str, nn.Module]  # ready for several processes: call these, not the task's own
+    device: torch.device
+    generator: torch.Generator  # random numbers of this step and process, on the CPU
+    descend: Callable[..., float]
+    """``descend(loss, optimizer="main", clip=inf)``: one step of an optimizer down a scalar loss, the mean
+    over this process's part of the batch. ``clip`` is the largest norm of the gradient. Returns the norm."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a callback gets after each step."""
+
+    step: int  # steps done: 1, 2, ...
+    steps: int
+    losses: Mapping[str, float]
+    seconds: float
+    modules: Mapping[str, nn.Module]  # as they learn: not to be changed
+    history: Sequence[Mapping[str, float]]
+
+
+@dataclass
+class TrainingResult:
+    """What was learned, and how it went."""
+
+    step: int
+    modules: Mapping[str, nn.Module]
+    averages: State  # of the weights, by module; empty if none was taken
+    history: list[dict[str, float]] = field(default_factory=list)  # a row a step: "step", "seconds", losses
+    interrupted: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """Time the training took, that of earlier runs it went on from included."""
+        return self.history[-1]["seconds"] if self.history else 0.0
+
+    @property
+    def losses(self) -> dict[str, float]:
+        """Those of the last step, with four digits."""
+        return {k: float(f"{v:.4g}") for k, v in self.history[-1].items() if k not in ("step", "seconds")}
+
+
+Callback = Callable[[Progress], "bool | None"]
 
 
 def train(
@@ -41,7 +155,7 @@ def train(
     """Train a task's networks, from where the folder's last checkpoint stands.
 
     Args:
-        task: what to train, see :class:`Task`. Its modules are trained in place, and moved to the device.
+        task: what to train. Its modules are trained in place, and moved to the device.
         schedule: how long.
         folder: where to keep checkpoints and the log; None keeps nothing, and cannot be resumed.
         device: see :func:`nstlib.nets.hardware.resolve_device`; of several processes each has its own.
@@ -59,50 +173,33 @@ def train(
             holds what was reached.
         SettingError: the folder holds another training, or the batch cannot be shared.
     """
-    trainer = Trainer(task, schedule, folder, device, precision)
-    devices = [trainer.device] if trainer.device.type == "cuda" else []
-    bar = tqdm(
-        total=schedule.steps, initial=trainer.step, desc="training", unit="step",
-        disable=not (progress and trainer.accelerator.is_main_process),
-    )  # fmt: skip
-    stop = False
+    run = _Run(task, schedule, folder, device, precision)
+    devices = [run.device] if run.device.type == "cuda" else []
+    bar = tqdm(total=schedule.steps, initial=run.step, desc="training", unit="step",
+        disable=not (progress and run.first))  # fmt: skip
     # The random numbers of whoever calls are theirs again afterwards.
-    with (
-        bar, _stop_signals() as asked, torch.random.fork_rng(devices), _restored(task),
-        ThreadPoolExecutor(1) as ahead,
-    ):  # fmt: skip
-        coming = _submit(ahead, trainer)
-        while coming is not None and not stop:
-            batch = trainer.guarded(coming.result)
-            coming = _submit(ahead, trainer, trainer.step + 1)
-            losses = trainer.learn(batch, asked)
+    with bar, _stop_signals() as asked, torch.random.fork_rng(devices), _restored(task):
+        stop, saved_at = False, time.monotonic()
+        while run.step < schedule.steps and not stop:
+            losses = run.learn(asked)
             bar.update()
             bar.set_postfix({name: f"{value:.4g}" for name, value in list(losses.items())[:1]}, refresh=False)
-            stop = trainer.tell(callback, losses) or trainer.interrupted
-    trainer.save()
-    trainer.accelerator.wait_for_everyone()
-    trainer.interrupted &= trainer.step < schedule.steps  # asked for in the last step, it came too late
-    return trainer.result()
+            if time.monotonic() - saved_at >= schedule.save_every:
+                run.save()
+                saved_at = time.monotonic()
+            if callback is not None and run.first:
+                seconds = run.history[-1]["seconds"]
+                now = Progress(run.step, schedule.steps, losses, seconds, task.modules, run.history)
+                stop = callback(now) is False
+            stop = run.mean({"stop": torch.tensor(float(stop))})["stop"] > 0 or run.interrupted
+    run.save()
+    run.accelerator.wait_for_everyone()
+    run.interrupted &= run.step < schedule.steps  # asked for in the last step, it came too late
+    return run.result()
 
 
-def _submit(ahead: ThreadPoolExecutor, trainer: Trainer, number: int | None = None) -> Future[Any] | None:
-    """Have a batch loaded while the step before it is computed; None behind the last step."""
-    number = trainer.step if number is None else number
-    return ahead.submit(trainer.load_batch, number) if number < trainer.schedule.steps else None
-
-
-class Trainer:
-    """The state of one training: networks, optimizers, averages, history, and where it is saved.
-
-    Arguments as for :func:`train`.
-
-    Attributes:
-        accelerator: Hugging Face's.
-        modules: the task's, prepared for several processes.
-        step: steps done.
-        history: a row for each of them.
-        interrupted: whether somebody has asked for an end.
-    """
+class _Run:
+    """The state of one training: networks, optimizers, averages, history, and where it is saved."""
 
     def __init__(
         self, task: Task, schedule: Schedule, folder: str | os.PathLike[str] | None,
@@ -110,6 +207,7 @@ class Trainer:
     ) -> None:  # fmt: skip
         self.task, self.schedule = task, schedule
         self.accelerator = _accelerator(device, precision)
+        self.first = bool(self.accelerator.is_main_process)
         several = self.accelerator.num_processes > 1
         self.device = self.accelerator.device if several else resolve_device(device)
         self.share, rest = divmod(schedule.batch, self.accelerator.num_processes)
@@ -121,55 +219,54 @@ class Trainer:
         self.step, self.interrupted = 0, False
         self.history: list[dict[str, float]] = []
         self.averages: State = {}
-        self.checkpoints: Checkpoints | None = None
-        self._began = self._saved_at = time.monotonic()
-        self._before = 0.0  # seconds of the runs this one goes on from
-        saved = None if folder is None else self._open(folder)
         for module in task.modules.values():
             module.to(self.device).train()
-        if saved is not None:
-            self._load(saved)
         if schedule.average:
-            for name, state in (saved.averages if saved is not None else self.weights()).items():
-                self.averages[name] = {k: t.detach().to(self.device, copy=True) for k, t in state.items()}
+            self.averages = {name: _copied(state, self.device) for name, state in self.weights().items()}
+        self.checkpoints = None if folder is None else self._opened(folder)
+        self._began = time.monotonic() - (self.history[-1]["seconds"] if self.history else 0.0)
+        self.rates = [[g["lr"] for g in o.param_groups] for o in task.optimizers.values()]
         prepare = {"device_placement": several}
         self.modules = {k: self.accelerator.prepare_model(m, **prepare) for k, m in task.modules.items()}
         self.optimizers = {
             k: self.accelerator.prepare_optimizer(o, **prepare) for k, o in task.optimizers.items()
         }
 
-    def _open(self, folder: str | os.PathLike[str]) -> Saved | None:
-        """The training in the folder, for all processes: the first one makes it and begins the log."""
+    def _opened(self, folder: str | os.PathLike[str]) -> Checkpoints:
+        """The folder, and what it holds; the first of several processes makes it."""
         description = {**self.task.describe(), **asdict(self.schedule)}
         for name in ("steps", "save_every"):  # a training may be made longer, and saved at other times
             description.pop(name)
-        first = self.accelerator.is_main_process
-        if first:
-            self.checkpoints = Checkpoints(folder, description)
-        self.accelerator.wait_for_everyone()
-        if self.checkpoints is None:
-            self.checkpoints = Checkpoints(folder, description)
-        saved = self.checkpoints.load()
-        if first:
-            self.checkpoints.begin_log(saved.history if saved else [])
-        return saved
-
-    def _load(self, saved: Saved) -> None:
+        if not self.first:
+            self.accelerator.wait_for_everyone()
+        checkpoints = Checkpoints(folder, description)
+        if self.first:
+            self.accelerator.wait_for_everyone()
+        saved = checkpoints.load()
+        if saved is None:
+            return checkpoints
+        rates = [[g["lr"] for g in o.param_groups] for o in self.task.optimizers.values()]
         try:
             for name, module in self.task.modules.items():
-                module.load_state_dict(saved.weights[name])
-            for name, optimizer in self.task.optimizers.items():
-                optimizer.load_state_dict(saved.optimizers[name])
-            if self.schedule.average and _shapes(saved.averages) != _shapes(self.weights()):
-                raise ValueError
+                module.load_state_dict(saved["weights"][name])
+            for name, average in self.averages.items():
+                if {k: t.shape for k, t in average.items()} != {
+                    k: t.shape for k, t in saved["averages"][name].items()
+                }:
+                    raise ValueError
+                self.averages[name] = _copied(saved["averages"][name], self.device)
+            for (name, optimizer), lrs in zip(self.task.optimizers.items(), rates, strict=True):
+                optimizer.load_state_dict(saved["optimizers"][name])
+                for group, rate in zip(optimizer.param_groups, lrs, strict=True):
+                    group["lr"] = rate
+            self.task.load_state_dict(saved["task"])
         except (KeyError, ValueError, RuntimeError) as error:
-            assert self.checkpoints is not None
             raise SettingError(
-                f"The training saved in '{self.checkpoints.latest()}' is of other networks: delete "
-                f"'{self.checkpoints.folder}' to begin anew, or name another folder."
+                f"The training saved in '{folder}' is of other networks: delete it to begin anew, or name "
+                "another folder."
             ) from error
-        self.step, self.history = saved.step, saved.history
-        self._before = self.history[-1]["seconds"]
+        self.step, self.history = saved["step"], saved["history"]
+        return checkpoints
 
     def seed_of(self, number: int, stream: int = 0) -> int:
         """Of the random numbers of one step of this process, of which there are two streams."""
@@ -183,105 +280,57 @@ class Trainer:
             values = self.accelerator.reduce(values.to(self.device), "mean").cpu()
         return dict(zip(losses, values.tolist(), strict=True))
 
-    def load_batch(self, number: int) -> Any:
-        """This process's part of a step's batch."""
-        first = number * self.schedule.batch + self.accelerator.process_index * self.share
-        return self.task.batch(range(first, first + self.share))
-
-    def learn(self, batch: Any, asked: threading.Event) -> dict[str, float]:
+    def learn(self, asked: threading.Event) -> dict[str, float]:
         """One step: the task's, then the average's, then the history's."""
+        factor = self.task.rate(self.step / self.schedule.steps)
+        for optimizer, rates in zip(self.task.optimizers.values(), self.rates, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
+        start = self.step * self.schedule.batch + self.accelerator.process_index * self.share
         torch.manual_seed(self.seed_of(self.step))
-        step = Step(self, self.step, _moved(batch, self.device))
-        losses = self.guarded(lambda: dict(self.task.step(step)), step)
+        generator = torch.Generator().manual_seed(self.seed_of(self.step, 1))
+        try:
+            batch = _moved(self.task.batch(range(start, start + self.share)), self.device)
+            step = Step(self.step, batch, self.modules, self.device, generator, self._descend)
+            losses = self.task.step(step)
+        except OptimizationError:
+            raise
+        except NstError as error:  # a picture that cannot be read
+            raise type(error)(f"{error} {self._kept()}") from error
         row = self.mean({**losses, "stop": torch.tensor(float(asked.is_set()))})
         self.interrupted = row.pop("stop") > 0
         self.step += 1
         self._average()
-        seconds = self._before + time.monotonic() - self._began
-        self.history.append({"step": self.step, "seconds": round(seconds, 3), **row})
+        seconds = round(time.monotonic() - self._began, 3)
+        self.history.append({"step": self.step, "seconds": seconds, **row})
         return row
 
-    def guarded(self, work: Any, step: Step | None = None) -> Any:
-        """Do some work of a step; whatever ends it, what had been learned before the step is kept.
-
-        Raises:
-            OptimizationError: a loss or gradient is no number.
-        """
-        try:
-            return work()
-        except NotFiniteError as error:
+    def _descend(self, loss: Tensor, optimizer: str = "main", clip: float = math.inf) -> float:
+        descending = self.optimizers[optimizer]
+        descending.zero_grad(set_to_none=True)
+        norm = torch.tensor(math.nan)
+        if math.isfinite(self.mean({"loss": loss})["loss"]):  # not in one process: then in none
+            self.accelerator.backward(loss)
+            parameters = [p for g in descending.param_groups for p in g["params"] if p.grad is not None]
+            norm = nn.utils.get_total_norm([p.grad for p in parameters])
+        if not bool(torch.isfinite(norm)):
             raise OptimizationError(
                 f"The loss is not a number at step {self.step + 1}: lower the learning rate or a loss's "
-                f"weight, or take precision float32. {self._kept(step)}",
+                f"weight, or take precision float32. {self._kept()}",
                 self.result(),
-            ) from error
-        except NstError as error:  # a picture that cannot be read
-            raise type(error)(f"{error} {self._kept(step)}") from error
-        except Exception:  # no memory
-            self._kept(step)
-            raise
+            )
+        if norm > clip:
+            nn.utils.clip_grads_with_norm_(parameters, clip, norm)
+        descending.step()
+        return float(norm)
 
-    def _kept(self, step: Step | None) -> str:
-        """Save the last step, unless another has begun to change it, and say what is kept."""
+    def _kept(self) -> str:
         if self.checkpoints is None:
             return "Nothing is kept, as no folder was named."
-        if step is None or not step.learned:
-            if step is not None:
-                step.undo()
-            with suppress(OptimizationError):  # then an earlier one is there, or none
-                self.save()
-        if not self.accelerator.is_main_process:  # which may be about to save
-            return "What is kept, the first process says."
-        kept = self.checkpoints.latest()
-        if kept is None:
+        saved = self.checkpoints.load()
+        if saved is None:
             return "No step had been saved yet."
-        return f"Step {int(kept.name.removeprefix('step-'))} is kept in '{self.checkpoints.folder}'."
-
-    def tell(self, callback: Callback | None, losses: Mapping[str, float]) -> bool:
-        """Log, save if it is time to, and ask the callback.
-
-        Returns:
-            Whether the callback wants an end.
-
-        Raises:
-            OptimizationError: the log or a checkpoint cannot be written.
-        """
-        stop = False
-        if self.accelerator.is_main_process:
-            if self.checkpoints is not None:
-                try:
-                    self.checkpoints.log(self.history)
-                except OptimizationError as error:  # not saved either: its losses would be missing
-                    error.result = self.result()
-                    raise
-            if time.monotonic() - self._saved_at >= self.schedule.save_every:
-                self.save()
-            if callback is not None:
-                seconds, steps = self.history[-1]["seconds"], self.schedule.steps
-                told = Progress(self.step, steps, losses, seconds, self.task.modules, self.history)
-                stop = callback(told) is False
-        if self.accelerator.num_processes > 1:  # only the first process has asked
-            stop = self.mean({"stop": torch.tensor(float(stop))})["stop"] > 0
-        return stop
-
-    def save(self) -> None:
-        """Write a checkpoint, unless a weight is no number.
-
-        Raises:
-            OptimizationError: it cannot be written.
-        """
-        self._saved_at = time.monotonic()
-        if self.checkpoints is None or not self.accelerator.is_main_process or not self.step:
-            return
-        weights = self.weights()
-        if not all(bool(torch.isfinite(t).all()) for state in weights.values() for t in state.values()):
-            return  # it must not take the place of one that is
-        optimizers = {name: optimizer.state_dict() for name, optimizer in self.task.optimizers.items()}
-        try:
-            self.checkpoints.save(self.step, weights, self.averages, optimizers)
-        except OptimizationError as error:
-            error.result = self.result()
-            raise
+        return f"Step {saved['step']} is kept in '{self.checkpoints.folder}'."
 
     def weights(self) -> State:
         """Those of the task's own modules, which the prepared ones wrap."""
@@ -298,13 +347,30 @@ class Trainer:
                 else:  # batch normalization counts its batches
                     averages[key].copy_(tensor)
 
+    def save(self) -> None:
+        """Write a checkpoint, unless a weight is no number: it must not take the place of one that is."""
+        if self.checkpoints is None or not self.first or not self.step:
+            return
+        weights = self.weights()
+        if all(bool(torch.isfinite(t).all()) for state in weights.values() for t in state.values()):
+            optimizers = {name: optimizer.state_dict() for name, optimizer in self.task.optimizers.items()}
+            try:
+                self.checkpoints.save(
+                    {"step": self.step, "weights": weights, "averages": self.averages,
+                     "optimizers": optimizers, "history": self.history, "task": self.task.state_dict()},
+                    self.history,
+                )  # fmt: skip
+            except OptimizationError as error:
+                error.result = self.result()
+                raise
+
     def result(self) -> TrainingResult:
         """What has been reached."""
         return TrainingResult(self.step, self.task.modules, self.averages, self.history, self.interrupted)
 
 
-def _shapes(state: State) -> dict[tuple[str, str], torch.Size]:
-    return {(name, key): t.shape for name, tensors in state.items() for key, t in tensors.items()}
+def _copied(state: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    return {key: tensor.detach().to(device, copy=True) for key, tensor in state.items()}
 
 
 def _moved(batch: Any, device: torch.device) -> Any:
