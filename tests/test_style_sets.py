@@ -101,12 +101,8 @@ def test_a_sheet_that_was_changed_is_refused(monkeypatch, tmp_path):
 
 def test_the_list_names_carried_and_fetched_sets():
     found = style_sets.style_sets()
-    assert [one.name for one in found][: len(entries())] == [entry["name"] for entry in entries()]
-    numbers = {one.name: one.count for one in found}
-    assert numbers["cartoon"] == 317
-    assert numbers["impasto"] == 120
-    assert len(numbers) == len(found)
-    assert all("non-commercial" in one.licence for one in found if one.name in style_sets._SHEETS)
+    assert list(found)[: len(entries())] == [entry["name"] for entry in entries()]
+    assert {"cartoon", "fantasy", "impasto"} < found.keys()
 
 
 # ------------------------------------------------------------------------------------------------ the sheets
@@ -133,11 +129,6 @@ def test_each_tile_of_a_sheet_is_cut_out_whole_and_without_paper(name):
     expected = torch.arange(sheet.count) / 500
     torch.testing.assert_close(tiles.amax(dim=(1, 2, 3)), expected)
     torch.testing.assert_close(tiles.amin(dim=(1, 2, 3)), expected)
-
-
-def test_a_sheet_of_another_size_is_refused():
-    with pytest.raises(ImageError, match="has 20 × 10 pixels, but its grid ends at 40 × 40"):
-        Sheet(2, 2, 4, 20, right=40, bottom=40).cut(torch.ones(1, 3, 10, 20))
 
 
 @pytest.mark.parametrize("name", ["impasto", "dualstylegan_impasto"])

@@ -20,10 +20,11 @@ import torch
 import torch.nn.functional as F
 from skimage.transform import estimate_transform
 from torch import Tensor
+from torchvision.transforms.functional import gaussian_blur
 
 from ..errors import ImageError, SettingError
 from ..nets.mobilefacenet import SIDE
-from ..pictures.files import check_picture
+from ..pictures.files import check_picture, check_whole
 from .detect import Face, find_faces
 
 TEMPLATE = (
@@ -137,9 +138,8 @@ def align_portrait(image: Tensor, size: int = SIZE, *, face: int | None = None) 
         SettingError: the size is not positive, or there are not so many faces.
         AssetError: the detector cannot be had.
     """
-    for name, number in (("size", size), ("face", 1 if face is None else face)):
-        if not (isinstance(number, int) and number >= 1):
-            raise SettingError(f"{name} is {number!r}, but must be a whole number, 1 or more.")
+    check_whole("size", size)
+    check_whole("face", 1 if face is None else face)
     found = _found(image)
     if face is not None:
         if face > len(found):
@@ -175,7 +175,9 @@ def cut_portrait(image: Tensor, theta: Tensor, size: int = SIZE) -> Tensor:
         return picture
     inside = picture.flatten(2)[..., (outside == 0).flatten()]
     median = (inside if inside.shape[-1] else picture.flatten(2)).median(-1).values[..., None, None]
-    picture = torch.lerp(picture, _blurred(picture, _BLUR * size), (outside / _BLURRED).clamp(0, 1))
+    radius = min(max(1, math.ceil(3 * _BLUR * size)), size - 1)
+    blurred = gaussian_blur(picture, [2 * radius + 1] * 2, [_BLUR * size] * 2)
+    picture = torch.lerp(picture, blurred, (outside / _BLURRED).clamp(0, 1))
     return torch.lerp(picture, median.expand_as(picture), (outside / _FADED).clamp(0, 1))
 
 
@@ -244,18 +246,6 @@ def _found(image: Tensor) -> list[Face]:
             "the front, or leave it out."
         )
     return faces
-
-
-def _blurred(picture: Tensor, sigma: float) -> Tensor:
-    """Blurred by a Gaussian with so many pixels of standard deviation."""
-    radius = min(max(1, math.ceil(3 * sigma)), picture.shape[-1] - 1)
-    if radius < 1:
-        return picture
-    places = torch.arange(-radius, radius + 1, device=picture.device)
-    kernel = torch.exp(-0.5 * (places / max(sigma, 1e-3)) ** 2)
-    kernel = (kernel / kernel.sum()).repeat(3, 1, 1, 1)
-    picture = F.pad(picture, (radius,) * 4, mode="reflect")
-    return F.conv2d(F.conv2d(picture, kernel, groups=3), kernel.transpose(2, 3), groups=3)
 
 
 def _check_theta(theta: Tensor) -> Tensor:

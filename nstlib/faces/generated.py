@@ -33,7 +33,7 @@ from ..errors import AssetError, SettingError
 from ..nets.face_prior import FacePrior
 from ..nets.hardware import resolve_device
 from ..nets.mobilestylegan import STYLE, DistilledHead, from_official
-from ..pictures.files import resize, save_image
+from ..pictures.files import check_whole, resize, save_image
 
 TRUNCATION = 0.7
 """How far from the mean style faces are drawn: 1 as far as the network learned, 0 the mean face."""
@@ -108,8 +108,7 @@ class Faces:
             SettingError: a number is negative, or truncation beyond [0, 1].
         """
         for name, number in (("count", count), ("seed", seed), ("start", start)):
-            if number < 0:
-                raise SettingError(f"{name} is {number}, but must be 0 or more.")
+            check_whole(name, number, 0)
         if not 0 <= truncation <= 1:
             raise SettingError(f"truncation is {truncation}, but must be from 0 to 1.")
         # Always the same blocks: in a batch of another size a style differs in its last bits.
@@ -156,8 +155,7 @@ class Faces:
             SettingError: as :meth:`w` and :meth:`pictures`, or a batch of none.
         """
         self._check(size)
-        if batch < 1:
-            raise SettingError(f"batch is {batch}, but must be 1 or more.")
+        check_whole("batch", batch)
         styles = self.w(count, seed, truncation=truncation, start=start)
         for some in styles.split(batch) if count else []:
             with torch.no_grad():
@@ -200,10 +198,10 @@ def cached(
         SettingError: as :meth:`Faces.generate`.
     """
     folder = assets.cache_dir() / "faces" / f"{size}px-seed{seed}-truncation{truncation:g}"
-    if count >= 0 and not _missing(folder, count) and len(_styles(folder)) >= count:
+    if not _missing(folder, check_whole("count", count, 0)):
         return folder
     faces = Faces(device) if faces is None else faces
-    next(faces.generate(min(count, 0), seed, size, truncation=truncation), None)  # wrong settings, no folder
+    next(faces.generate(0, seed, size, truncation=truncation), None)  # wrong settings make no folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock").acquire()
@@ -213,9 +211,11 @@ def cached(
             "to."
         ) from error
     with lock:
-        missing = _missing(folder, count)  # another process may have drawn some while this one waited
         styles = faces.w(count, seed, truncation=truncation)
-        for index in tqdm(missing, desc="faces", unit="", disable=not progress):
+        # Another process may have drawn some while this one waited.
+        for index in tqdm(_missing(folder, count), desc="faces", unit="", disable=not progress):
+            if _picture(folder, index).exists():
+                continue
             # One by one: in a batch of another size the same face may differ in its last bits.
             with torch.no_grad():
                 picture = faces.pictures(styles[index : index + 1], size)
@@ -233,10 +233,9 @@ def listed(folder: Path, count: int) -> tuple[list[Path], Tensor]:
     Raises:
         AssetError: there are not so many.
     """
-    styles = _styles(folder)
-    if len(styles) < count or _missing(folder, count):
+    if _missing(folder, count):
         raise AssetError(f"{folder} has no {count} faces: ask faces.cached for them.")
-    return [_picture(folder, index) for index in range(count)], styles[:count]
+    return [_picture(folder, index) for index in range(count)], _styles(folder)[:count]
 
 
 def _normal(indices: range, seed: int) -> Tensor:
@@ -250,7 +249,9 @@ def _picture(folder: Path, index: int) -> Path:
 
 
 def _missing(folder: Path, count: int) -> list[int]:
-    return [index for index in range(count) if not _picture(folder, index).exists()]
+    """The faces whose picture or style is missing."""
+    held = len(_styles(folder)) if count else 0
+    return [index for index in range(count) if index >= held or not _picture(folder, index).exists()]
 
 
 def _styles(folder: Path) -> Tensor:

@@ -4,8 +4,8 @@ One notion for three kinds: the sets the course carries (``data/styles``), the c
 DualStyleGAN's own sets (fetched by their web address when first asked for, non-commercial), and a folder of
 your pictures.
 
-    >>> style_sets()[0]                                                  # doctest: +SKIP
-    SetInfo(name='ink', title='Colored ink', count=64, licence='...')
+    >>> style_sets()["ink"]                                              # doctest: +SKIP
+    'Portraits in colored ink'
     >>> ink = load_style_set("ink")                                      # doctest: +SKIP
     >>> ink.pictures.shape                                               # doctest: +SKIP
     torch.Size([64, 3, 128, 128])
@@ -29,23 +29,13 @@ from torch import Tensor
 
 from .. import assets
 from ..errors import AssetError, ImageError, SettingError
-from ..pictures.files import load_image, resize
+from ..pictures.files import check_whole, load_image, resize, square
 from .align import SIZE, align_portrait
 from .generated import cached
 
 _ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".ppm", ".jp2", ".avif")
 _GRAY = (0.45, 0.42, 0.40)  # behind transparent pixels: neither paper nor night
 _FACES = 256  # pixels a side of the generated faces: the size of which the cache has most
-
-
-@dataclass(frozen=True)
-class SetInfo:
-    """One line of :func:`style_sets`."""
-
-    name: str
-    title: str
-    count: int
-    licence: str
 
 
 @dataclass(frozen=True)
@@ -93,17 +83,7 @@ class Sheet:
     border: int = 0  # pixels of each tile's edge that are left out, mixed with the paper or a neighbor
 
     def cut(self, image: Tensor) -> Tensor:
-        """The tiles of a sheet (1, 3, H, W): (count, 3, s, s).
-
-        Raises:
-            ImageError: the sheet is smaller than its grid.
-        """
-        height, width = image.shape[-2:]
-        if height < self.bottom or width < self.right:
-            raise ImageError(
-                f"The contact sheet has {width} × {height} pixels, but its grid ends at {self.right} × "
-                f"{self.bottom}: fetch it again."
-            )
+        """The tiles of a sheet (1, 3, H, W): (count, 3, s, s)."""
         # Sheets drawn by plotting programs: the steps are no integers.
         across = torch.linspace(self.left, self.right - self.tile, self.columns, dtype=torch.float64)
         down = torch.linspace(self.top, self.bottom - self.tile, self.rows, dtype=torch.float64)
@@ -124,18 +104,10 @@ _SHEETS = {
 }
 
 
-def style_sets() -> tuple[SetInfo, ...]:
-    """The sets that have a name: first those the course carries, then those that are fetched.
-
-    Raises:
-        AssetError: the list of carried sets is missing.
-    """
-    carried = [SetInfo(name, e["title"], e["count"], e["licence"]) for name, e in _entries().items()]
-    fetched = []
-    for name, sheet in _SHEETS.items():
-        asset = assets.info(f"dualstylegan_{name}")
-        fetched.append(SetInfo(name, asset.title, sheet.count, f"{asset.licence}; non-commercial"))
-    return (*carried, *fetched)
+def style_sets() -> dict[str, str]:
+    """Name -> title of the sets that have a name: first those the course carries, then those fetched."""
+    carried = {name: entry["title"] for name, entry in _entries().items()}
+    return carried | {name: assets.info(f"dualstylegan_{name}").title for name in _SHEETS}
 
 
 def load_style_set(
@@ -166,8 +138,7 @@ def load_style_set(
         ImageError: the folder holds no picture in which a face is found.
         AssetError: the set cannot be fetched, or a carried file is damaged.
     """
-    if not (isinstance(size, int) and size >= 1):
-        raise SettingError(f"size is {size!r}, but must be a whole number of pixels, 1 or more.")
+    check_whole("size", size)
     if isinstance(source, str):
         name = source.removeprefix("dualstylegan_")
         if name in _entries():
@@ -176,7 +147,7 @@ def load_style_set(
             return _fetched(name, size, progress)
     folder = Path(source)
     if not folder.is_dir():
-        known = [one.name for one in style_sets()]
+        known = style_sets()
         close = difflib.get_close_matches(str(source), known, n=1, cutoff=0.6)
         hint = f" (did you mean '{close[0]}'?)" if close else ""
         raise SettingError(
@@ -216,7 +187,9 @@ def _folder(folder: Path, size: int, aligned: bool) -> StyleSet:
     for file in files:
         try:
             image = load_image(file, background=_GRAY)
-            found[file.name] = _middle(image, size) if aligned else align_portrait(image, size).picture
+            found[file.name] = (
+                square(image, size, allow_upscale=True) if aligned else align_portrait(image, size).picture
+            )
         except ImageError:
             skipped.append(file.name)
     if not found:
@@ -234,13 +207,6 @@ def _folder(folder: Path, size: int, aligned: bool) -> StyleSet:
     title, licence = f"the pictures in '{folder}'", "yours to know"
     name, pictures = folder.resolve().name, torch.cat(list(found.values()))
     return StyleSet(name, title, licence, pictures, tuple(found), skipped=tuple(skipped))
-
-
-def _middle(image: Tensor, size: int) -> Tensor:
-    """The middle square of a picture."""
-    side = min(image.shape[-2:])
-    top, left = ((n - side) // 2 for n in image.shape[-2:])
-    return _resized(image[..., top : top + side, left : left + side], size)
 
 
 def _resized(pictures: Tensor, size: int) -> Tensor:
