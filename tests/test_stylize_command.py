@@ -5,9 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import re
 import tempfile
-from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -152,13 +150,12 @@ def test_the_names_in_the_help_are_those_of_the_library():
 
 
 def test_every_default_in_the_help_is_the_settings():
-    defaults = {field.name: field.default for field in fields(gatys.Settings)}
     told = 0
     for option in own.stylize.params:
-        if option.name in defaults and option.name not in ("learning_rate", "smallest", "iterations"):
-            value = defaults[option.name]
+        value = getattr(gatys.Settings(), str(option.name), None)
+        if value is not None and option.name not in ("color", "iterations"):
             value = f"{value:g}" if isinstance(value, float) else value
-            assert re.search(rf"  \[default: {value}(, [^]]+)?\]$", option.help)
+            assert option.help.endswith(f"  [default: {value}]")
             told += 1
     assert told == 7
 
@@ -321,16 +318,16 @@ def test_gray_pictures_of_odd_sizes(nst, files, random_networks, shape):
         ("face.png --region face=nobody.png", "no picture 'nobody.png'"),
         ("face.png painting.jpg --softness 3", "--softness is the width of a region's border"),
         ("face.png painting.jpg --device abacus", "'abacus' is no device"),
-        ("face.png painting.jpg --film film.avi", "does not say in which format to film"),
-        ("face.png painting.jpg --film film", "does not say in which format to film"),
+        ("face.png painting.jpg --film film.avi", "does not say in which format to save"),
+        ("face.png painting.jpg --film film", "does not say in which format to save"),
         ("face.png painting.jpg -o out.mp4", "does not say in which format to save"),
         ("face.png painting.jpg -o out.webp --film ./out.webp", "both the picture and its --film"),
-        ("clip.gif painting.jpg -o out.png", "does not say in which format to film"),
+        ("clip.gif painting.jpg -o out.png", "does not say in which format to save"),
         ("clip.gif painting.jpg --film film.mp4", "a film's result is a film already"),
         ("clip.webp painting.jpg --region face", "Regions are for pictures"),
         ("clip.webp painting.jpg --share 1 --share 2", "of shares 2"),
         ("clip.webp nobody.png", "no picture 'nobody.png'"),
-        ("nobody.mp4 painting.jpg", "'nobody.mp4' is not there"),
+        ("nobody.mp4 painting.jpg", "There is no film 'nobody.mp4'"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_told_before_the_work(nst, files, no_work, monkeypatch, arguments, words):
@@ -340,7 +337,7 @@ def test_a_mistake_is_told_before_the_work(nst, files, no_work, monkeypatch, arg
     assert sorted(path.name for path in files.iterdir()) == before
 
 
-@pytest.mark.parametrize("option", ["--seed=-1", f"--seed={2**70}", "--learning-rate=0", "--averaging=1"])
+@pytest.mark.parametrize("option", ["--seed=-1", f"--seed={2**70}"])
 def test_a_number_out_of_range_is_clicks_usage_error(nst, files, no_work, option):
     code, _, err = nst("face.png", "painting.jpg", option)
     assert code == 2

@@ -328,9 +328,9 @@ class Job:
         if not self.pairs:
             guides = [gatys.Guide(styles, o["shares"] or None)]
         else:
-            own = {name: path for name, path in self.pairs if path}
+            own = {name: load_image(path, size=style_size) for name, path in self.pairs if path}
             guides = [
-                gatys.Guide((load_image(own[name], size=style_size),), mask=mask) if name in own
+                gatys.Guide((own[name],), mask=mask) if name in own
                 else gatys.Guide(styles, o["shares"] or None, mask=mask)
                 for name, mask in self._masks(image).items()
             ]  # fmt: skip
