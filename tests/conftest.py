@@ -83,6 +83,15 @@ def picture() -> Callable[..., Tensor]:
 
 
 @pytest.fixture
+def one_thread():
+    """Equal bits are promised to one thread only: two may add in another order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
 def nst(monkeypatch, capfd):
     """``nst("assets", "list")``: the exit status, standard output and standard error of the whole program."""
     monkeypatch.setattr(hardware, "keep_freed_memory", lambda: True)  # not for the test's own process

@@ -12,19 +12,20 @@ import torch
 
 from nstlib.errors import OptimizationError, SettingError
 from nstlib.losses import STYLE_NORMALIZATIONS, total_variation
-from nstlib.methods import gatys
 from nstlib.methods.gatys import (
-    OPTIMIZER_NAMES,
+    OPTIMIZERS,
     Gatys,
     Objective,
     Settings,
     initial_image,
     minimize,
     stylize,
-    transfer,
 )
+from nstlib.methods.gatys.transfer import NOISE_AMPLITUDE
 from nstlib.nets.features import FeatureExtractor
 from nstlib.pictures import files as images
+
+pytestmark = pytest.mark.usefixtures("one_thread")  # some compare bits
 
 SHALLOW = Settings(
     network="vgg16", content_layers=("relu1_2",), style_layers=("relu1_1", "relu2_1"), iterations=4
@@ -76,14 +77,10 @@ class Acting(Objective):
         return self.action(terms) if self.count == self.at else terms
 
 
-def pixel_objective(content, style=None, **changes):
-    return Objective(Pixels(), content, style, Settings(style_layers=("relu1_1",), **changes))
-
-
 # --------------------------------------------------------------------------------------------- the outcome
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZER_NAMES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("init", ["content", "noise", "style"])
 def test_the_loss_falls(paint, optimizer, init):
     # Annealing tries one change at a time and asks for no gradient: it needs many more, and gets less far.
@@ -103,7 +100,7 @@ def test_the_loss_falls_in_every_published_scale(paint, name):
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
-@pytest.mark.parametrize("weight", [1e-6, 1e-3, 1e3])
+@pytest.mark.parametrize("weight", [1e-6, 1e3])
 def test_the_loss_falls_however_small_or_large_it_is(paint, optimizer, weight):
     # The minimum is the same; a picture that silently stays where it is would be reported as done.
     result = paint(content_weight=0.05 * weight, style_weight=weight, optimizer=optimizer, iterations=20)
@@ -122,7 +119,7 @@ def test_the_loss_falls_in_bfloat16(weights, picture):
     assert result.image.dtype == torch.float32
 
 
-@pytest.mark.parametrize(("height", "width"), [(17, 23), (32, 8), (5, 41), (2, 2), (7, 7)])
+@pytest.mark.parametrize(("height", "width"), [(17, 23), (5, 41), (2, 2)])
 def test_the_result_has_the_contents_size(paint, picture, height, width):
     result = paint(content=picture(height, width, 3), iterations=2)
     assert result.image.shape == (1, 3, height, width)
@@ -131,20 +128,6 @@ def test_the_result_has_the_contents_size(paint, picture, height, width):
     assert result.image.min() >= 0
     assert result.image.max() <= 1
     assert not result.image.requires_grad
-
-
-def test_a_gray_picture_is_painted_too(paint, picture):
-    gray = picture(16, 16, 1, channels=1).expand(-1, 3, -1, -1)
-    result = paint(content=gray, style=gray.flip(2), iterations=3)
-    assert torch.isfinite(result.image).all()
-    assert result.history[-1]["total"] < result.history[0]["total"]
-
-
-def test_flat_black_pictures_do_not_break_anything(paint):
-    black = torch.zeros(1, 3, 12, 12)
-    result = paint(content=black, style=black, iterations=3)
-    assert result.history[0]["total"] == pytest.approx(0, abs=1e-9)
-    assert torch.equal(result.image, black)
 
 
 def test_the_pictures_given_are_not_changed(paint, picture):
@@ -207,7 +190,7 @@ def test_initial_images(picture):
     noise = initial_image("noise", content, style, generator=torch.Generator().manual_seed(3))
     assert noise.shape == content.shape
     uniform = torch.rand(1, 3, 12, 10, generator=torch.Generator().manual_seed(3))
-    torch.testing.assert_close(noise, 0.5 + gatys.NOISE_AMPLITUDE * (uniform - 0.5))
+    torch.testing.assert_close(noise, 0.5 + NOISE_AMPLITUDE * (uniform - 0.5))
     assert 0 <= noise.min() < 0.4 < 0.6 < noise.max() <= 1  # faint around gray, but noise
     assert initial_image("noise", None, style).shape == style.shape
     assert initial_image("noise", content, style, (5, 6)).shape == (1, 3, 5, 6)
@@ -234,7 +217,7 @@ def test_the_first_evaluation_is_at_the_start(paint, picture, net, init):
         assert row[name] == pytest.approx(value.item(), rel=1e-5, abs=1e-9), name
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZER_NAMES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_the_same_seed_gives_the_same_pixels(paint, optimizer):
     first, second, other = (
         paint(init="noise", optimizer=optimizer, seed=seed, iterations=5) for seed in (1, 1, 2)
@@ -244,27 +227,7 @@ def test_the_same_seed_gives_the_same_pixels(paint, optimizer):
     assert not torch.allclose(first.image, other.image, atol=0.05)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZER_NAMES)
-def test_the_seed_is_of_what_is_random_only_and_leaves_torchs_own_alone(paint, optimizer):
-    torch.manual_seed(11)
-    state = torch.get_rng_state()
-    first, second = (paint(seed=seed, optimizer=optimizer).image for seed in (1, 2))
-    assert torch.equal(first, second) == (optimizer not in ("langevin", "annealing"))
-    assert torch.equal(torch.get_rng_state(), state)
-
-
 # ------------------------------------------------------------------------------------------------- optimizer
-
-
-@pytest.mark.parametrize(("rate", "step"), [(None, 0.02), (0.05, 0.05)])
-def test_adams_first_step_is_its_learning_rate(net, picture, rate, step):
-    # Gray, so that no pixel is clamped when looked at.
-    start = picture(10, 10, 1) * 0.2 + 0.4
-    settings = replace(SHALLOW, optimizer="adam", learning_rate=rate, iterations=1)
-    objective = Objective(net, start, picture(10, 10, 2), settings)
-    moved = (minimize(objective, start, progress=False).image - start).abs()
-    assert moved.max().item() == pytest.approx(step, rel=1e-3)
-    assert moved.median().item() == pytest.approx(step, rel=1e-2)
 
 
 def test_lbfgs_has_learning_rate_one_and_keeps_the_history_it_is_told(paint):
@@ -302,15 +265,6 @@ def test_pixels_are_free_inside_and_clamped_only_when_looked_at(net, picture, op
         assert 0 <= image.min() <= image.max() <= 1
 
 
-def test_a_quadratic_is_solved(picture):
-    # The content term on the pixels themselves: the minimum is the content picture.
-    target = picture(6, 7, 1)
-    for optimizer, iterations in (("lbfgs", 12), ("adam", 200)):
-        objective = pixel_objective(target, optimizer=optimizer, iterations=iterations)
-        result = minimize(objective, torch.full_like(target, 0.5), progress=False)
-        assert (result.image - target).abs().max() < 0.01
-
-
 # ------------------------------------------------------------------------------------------------- averaging
 
 
@@ -329,12 +283,6 @@ def test_the_average_is_of_all_iterates_the_last_counting_most(net, picture, dec
         shares = [decay ** (n - k) for k in range(1, n + 1)]
         expected = sum(share * x for share, x in zip(shares, iterates[:n], strict=True)) / sum(shares)
         torch.testing.assert_close(average, expected, rtol=0, atol=1e-6)
-
-
-def test_the_optimizer_goes_its_way_whether_averaged_or_not(paint):
-    plain, averaged = (paint(averaging=decay, iterations=6) for decay in (0.0, 0.9))
-    assert [row["total"] for row in plain.history] == [row["total"] for row in averaged.history]
-    assert not torch.equal(plain.image, averaged.image)
 
 
 # ------------------------------------------------------------------------------------- history and callback
@@ -382,11 +330,6 @@ def test_a_callback_is_told_everything(paint):
     assert not torch.equal(told[2].image, told[3].image)
 
 
-@pytest.mark.parametrize("answer", [None, True, 0, "stop"])
-def test_only_false_stops(paint, answer):
-    assert len(paint(iterations=3, callback=lambda p: answer).history) == 3
-
-
 def test_false_stops_and_keeps_everything(paint):
     told = []
 
@@ -421,7 +364,7 @@ def test_the_progress_bar_can_be_left_out(paint, net, picture, capfd):
 # ----------------------------------------------------------------------------------- interruption and failure
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZER_NAMES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_control_c_in_the_callback_returns_the_picture_reached(paint, optimizer):
     told = []
 
@@ -470,8 +413,8 @@ def test_an_interrupt_before_the_first_step_gives_the_start(net, picture):
     assert json.loads(json.dumps(result.describe()))["interrupted"] is True
 
 
-@pytest.mark.parametrize("optimizer", ["lbfgs", "adam", "gradient_descent", "langevin"])
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("optimizer", ["lbfgs", "langevin"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_loss_that_is_no_number_stops_with_the_last_good_picture(net, picture, optimizer, value):
     content = picture(12, 12, 1)
     settings = replace(SHALLOW, iterations=50, optimizer=optimizer)
@@ -520,31 +463,20 @@ def test_a_step_into_nothing_at_the_very_end_is_not_shown(picture):
 
 BAD = [
     ({"iterations": 0}, "iterations should be greater than or equal to 1, not 0"),
-    ({"iterations": 1.5}, r"iterations should be a valid integer.*not 1\.5"),
-    ({"history_size": 0}, "history_size should be greater than or equal to 1, not 0"),
-    ({"smoothing": 3}, "smoothing should be less than or equal to 2, not 3"),
-    ({"content_weight": -1.0}, "content_weight should be greater than or equal to 0, not -1"),
     ({"content_weight": math.nan}, "content_weight should be a finite number, not nan"),
-    ({"style_weight": math.inf}, "style_weight should be a finite number, not inf"),
     ({"tv_weight": "little"}, "tv_weight should be a valid number, .*not 'little'"),
     ({"optimizer": "LBFGS"}, "optimizer should be 'lbfgs', .* or 'annealing', not 'LBFGS'"),
-    ({"style_distance": "cosine"}, "style_distance should be 'gram' or 'wasserstein2', not 'cosine'"),
     (
         {"style_distance": "wasserstein2", "style_normalization": "gatys_paper"},
         r"leave style_normalization 'relative' with style_distance='wasserstein2'",
     ),
-    ({"color": "sepia"}, "color should be 'style', 'luminance', 'histogram' or 'coral', not 'sepia'"),
-    ({"averaging": 1.0}, r"averaging should be less than 1, not 1\.0"),
     ({"smallest": 15}, "smallest should be greater than or equal to 16, not 15"),
     ({"coarse_iterations": (10, 0)}, "coarse_iterations should be .*"),
     ({"size_factor": 1.0}, r"size_factor should be greater than or equal to 1\.1, not 1\.0"),
-    ({"restart_every": 0}, "restart_every should be greater than or equal to 1, not 0"),
-    ({"tile": 48}, "tile should be greater than or equal to 64, not 48"),
     ({"tile": 100}, "tile should be a multiple of 16, not 100"),
+    ({"style_layers": "relu1_1"}, "style_layers should be a valid tuple, not 'relu1_1'"),
     ({"style_layers": ("relu1_1", "relu1_1")}, r"style_layers names a layer twice: name each once"),
-    ({"init": "random"}, "init should be 'content', 'noise' or 'style', not 'random'"),
     ({"style_normalization": "gram"}, r"There is no style normalization 'gram': choose one of as_printed"),
-    ({"content_reduction": "max"}, "content_reduction should be 'mean', 'sum' or 'half_sum', not 'max'"),
     ({"layer_weights": (1.0, 2.0)}, r"5 style layers need as many layer_weights, not 2"),
     ({"layer_weights": (-1.0, 1.0, 1.0, 1.0, 1.0)}, r"layer_weights .*-1"),
     ({"learning_rate": 0.0}, r"learning_rate should be greater than 0, not 0\.0"),
@@ -587,12 +519,6 @@ def test_unknown_settings_are_named_together_with_the_known_ones(paint):
     assert all(field.name in str(caught.value) for field in fields(Settings))
 
 
-@pytest.mark.parametrize("changes", [{"style_layers": "relu1_1"}, {"content_layers": "relu4_2"}])
-def test_one_layer_as_a_plain_string_is_not_taken_letter_by_letter(changes):
-    with pytest.raises(SettingError, match=next(iter(changes))):
-        Settings(**changes)
-
-
 def test_layers_are_tuples_and_empty_means_the_networks_own():
     settings = Settings(content_layers=["relu3_1"], style_layers=[])
     assert settings.content_layers == ("relu3_1",)
@@ -623,27 +549,6 @@ def test_a_change_of_network_resets_the_layers(random_networks, picture):
     assert mixed.settings.content_layers == ("relu2",)
     same = stylize(content, style, SHALLOW, network="vgg16", iterations=1, progress=False, device="cpu")
     assert same.settings.content_layers == SHALLOW.content_layers
-
-
-def test_only_the_layers_that_are_needed_are_computed(monkeypatch, random_networks, picture):
-    asked = []
-    monkeypatch.setattr(
-        transfer,
-        "FeatureExtractor",
-        lambda network, layers, **options: (
-            asked.append((tuple(layers), options["pooling"])) or FeatureExtractor(network, layers, **options)
-        ),
-    )
-    image = picture(12, 12)
-    options = {"settings": SHALLOW, "iterations": 1, "progress": False, "device": "cpu"}
-    stylize(image, image, **options)
-    stylize(None, image, pooling="average", **options)
-    stylize(image, None, **options)
-    assert asked == [
-        (("relu1_2", "relu1_1", "relu2_1"), "max"),
-        (("relu1_1", "relu2_1"), "average"),
-        (("relu1_2",), "max"),
-    ]
 
 
 def test_changes_win_over_the_settings_and_leave_them_alone(paint):

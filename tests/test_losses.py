@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 
 import numpy as np
@@ -165,12 +164,6 @@ def test_the_gradient_of_bfloat16_features_is_bfloat16_and_close():
     assert ((short.grad.float() - wide.grad).norm() / wide.grad.norm()) < 1e-2
 
 
-def test_no_gradient_is_kept_where_none_is_asked_for():
-    assert not gram_matrix(random((1, 2, 3, 3))).requires_grad
-    with torch.no_grad():
-        assert not gram_matrix(random((1, 2, 3, 3)).requires_grad_(True)).requires_grad
-
-
 # ---------------------------------------------------------------------------------------- the field's scales
 
 
@@ -216,39 +209,6 @@ def test_the_style_picture_may_have_another_size(name):
     torch.testing.assert_close(ours, published(name, features, style))
 
 
-# What a style weight of one source has to be multiplied by to mean the same in "as_printed": with C channels
-# and M positions, each loss is this factor times the plain sum of squares.
-FACTORS = {
-    "as_printed": lambda c, m: 1.0,
-    "gatys_paper": lambda c, m: 1 / (4 * c**2 * m**2),
-    "gatys_notebook": lambda c, m: 1 / (c**2 * m**2),
-    "neural_style_pt": lambda c, m: 1 / (c**4 * m**2),
-    "gordicaleksa": lambda c, m: 1 / (c**2 * m**2),
-}
-
-
-def test_every_normalization_has_its_conversion():
-    assert set(FACTORS) == set(STYLE_NORMALIZATIONS)
-
-
-@settings(deadline=None, max_examples=30)
-@given(
-    pair=st.tuples(st.sampled_from(sorted(FACTORS)), st.sampled_from(sorted(FACTORS))),
-    c=st.integers(1, 8),
-    h=st.integers(1, 7),
-    w=st.integers(1, 7),
-)
-def test_a_converted_weight_gives_the_same_gradient(pair, c, h, w):
-    first, second = pair
-    features, style = random((1, c, h, w), 3), random((1, c, h, w), 4)
-    weight = 7.0
-    converted = weight * FACTORS[first](c, h * w) / FACTORS[second](c, h * w)
-    loss, gradient = loss_and_gradient(first, features, style, weight)
-    same_loss, same_gradient = loss_and_gradient(second, features, style, converted)
-    torch.testing.assert_close(same_loss, loss, rtol=1e-5, atol=0)
-    assert (same_gradient - gradient).norm() <= 1e-5 * gradient.norm()
-
-
 def test_other_names_are_other_names_of_a_scale():
     for alias, name in STYLE_ALIASES.items():
         assert alias not in STYLE_NORMALIZATIONS
@@ -259,13 +219,6 @@ def test_other_names_are_other_names_of_a_scale():
     aim = style.view(b * c, 27) @ style.view(b * c, 27).T / (b * c * 27)
     ours, _ = loss_and_gradient("pytorch_tutorial", features, style)
     torch.testing.assert_close(ours, torch.nn.functional.mse_loss(gram, aim))
-
-
-def test_gatys_two_scales_differ_by_four():
-    features, style = random((2, 4, 5, 5), 1), random((2, 4, 5, 5), 2)
-    notebook, _ = loss_and_gradient("gatys_notebook", features, style)
-    paper, _ = loss_and_gradient("gatys_paper", features, style)
-    torch.testing.assert_close(notebook, 4 * paper)
 
 
 def test_an_unknown_normalization_is_one_sentence():
@@ -356,15 +309,6 @@ def test_outside_the_mask_there_is_no_gradient():
     style_loss(features, gram_matrix(random((1, 4, 3, 3), 1)), mask=mask).backward()
     assert features.grad[..., 2:, :].abs().max() == 0
     assert features.grad[..., :2, :].abs().min() > 0
-
-
-def test_a_masked_style_loss_is_the_distance_of_masked_matrices():
-    features, style = random((1, 4, 5, 5)), random((1, 4, 6, 3), 1)
-    mask, style_mask = soft_mask(1, 5, 5), soft_mask(1, 6, 3, 6)
-    for name, how in STYLE_NORMALIZATIONS.items():
-        target = gram_matrix(style, how.divisor, style_mask)
-        expected = gram_distance(gram_matrix(features, how.divisor, mask), target, how.reduction)
-        torch.testing.assert_close(style_loss(features, target, name, mask), expected)
 
 
 def test_masked_derivatives_numerically():
@@ -528,12 +472,6 @@ def test_descent_on_few_positions_reaches_what_they_can_hold():
     assert closure().item() == pytest.approx(out_of_reach, rel=0.02)
 
 
-def test_wasserstein2_is_in_the_features_units_and_symmetric():
-    features, style = random((1, 5, 6, 6)), 0.5 * random((1, 5, 4, 7), 1)
-    torch.testing.assert_close(w2(3 * features, 3 * style), 9 * w2(features, style))
-    torch.testing.assert_close(w2(style, features), w2(features, style), rtol=1e-3, atol=0)
-
-
 def test_a_batch_is_averaged_against_one_style_or_one_each():
     features, styles = random((3, 4, 5, 5)), random((3, 4, 6, 6), 1)
     one = torch.stack([w2(features[i : i + 1], styles[:1]) for i in range(3)]).mean()
@@ -579,11 +517,6 @@ def test_content_loss(reduction, expected):
     assert content_loss(a, a, reduction).item() == 0
     if reduction == "mean":
         assert content_loss(a, b).item() == pytest.approx(expected)  # the default
-
-
-def test_content_loss_sees_places():
-    a = random((1, 2, 3, 4))
-    assert content_loss(a.flip(3), a) > 0.1
 
 
 def test_content_loss_of_bfloat16_is_computed_in_float32():
@@ -632,9 +565,3 @@ def test_a_side_of_one_pixel_counts_nothing(shape):
     variation.backward()
     assert torch.isfinite(steps.grad).all()
     assert steps.grad.abs().sum() > 0
-
-
-def test_variation_of_noise_exceeds_that_of_its_blur():
-    noise = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    assert total_variation(noise) > 2 * total_variation(torch.nn.functional.avg_pool2d(noise, 4, 1))
-    assert math.isclose(total_variation(noise).item(), total_variation(noise.flip(2, 3)).item(), rel_tol=1e-6)

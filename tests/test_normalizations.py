@@ -13,8 +13,6 @@ from nstlib.errors import SettingError
 from nstlib.losses import (
     STYLE_ALIASES,
     STYLE_NORMALIZATIONS,
-    content_loss,
-    content_weight_factor,
     gram_matrix,
     style_loss,
     style_normalization,
@@ -23,7 +21,6 @@ from nstlib.losses import (
 
 NAMES = [*STYLE_NORMALIZATIONS, *STYLE_ALIASES]
 PAIRS = list(itertools.product(NAMES, repeat=2))
-REDUCTION_PAIRS = list(itertools.product(["mean", "sum", "half_sum"], repeat=2))
 
 
 def random(shape, seed):
@@ -36,17 +33,12 @@ def style_gradient(name, weight, features, style, mask=None):
     return torch.autograd.grad(weight * style_loss(features, target, name, mask), features)[0]
 
 
-def content_gradient(reduction, weight, features, target):
-    features = features.clone().requires_grad_(True)
-    return torch.autograd.grad(weight * content_loss(features, target, reduction), features)[0]
-
-
 def relative_difference(ours, theirs):
     return ((ours - theirs).norm() / theirs.norm()).item()
 
 
 @pytest.mark.parametrize(("source", "target"), PAIRS)
-@pytest.mark.parametrize("shape", [(1, 6, 5, 4), (1, 3, 1, 7), (1, 1, 2, 2)])
+@pytest.mark.parametrize("shape", [(1, 6, 5, 4), (1, 1, 2, 2)])
 def test_a_converted_style_weight_gives_the_same_gradient(source, target, shape):
     features, style = random(shape, 1), random(shape, 2)
     factor = style_weight_factor(source, target, shape[1], shape[2] * shape[3])
@@ -95,20 +87,6 @@ def test_factors_that_can_be_had_by_hand(source, target, factor):
     assert style_weight_factor(source, target, 64, 100) == pytest.approx(factor, rel=1e-12)
 
 
-@pytest.mark.parametrize(("source", "target"), REDUCTION_PAIRS)
-def test_a_converted_content_weight_gives_the_same_gradient(source, target):
-    features, aim = random((2, 5, 3, 4), 1), random((2, 5, 3, 4), 2)
-    factor = content_weight_factor(source, target, features.numel())
-    expected = content_gradient(source, 7.0, features, aim)
-    assert relative_difference(content_gradient(target, 7.0 * factor, features, aim), expected) < 1e-5
-
-
-def test_content_factors_by_hand():
-    assert content_weight_factor("sum", "half_sum", 100) == 2
-    assert content_weight_factor("mean", "sum", 100) == pytest.approx(0.01)
-    assert content_weight_factor("half_sum", "mean", 100) == 50
-
-
 @pytest.mark.parametrize("order", [1, -1])
 def test_what_no_factor_converts_is_one_sentence(order):
     for name, why in (
@@ -119,8 +97,6 @@ def test_what_no_factor_converts_is_one_sentence(order):
             style_weight_factor(*[name, "gatys_paper"][::order], 64, 100)
     with pytest.raises(SettingError, match="no style normalization 'gatys': choose one of as_printed"):
         style_weight_factor(*["gatys", "gatys_paper"][::order], 64, 100)
-    with pytest.raises(SettingError, match="'mean', 'sum' or 'half_sum', not 'quarter_mean'"):
-        content_weight_factor(*["quarter_mean", "sum"][::order], 100)
 
 
 @pytest.mark.parametrize(
@@ -129,9 +105,3 @@ def test_what_no_factor_converts_is_one_sentence(order):
 def test_a_layer_without_extent_is_one_sentence(channels, positions):
     with pytest.raises(SettingError, match=rf"not {channels} and {positions}: give its C and its H\*W"):
         style_weight_factor("gatys_paper", "as_printed", channels, positions)
-
-
-@pytest.mark.parametrize("elements", [0, -3])
-def test_a_feature_map_without_elements_is_one_sentence(elements):
-    with pytest.raises(SettingError, match=rf"at least one element, not {elements}"):
-        content_weight_factor("mean", "sum", elements)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from nstlib.errors import SettingError
+from nstlib.errors import ImageError, NstError, SettingError
 from nstlib.losses import (
     STYLE_NORMALIZATIONS,
     content_loss,
@@ -20,11 +20,13 @@ from nstlib.losses import (
     gram_matrix,
     style_loss,
     style_normalization,
-    total_variation,
     wasserstein2,
 )
-from nstlib.methods.gatys import Anchor, Counts, Guide, Objective, Settings, stylize
+from nstlib.methods.gatys import Anchor, Guide, Objective, Settings, stylize
+from nstlib.methods.gatys.objective import Counts
 from nstlib.nets.features import FeatureExtractor
+
+pytestmark = pytest.mark.usefixtures("one_thread")  # some compare bits
 
 SHALLOW = Settings(
     network="vgg16", content_layers=("relu1_2",), style_layers=("relu1_1", "relu2_1"), iterations=4
@@ -126,15 +128,6 @@ def test_relative_terms_do_not_know_the_networks_scale(picture, distance):
     assert loud == pytest.approx(soft, rel=1e-4)
 
 
-def test_published_terms_do_know_the_networks_scale(picture):
-    content, style, image = picture(6, 8, 1), picture(5, 9, 2), picture(6, 8, 3)
-    settings = replace(PIXEL, style_normalization="gatys_notebook")
-    soft = value(Objective(Pixels(), content, style, settings), image)
-    loud = value(Objective(Louder(), content, style, settings), image)
-    assert loud["style"] == pytest.approx(37**4 * soft["style"], rel=1e-4)
-    assert loud["content"] == pytest.approx(37**2 * soft["content"], rel=1e-4)
-
-
 @pytest.mark.parametrize("distance", DISTANCES)
 def test_terms_vanish_at_their_own_picture(net, picture, distance):
     content, style = picture(12, 12, 1), picture(12, 12, 2)
@@ -194,14 +187,6 @@ def test_black_targets_do_not_divide_by_zero(picture, distance):
     assert torch.isfinite(gradient).all()
 
 
-def test_variation_is_of_the_picture(picture):
-    image = picture(9, 8, 3)
-    objective = Objective(Pixels(), picture(9, 8, 1), None, replace(PIXEL, tv_weight=3.0))
-    terms = value(objective, image)
-    assert terms["tv"] == pytest.approx(total_variation(image).item())
-    assert terms["total"] == pytest.approx(terms["content"] + 3 * terms["tv"])
-
-
 # -------------------------------------------------------------------------------------------- wasserstein
 
 
@@ -215,14 +200,6 @@ def test_the_wasserstein_term_is_the_librarys(net, picture):
             distance = wasserstein2(feature_moments(now[name]), gaussian_style(feature_moments(look[name])))
             size = look[name].square().sum(1).mean()  # E|F|²
             assert terms[f"style/{name}"] == pytest.approx((distance / size).item(), rel=1e-3)
-
-
-def test_a_moved_mean_costs_its_square(picture):
-    # Of two clouds with the same spread the Wasserstein distance is the way between their middles.
-    style = picture(8, 8, 2) * 0.5
-    settings = replace(PIXEL, style_distance="wasserstein2")
-    term = value(Objective(Pixels(), None, style, settings), style + 0.3)["style"]
-    assert term == pytest.approx(3 * 0.3**2 / style.square().sum(1).mean().item(), rel=1e-3)
 
 
 def test_the_wasserstein_gradient_is_finite_where_channels_outnumber_positions(net, picture):
@@ -275,13 +252,6 @@ def test_a_blend_aims_at_the_average_gram_matrix(picture):
         assert value(shared, both)["style"] > 1e-5
 
 
-def test_one_guide_need_not_be_in_a_list(net, picture):
-    content, style, image = picture(8, 8, 1), picture(8, 8, 2), picture(8, 8, 3)
-    assert value(Objective(net, content, Guide((style,)), SHALLOW), image) == value(
-        Objective(net, content, style, SHALLOW), image
-    )
-
-
 # --------------------------------------------------------------------------------------------------- masks
 
 
@@ -290,23 +260,11 @@ def test_masks_of_ones_change_nothing(net, picture, distance):
     content, style, image = picture(13, 11, 1), picture(10, 15, 2), picture(13, 11, 3)
     settings = replace(SHALLOW, style_distance=distance)
     plain = Objective(net, content, style, settings)
-    ones = torch.ones(1, 1, 13, 11), (torch.ones(1, 1, 10, 15),)
-    masked = Objective(net, content, [Guide((style,), mask=ones[0], style_masks=ones[1])], settings)
+    masked = Objective(net, content, [Guide((style,), mask=torch.ones(1, 1, 13, 11))], settings)
     assert value(masked, image) == pytest.approx(value(plain, image), rel=1e-4)
     slope = plain.gradient(image)[1]
     # Roots of next to nothing, where positions are fewer than channels, make much of float32's rounding.
     assert (masked.gradient(image)[1] - slope).norm() < 1e-2 * slope.norm()
-
-
-@pytest.mark.parametrize("distance", DISTANCES)
-def test_a_masks_part_of_the_painting_is_all_that_counts(picture, distance):
-    style, image = picture(6, 10, 2), picture(7, 7, 3)
-    settings = replace(PIXEL, style_distance=distance)
-    cropped = Objective(Pixels(), None, style[..., :4], settings)
-    guide = Guide((style,), style_masks=(left(6, 10, 4),))
-    assert value(Objective(Pixels(), None, [guide], settings), image) == pytest.approx(
-        value(cropped, image), rel=1e-4
-    )
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
@@ -372,13 +330,6 @@ def test_a_guides_strength_is_a_factor_on_its_style(net, picture):
     one, other, both = style(1.0, 0.0), style(0.0, 1.0), style(2.0, 0.5)
     for name in ("style", "style/relu1_1", "style/relu2_1"):
         assert both[name] == pytest.approx(2 * one[name] + 0.5 * other[name], rel=1e-5)
-
-
-def test_a_mask_may_be_of_truth_values(net, picture):
-    content, image, mask = picture(10, 10, 1), picture(10, 10, 3), left(10, 10, 5)
-    guides = [Guide((picture(9, 9, 2),), mask=m) for m in (mask, mask.bool())]
-    first, second = (value(Objective(net, content, [guide], SHALLOW), image) for guide in guides)
-    assert first == second
 
 
 def test_a_result_keeps_the_content_outside_the_masks_to_the_bit(net, picture):
@@ -483,27 +434,16 @@ def test_a_hessian_product_is_the_gradients_change(precise, picture):
     ("arguments", "sentence"),
     [
         ({"styles": ()}, r"A guide needs at least one style picture"),
-        ({"shares": (1.0,)}, r"2 styles need as many shares, not 1"),
-        ({"shares": (0.0, 0.0)}, r"Shares are 0 or positive, and not all 0, unlike \(0\.0, 0\.0\)"),
-        ({"shares": (-1.0, 2.0)}, r"Shares are 0 or positive"),
-        ({"shares": (math.nan, 1.0)}, r"Shares are 0 or positive"),
-        ({"shares": (math.inf, 1.0)}, r"Shares are 0 or positive"),
-        ({"strength": -1.0}, r"The strength of a guide must be 0 or positive, not -1\.0"),
-        ({"strength": math.nan}, r"The strength of a guide must be 0 or positive, not nan"),
-        ({"style_masks": (None,)}, r"2 styles need as many style_masks, not 1"),
-        (
-            {"style_masks": (None, torch.ones(1, 1, 4, 9))},
-            r"of 9×4 does not fit the style picture of 6×5",
-        ),
-        ({"mask": torch.ones(8, 9)}, r"A mask has the shape \(1, 1, H, W\), not \(8, 9\)"),
-        ({"mask": torch.ones(1, 3, 8, 9)}, r"A mask has the shape \(1, 1, H, W\), not \(1, 3, 8, 9\)"),
-        ({"mask": torch.full((1, 1, 8, 9), 255.0)}, r"mask's values are from 0 to 1"),
-        ({"mask": torch.full((1, 1, 8, 9), math.nan)}, r"mask's values are from 0 to 1"),
-        ({"mask": torch.full((1, 1, 8, 9), -0.5)}, r"mask's values are from 0 to 1"),
+        ({"shares": (1.0,)}, r"2 styles need as many shares, not all of them 0, unlike \(1\.0,\)"),
+        ({"shares": (0.0, 0.0)}, r"2 styles need as many shares, not all of them 0"),
+        ({"shares": (-1.0, 2.0)}, r"shares should be greater than or equal to 0"),
+        ({"strength": math.nan}, r"strength should be a finite number, not nan"),
+        ({"mask": torch.ones(8, 9)}, r"mask of a region .*\(8, 9\)"),
+        ({"mask": torch.full((1, 1, 8, 9), 255.0)}, r"mask of a region has values outside \[0, 1\]"),
     ],
 )
 def test_a_guide_that_makes_no_sense_is_one_sentence(picture, arguments, sentence):
-    with pytest.raises(SettingError, match=sentence) as caught:
+    with pytest.raises(NstError, match=sentence) as caught:
         Guide(**{"styles": (picture(5, 6, 1), picture(5, 6, 2)), **arguments})
     assert str(caught.value).endswith(".")
 
@@ -514,20 +454,17 @@ def test_masks_that_do_not_fit_or_are_empty_are_one_sentence(net, picture):
     def make(**arguments):
         return Objective(net, content, [Guide((style,), **arguments)], SHALLOW)
 
-    with pytest.raises(SettingError, match=r"mask of 8×9 does not fit the content picture of 9×8"):
+    with pytest.raises(ImageError, match=r"mask of a region is 1 × 9 × 8 and its picture 1 × 8 × 9"):
         make(mask=torch.ones(1, 1, 9, 8))
     with pytest.raises(SettingError, match=r"The mask of a region is empty: leave the region out"):
         make(mask=torch.zeros(1, 1, 8, 9))
-    with pytest.raises(SettingError, match=r"mask is empty at 5×6, so there is no style to measure"):
-        make(style_masks=(torch.zeros(1, 1, 5, 6),))
 
 
-@pytest.mark.parametrize("style", [["painting.jpg"], [None], [torch.zeros(1, 3, 4, 4).numpy()]])
+@pytest.mark.parametrize(
+    "style", [["painting.jpg"], [None], [torch.zeros(1, 3, 4, 4), Guide((torch.zeros(1, 3, 4, 4),))]]
+)
 def test_what_is_no_style_is_not_passed_over(net, picture, style):
-    with pytest.raises(SettingError, match=r"A style is a picture \(1, 3, H, W\) or a Guide, not a \w+:"):
+    with pytest.raises(
+        SettingError, match=r"A style is a picture \(1, 3, H, W\), several of them, or several"
+    ):
         Objective(net, picture(8, 8), style, SHALLOW)
-
-
-def test_pictures_and_guides_are_not_mixed(net, picture):
-    with pytest.raises(SettingError, match="Give style pictures or guides, not both"):
-        Objective(net, picture(8, 8), [picture(8, 8), Guide((picture(8, 8),))], SHALLOW)

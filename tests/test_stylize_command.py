@@ -22,7 +22,6 @@ from nstlib.cli import stylize as own
 from nstlib.errors import ImageError, OptimizationError
 from nstlib.faces import parse as regions
 from nstlib.methods import gatys
-from nstlib.methods.gatys.settings import INITS, STYLE_DISTANCES
 from nstlib.nets import hardware
 from nstlib.pictures import files as images
 from nstlib.pictures import video
@@ -140,10 +139,8 @@ def test_the_names_in_the_help_are_those_of_the_library():
     options = {option.name: option for option in own.stylize.params}
     assert f"({', '.join(regions.NAMES)})" in options["regions"].help
     assert f": {', '.join(gatys.RECIPES)}. " in options["recipe"].help
-    assert sorted(options["optimizer"].type.choices) == sorted(gatys.OPTIMIZER_NAMES)
+    assert sorted(options["optimizer"].type.choices) == sorted(gatys.OPTIMIZERS)
     assert tuple(options["color"].type.choices) == COLOR_MODES
-    assert sorted(options["init"].type.choices) == sorted(INITS)
-    assert tuple(options["style_distance"].type.choices) == STYLE_DISTANCES
     for name in ("impressionism", "ukiyo-e"):
         assert name in options["movement"].help
         assert movements.paintings(name)
@@ -670,7 +667,7 @@ def test_control_c_keeps_the_frames_painted(nst, files, random_networks, monkeyp
     if after == "in a frame":
         interrupt(monkeypatch, 4)
     else:
-        warp, count = gatys.clip.warp, []
+        warp, count = gatys.transfer.warp, []
 
         def late(*arguments):
             count.append(1)
@@ -678,7 +675,7 @@ def test_control_c_keeps_the_frames_painted(nst, files, random_networks, monkeyp
                 raise KeyboardInterrupt
             return warp(*arguments)
 
-        monkeypatch.setattr(gatys.clip, "warp", late)
+        monkeypatch.setattr(gatys.transfer, "warp", late)
     code, out, err = nst("clip.gif", "painting.jpg", "-o", "o.mp4", "--optimizer", "adam", *TINY)
     assert (code, err) == (0, "")
     count = len(list(video.read_film("o.mp4")[0]))

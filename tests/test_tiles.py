@@ -11,7 +11,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from torch import nn
 
-from nstlib.errors import SettingError
+from nstlib.errors import ImageError, SettingError
 from nstlib.losses import STYLE_NORMALIZATIONS
 from nstlib.methods.gatys import (
     FIVE_BLOCKS,
@@ -138,7 +138,7 @@ def test_deep_layers_are_those_of_the_whole_picture(shape, pooling):
         assert_same(whole, TiledObjective(net, content, style, DEEP, tile=side), image, 1e-6)
 
 
-@pytest.mark.parametrize("layer", ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1", "conv3_4", "pool4"])
+@pytest.mark.parametrize("layer", ["relu1_1", "relu2_1", "relu5_1", "conv3_4", "pool4"])
 def test_the_margin_is_as_wide_as_the_layer_sees(layer):
     # With the layer alone, so that another one's margin does not help.
     settings = replace(DEEP, content_layers=(layer,), style_layers=(layer,))
@@ -176,12 +176,9 @@ def test_every_distance_and_scale_is_that_of_the_whole(distance, normalization, 
     guides = [Guide(styles, (1.0, 3.0))]
     if masked:
         guides = [
-            Guide(
-                styles, (1.0, 3.0), mask=random_mask(height, width, 6),
-                style_masks=(random_mask(70, 131, 7), None),
-            ),
+            Guide(styles, (1.0, 3.0), mask=random_mask(height, width, 6)),
             Guide(styles[:1], mask=random_mask(height, width, 8), strength=0.4),
-        ]  # fmt: skip
+        ]
     anchor = Anchor(held, random_mask(height, width, 9))
     net.names = tuple(dict.fromkeys((*settings.content_layers, *settings.style_layers)))
     whole = Objective(net, content, guides, settings, anchor=anchor)
@@ -244,9 +241,7 @@ def test_the_real_network_in_its_own_precision(weights, picture, precision):
 # ------------------------------------------------------------------------------------------ seams, memory
 
 
-@pytest.mark.parametrize(
-    ("distance", "init"), [("gram", "noise"), ("gram", "content"), ("wasserstein2", "content")]
-)
+@pytest.mark.parametrize(("distance", "init"), [("gram", "noise"), ("wasserstein2", "content")])
 def test_there_is_no_seam(distance, init):
     settings = replace(
         DEEP, content_layers=("relu2_2",), style_layers=FIVE_BLOCKS[:4], style_distance=distance,
@@ -356,8 +351,6 @@ def test_empty_masks_are_the_same_sentence_as_without_tiles():
     with pytest.raises(SettingError, match=r"The mask of a region is empty: leave the region out"):
         make(mask=torch.zeros(1, 1, 70, 90))
     with pytest.raises(SettingError, match=r"The mask is empty at relu1_1, so there is no style to measure"):
-        make(style_masks=(torch.zeros(1, 1, 70, 70),))
-    with pytest.raises(SettingError, match=r"The mask is empty at relu1_1, so there is no style to measure"):
         make(mask=torch.full((1, 1, 70, 90), 1e-30))
-    with pytest.raises(SettingError, match=r"mask of 70×90 does not fit the content picture of 90×70"):
+    with pytest.raises(ImageError, match=r"mask of a region is 1 × 90 × 70 and its picture 1 × 70 × 90"):
         make(mask=torch.ones(1, 1, 90, 70))

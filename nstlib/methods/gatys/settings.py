@@ -1,7 +1,8 @@
-"""Everything that decides the result of Gatys' method, in one frozen dataclass."""
+"""Everything that decides the result of Gatys' method, and the papers' own values of it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
@@ -19,88 +20,76 @@ DEFAULT_LAYERS = {
     "alexnet": (("relu3",), ("relu1", "relu2", "relu3", "relu4", "relu5")),
 }
 
-OPTIMIZER_NAMES = ("gradient_descent", "adam", "lbfgs", "newton_cg", "langevin", "annealing")
-STYLE_DISTANCES = ("gram", "wasserstein2")
-INITS = ("content", "noise", "style")
-
 
 @settings
 class Settings(Base):
     """Everything that decides the result, each default with its origin."""
 
-    # papers B and D; A and C: "vgg16"
+    # Papers B and D; A and C: "vgg16".
     network: Literal["vgg19", "vgg16", "alexnet"] = Field(
         default="vgg19", description="Network to look through."
     )
     content_layers: tuple[str, ...] = ()  # (): relu4_2 (B); D: relu5_2; A: the fifth and sixth convolution
     style_layers: tuple[str, ...] = ()  # (): the five blocks (B, D); A: the first five convolutions
-    layer_weights: tuple[NotNegative, ...] | None = (
-        None  # w^l of D; None: 1 / number of style layers (Gatys 2016)
-    )
+    layer_weights: tuple[NotNegative, ...] | None = None  # w^l of D; None: 1 / number of style layers (Gatys)
     content_weight: NotNegative = 1.0  # alpha
-    # beta, in units of the normalization below; chosen by eye on portraits
+    # Beta, in units of the normalization below; chosen by eye on portraits.
     style_weight: NotNegative = Field(
         default=10.0, description="How much style: 3 keeps the likeness, 100 lets it dissolve."
     )
-    # Johnson 2016; the papers of this course have none
+    # Johnson 2016; the papers of this course have none.
     tv_weight: NotNegative = Field(default=0.0, description="How much smoothness.")
     temporal_weight: NotNegative = 0.0  # Ruder et al. 2016, for films; needs a previous frame to hold on to
-    # "wasserstein2": mean and covariance as Gaussians, see nstlib.losses
+    # "wasserstein2": mean and covariance as Gaussians, see nstlib.losses.
     style_distance: Literal["gram", "wasserstein2"] = Field(
         default="gram", description="What makes two styles alike."
     )
     style_normalization: str = "relative"  # ours: see Objective; the published ones are in nstlib.losses
-    content_reduction: Literal["mean", "sum", "half_sum"] = (
-        "mean"  # A: "sum"; B, D: "half_sum"; not used when the terms are relative
-    )
+    # A: "sum"; B, D: "half_sum"; not used when the terms are relative.
+    content_reduction: Literal["mean", "sum", "half_sum"] = "mean"
     pooling: str = "max"  # as trained; Gatys 2016 prefers "average" for synthesis
-    # Gatys 2016; B and D: "adam"; C wants Newton's and Monte-Carlo methods compared
+    # Gatys 2016; B and D: "adam"; C wants Newton's and Monte-Carlo methods compared.
     optimizer: Literal["lbfgs", "adam", "gradient_descent", "newton_cg", "langevin", "annealing"] = Field(
         default="lbfgs", description="What changes the picture, step by step."
     )
-    # the picture changes little after that; B: 1500 and 2200 of Adam, D: 1000
+    # The picture changes little after that; B: 1500 and 2200 of Adam, D: 1000.
     iterations: Count = Field(
         default=150,
         description="Steps of the optimizer at each size; fewer above 768 px, a third for a film's frames "
         "but a scene's first.",
     )
-    # None: the optimizer's own; no paper prints one
+    # None: the optimizer's own; no paper prints one.
     learning_rate: Positive | None = Field(
         default=None, description="How far a step goes.  [default: the optimizer's own]"
     )
     history_size: Count = 20  # of L-BFGS: 20 vectors do as well as Gatys' 100 and take a fifth of the memory
-    smoothing: Annotated[float, Field(ge=0, le=2)] = (
-        0.0  # of L-BFGS: 0.5 lets broad forms go further than fine ones, see there
-    )
+    smoothing: Annotated[float, Field(ge=0, le=2)] = 0.0  # of L-BFGS: 0.5 lets broad forms go further
     restart_every: Count | None = None  # of L-BFGS: forget the history every so often
-    # decay of an average over the iterates, which is then the result; 0.99 with Adam
+    # Decay of an average over the iterates, which is then the result; 0.99 with Adam.
     averaging: Decay = Field(default=0.0, description="Average over the last steps; 0.99 suits adam.")
-    # D; "noise": A; "style" starts from the painting
+    # D; "noise": A; "style" starts from the painting.
     init: Literal["content", "noise", "style"] = Field(
         default="content", description="Picture to start from."
     )
     # Keep the content's colors: "luminance", "histogram", "coral", see nstlib.pictures.color.
     color: Literal["style", "luminance", "histogram", "coral"] = "style"
-    # coarse to fine: longest side to begin with, then larger; None: full size
+    # Coarse to fine: longest side to begin with, then larger; None: full size.
     smallest: Annotated[int, Field(ge=16)] | None = Field(
         default=None,
         description="Coarse to fine: longest side to begin with, then up in steps.  "
         "[default: 256 for results above 768 and no recipe, else one size]",
     )
-    # from one size to the next; 2 in Gatys et al. 2017
-    size_factor: Annotated[float, Field(ge=1.1, le=8)] = 2**0.5
-    # Before the last size: a number for the smallest, then fewer (see plan), or one for each; None: as at the
-    # last.
+    size_factor: Annotated[float, Field(ge=1.1, le=8)] = 2**0.5  # size to size; 2 in Gatys et al. 2017
+    # Before the last size: a number for the smallest, then fewer (see iterations_per_size), or one for each;
+    # None: as at the last.
     coarse_iterations: Count | tuple[Count, ...] | None = None
-    tile: Annotated[int, Field(ge=64, multiple_of=16)] | None = (
-        None  # side of the tiles in pixels; None: tiles only where the whole would not fit
-    )
+    # Side of the tiles in pixels; None: tiles only where the whole would not fit.
+    tile: Annotated[int, Field(ge=64, multiple_of=16)] | None = None
 
     def __post_init__(self) -> None:
         content, style = DEFAULT_LAYERS["alexnet" if self.network == "alexnet" else "vgg"]
         for name, default in (("content_layers", content), ("style_layers", style)):
             layers = getattr(self, name)
-            layers = tuple(layers or ())
             if len(set(layers)) < len(layers):
                 raise SettingError(f"{name} names a layer twice: name each once and give it a larger weight.")
             # A frozen dataclass fills its own defaults this way only; now the settings say what was used.
@@ -128,3 +117,90 @@ class Settings(Base):
             # The layers of one network mean nothing to another.
             changes = {"content_layers": (), "style_layers": (), **changes}
         return super().changed(**changes)
+
+
+# --------------------------------------------------------------------------------------------------- recipes
+
+# "The first five convolutions" for style, "the fifth and sixth" for content: paper A, section 3.1, VGG-16.
+_A_STYLE = ("relu1_1", "relu1_2", "relu2_1", "relu2_2", "relu3_1")
+_A_CONTENT = ("relu3_1", "relu3_2")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A paper's own settings, their source, and what it leaves open: built on others' or chosen by us."""
+
+    settings: Settings
+    size: int | None  # longest side in pixels, where the paper says one
+    source: str
+    open: str
+
+
+RECIPES: dict[str, Recipe] = {
+    "paper_a": Recipe(
+        Settings(
+            network="vgg16", style_layers=_A_STYLE, content_layers=_A_CONTENT, init="noise",
+            # (2) and (3) sum over the layers; the content term is a mean over its two, twice that is the sum.
+            layer_weights=(1.0,) * 5, content_weight=2.0,
+            style_normalization="neural_style_pt", style_weight=5000.0, iterations=500,
+        ),
+        None,
+        "paper A, section 3.1, Figures 4 to 6: style weights 10, 100, 5000; 50, 100, 200, 500 epochs",
+        "size, optimizer, before or after the ReLU, scale of the losses: as printed, (2) makes weights of 10 "
+        "to 5000 all alike, pure texture; with that of PyTorch's tutorial, G/(c·h·w) and means, which is "
+        "taken here, 5000 tints the photograph and 10 leaves it; with G/(h·w) they lead to texture",
+    ),
+    "paper_a_as_printed": Recipe(
+        Settings(
+            network="vgg16", style_layers=_A_STYLE, content_layers=_A_CONTENT, init="noise",
+            layer_weights=(1.0,) * 5, style_normalization="as_printed", content_reduction="sum",
+            style_weight=5000.0, iterations=500,
+        ),
+        None,
+        "paper A, equations (1) to (5) to the letter, but (3) over the text's content layers: printed is l_s",
+        "size, optimizer, before or after the ReLU",
+    ),
+    "paper_b": Recipe(
+        Settings(
+            network="vgg19", style_layers=FIVE_BLOCKS, content_layers=("relu4_2",), optimizer="adam",
+            iterations=2200, init="content",
+        ),
+        None,
+        "paper B, section 3, Figures 3 and 4: Adam, 1500 and 2200 iterations",
+        "size, learning rate, weights, scale of the losses: ours; so is the start, which section 2 calls "
+        "random and section 3 empty",
+    ),
+    "paper_d": Recipe(
+        Settings(
+            network="vgg19", style_layers=FIVE_BLOCKS, content_layers=("relu5_2",), optimizer="adam",
+            iterations=1000, init="content",
+        ),
+        512,
+        "paper D, sections 3 to 6, Figures 6 and 8 to 13: 512 px, block5_conv2, content start, 1000 steps "
+        "of Adam",
+        "learning rate, weights alpha, beta and w^l, constants M^l: ours",
+    ),
+    "gatys_2016": Recipe(
+        Settings(
+            network="vgg19", style_layers=FIVE_BLOCKS, content_layers=("relu4_2",),
+            # 1e3 / n_c² for n_c = 64, 128, 256, 512, 512 channels
+            layer_weights=tuple(1e3 / n**2 for n in (64, 128, 256, 512, 512)),
+            style_weight=1.0, style_normalization="gatys_notebook", optimizer="lbfgs", iterations=500,
+            history_size=100, init="content",
+        ),
+        512,
+        "the notebook Gatys published in 2017, with the trace of its loss",
+        "nothing; but his weights are the Caffe network's, ours the normalized ones of the 2016 paper",
+    ),
+}  # fmt: skip
+
+
+def recipe(name: str) -> Recipe:
+    """Look a recipe up.
+
+    Raises:
+        SettingError: unknown name.
+    """
+    if name not in RECIPES:
+        raise SettingError(f"There is no recipe '{name}': choose one of {', '.join(RECIPES)}.")
+    return RECIPES[name]

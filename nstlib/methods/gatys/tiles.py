@@ -7,7 +7,7 @@ sum. Loss and gradient are those of the whole picture, up to rounding: there can
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -22,7 +22,6 @@ from .objective import Objective, Statistics, averaged
 # Four poolings of VGG up to its fifth block: tiles that begin at multiples of 16 pool as the whole does.
 ALIGN = 16
 
-Masks = Sequence[Tensor | None]
 Where = tuple[slice, slice]
 
 
@@ -38,6 +37,13 @@ class Piece(NamedTuple):
 
     features: Tensor
     where: Where
+
+
+class Region(NamedTuple):
+    """A guide's mask at one layer (None: everywhere), and its sum of squares: the Gram matrix's divisor."""
+
+    mask: Tensor | None
+    weight: float
 
 
 def cut(shape: Sequence[int], side: int, margin: int) -> list[Tile]:
@@ -85,6 +91,7 @@ class TiledObjective(Objective):
         self.side = tile
         self.content_tiles: list[dict[str, Tensor]] = []
         self.content_scale: dict[str, float] = {}
+        self.regions: list[dict[str, Region]] = []  # of each guide, by layer
         super().__init__(*arguments, **options)
         give_back_memory()
 
@@ -94,66 +101,60 @@ class TiledObjective(Objective):
         names = self.settings.content_layers
         squares, counts = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0)
         for tile in self._tiles(content):
-            # A clone, or the view would keep the whole window's features alive.
             pieces = self._pieces(content[..., *tile.window], tile, content.shape[-2:])
-            found = {name: piece.features.clone() for name, piece in pieces if name in names}
+            # A clone, or the view would keep the whole window's features alive.
+            found = {name: pieces[name].features.clone() for name in names}
             self.content_tiles.append(found)
             for name, features in found.items():
                 squares[name] += features.float().square().sum().item()
                 counts[name] += features.numel()
-        how = self.settings.content_reduction
         for name in names:
             # What this layer's sum of squares is multiplied by to give its part of the content term.
             if self.relative:
                 scale = 1 / max(squares[name], 1e-12 * counts[name])
             else:
-                scale = {"mean": 1 / max(1, counts[name]), "sum": 1.0, "half_sum": 0.5}[how]
-            mean = self.relative or how == "mean"
-            self.content_scale[name] = scale / len(names) if mean else scale
+                scales = {"mean": 1 / counts[name], "sum": 1.0, "half_sum": 0.5}
+                scale = scales[self.settings.content_reduction]
+            self.content_scale[name] = scale * self.content_share
         return {}
 
-    def _style_statistics(self, style: Tensor, mask: Tensor | None) -> dict[str, Statistics]:
-        masks = {name: [m] for name, m in self._at_layers(style, mask).items()}
-        weights = self._weights(style, masks)  # refuses a mask that is empty
+    def _style_statistics(self, style: Tensor) -> dict[str, Statistics]:
+        regions = self._regions(style, [None])
         total: list[dict[str, Statistics]] = [{}]
         for tile in self._tiles(style):
-            pieces = dict(self._pieces(style[..., *tile.window], tile, style.shape[-2:]))
-            _add(total, self._parts(pieces, masks, weights))
+            pieces = self._pieces(style[..., *tile.window], tile, style.shape[-2:])
+            _add(total, self._parts(pieces, regions))
         return total[0]
 
-    def _at_layers(self, image: Tensor, mask: Tensor | None) -> dict[str, Tensor | None]:
-        """A mask averaged down to each style layer's size; None stays None."""
-        height, width = image.shape[-2:]
-        strides = {name: self.strides[name] for name in self.settings.style_layers}
-        # Rounded as the masked features will be, so that the parts of all tiles weigh 1 together.
-        return {
-            name: None
-            if mask is None
-            else averaged(mask, (height // s, width // s)).to(self.extractor.precision)
-            for name, s in strides.items()
-        }
+    def _regions(self, image: Tensor, masks: Sequence[Tensor | None]) -> list[dict[str, Region]]:
+        """Masks averaged down to each style layer's size."""
+        regions = []
+        for mask in masks:
+            found = {}
+            for name in self.settings.style_layers:
+                height, width = (side // self.strides[name] for side in image.shape[-2:])
+                if mask is None:
+                    found[name] = Region(None, float(height * width))
+                    continue
+                # Rounded as the masked features will be, so that the parts of all tiles weigh 1 together.
+                small = averaged(mask, (height, width)).to(self.extractor.precision)
+                found[name] = Region(small, small.float().square().sum().item())
+                if not found[name].weight:
+                    raise SettingError(
+                        f"The mask is empty at {name}, so there is no style to measure: take a larger "
+                        "region, a larger picture or a shallower layer."
+                    )
+            regions.append(found)
+        return regions
 
-    def _weights(self, image: Tensor, masks: Mapping[str, Masks]) -> dict[str, list[float]]:
-        """What the Gram sums of the whole picture are divided by: each mask's sum of squares."""
-        height, width = image.shape[-2:]
-        weights: dict[str, list[float]] = {}
-        for name, found in masks.items():
-            area = float((height // self.strides[name]) * (width // self.strides[name]))
-            weights[name] = [area if mask is None else mask.float().square().sum().item() for mask in found]
-            if not all(weights[name]):
-                raise SettingError(
-                    f"The mask is empty at {name}, so there is no style to measure: take a larger region, a "
-                    "larger picture or a shallower layer."
-                )
-        return weights
+    # -- one tile
 
     def _tiles(self, image: Tensor) -> list[Tile]:
         return cut(image.shape[-2:], self.side, self.margin)
 
-    # -- one tile
-
-    def _pieces(self, window: Tensor, tile: Tile, shape: Sequence[int]) -> Iterator[tuple[str, Piece]]:
-        """The features of a window, cut to the tile, layer by layer."""
+    def _pieces(self, window: Tensor, tile: Tile, shape: Sequence[int]) -> dict[str, Piece]:
+        """The features of a window, cut to the tile, by layer."""
+        pieces = {}
         for name, features in self.extractor(window).items():
             step, inside, whole = self.strides[name], [], []
             for axis in (0, 1):
@@ -162,28 +163,24 @@ class TiledObjective(Objective):
                 stop = shape[axis] // step if end == shape[axis] else end // step
                 inside.append(slice((begin - first) // step, stop - first // step))
                 whole.append(slice(begin // step, stop))
-            yield name, Piece(features[:, :, inside[0], inside[1]], (whole[0], whole[1]))
+            pieces[name] = Piece(features[:, :, inside[0], inside[1]], (whole[0], whole[1]))
+        return pieces
 
     def _parts(
-        self,
-        pieces: Mapping[str, Piece],
-        masks: Mapping[str, Masks],
-        weights: Mapping[str, Sequence[float]],
+        self, pieces: Mapping[str, Piece], regions: Sequence[Mapping[str, Region]]
     ) -> list[dict[str, Statistics]]:
-        """A tile's part of each mask's statistics, so weighted that the parts of all tiles sum to them."""
+        """A tile's part of each region's statistics, so weighted that the parts of all tiles sum to them."""
         plain_sum = self.settings.style_distance == "gram" and self.how.divisor == "none"
-        count = max((len(found) for found in masks.values()), default=0)
-        parts: list[dict[str, Statistics]] = [{} for _ in range(count)]
-        for name, found in masks.items():
-            features, where = pieces[name]
-            for index, mask in enumerate(found):
+        parts: list[dict[str, Statistics]] = []
+        for region in regions:
+            parts.append({})
+            for name, (mask, weight) in region.items():
+                features, where = pieces[name]
                 own = None if mask is None else mask[..., *where]
                 area = features[0, 0].numel() if own is None else own.float().square().sum().item()
-                if not area:
-                    continue
-                share = 1.0 if plain_sum else area / weights[name][index]
-                gram, mean = self.statistics(features, own)
-                parts[index][name] = Statistics(gram * share, None if mean is None else mean * share)
+                if area:
+                    share = 1.0 if plain_sum else area / weight
+                    parts[-1][name] = tuple(part * share for part in self.statistics(features, own))
         return parts
 
     def _content_part(self, pieces: Mapping[str, Piece], number: int) -> Tensor:
@@ -196,85 +193,47 @@ class TiledObjective(Objective):
 
     # -- the whole picture
 
-    def _all_masks(self, image: Tensor) -> dict[str, Masks]:
-        """Layer -> each guide's mask there."""
-        for target in self.targets:
-            if target.mask is not None and not target.masks:
-                target.masks.update(
-                    {n: m for n, m in self._at_layers(image, target.mask).items() if m is not None}
-                )
-        names = self.settings.style_layers if self.targets else ()
-        return {name: [target.masks.get(name) for target in self.targets] for name in names}
-
-    def _first_pass(self, image: Tensor) -> tuple[dict[str, Tensor], list[dict[str, Statistics]]]:
-        """Content term and statistics of the whole picture, without gradients."""
-        masks = self._all_masks(image)
-        weights = self._weights(image, masks)
+    @torch.no_grad()
+    def measure(self, image: Tensor) -> tuple[Tensor, list[dict[str, Statistics]]]:
+        """Content term and statistics of the whole picture, without gradients: ask :meth:`gradient`."""
+        self.regions = self.regions or self._regions(image, [target.mask for target in self.targets])
         content = torch.zeros((), device=self.extractor.device)
         total: list[dict[str, Statistics]] = [{} for _ in self.targets]
-        with torch.no_grad():
-            for number, tile in enumerate(self._tiles(image)):
-                pieces = dict(self._pieces(image[..., *tile.window], tile, image.shape[-2:]))
-                content = content + self._content_part(pieces, number)
-                _add(total, self._parts(pieces, masks, weights))
-        return {"content": content}, total
-
-    def __call__(self, image: Tensor) -> dict[str, Tensor]:
-        """Every term of the whole picture; not differentiable, ask :meth:`gradient`."""
-        with torch.no_grad():
-            image = self.canvas(image.detach())
-            terms, found = self._first_pass(image)
-            terms = {**terms, "style": image.new_zeros(()), **self.style_terms(found)}
-            terms |= self.pixel_terms(image)
-            return {"total": self.total(terms), **terms}
+        for number, tile in enumerate(self._tiles(image)):
+            pieces = self._pieces(image[..., *tile.window], tile, image.shape[-2:])
+            content = content + self._content_part(pieces, number)
+            _add(total, self._parts(pieces, self.regions))
+        return content, total
 
     def gradient(self, image: Tensor) -> tuple[dict[str, float], Tensor]:
         """Every term as numbers, and the total's gradient: dL/dG of the whole, then each tile against it."""
         self.counts.gradients += 1
-        s = self.settings
         canvas = self.canvas(image.detach()).requires_grad_(True)
-        pixels = self.pixel_terms(canvas)
-        terms, found = self._first_pass(canvas.detach())
+        content, found = self.measure(canvas.detach())
         leaves = [
-            t.requires_grad_(True)
-            for layers in found
-            for both in layers.values()
-            for t in both
-            if t is not None
+            part.requires_grad_(True) for layers in found for parts in layers.values() for part in parts
         ]
-        style = self.style_terms(found)
-        terms = {**terms, "style": canvas.new_zeros(()), **style, **pixels}
-        total = self.total(terms)
+        terms = self.all_terms(canvas, content, found)
         # One backward pass through what needs no network: to the pixels, and to the statistics.
-        reached = (
-            torch.autograd.grad(total, [canvas, *leaves], allow_unused=True) if total.requires_grad else ()
-        )
-        gradient = torch.zeros_like(canvas) if not reached or reached[0] is None else reached[0]
-        slopes = iter(reached[1:])
-        wanted = [
-            {
-                name: Statistics(next(slopes), None if both.mean is None else next(slopes))
-                for name, both in layers.items()
-            }
-            for layers in found
-        ]
-        masks = self._all_masks(canvas)
-        weights = self._weights(canvas, masks)
+        gradient, slopes = torch.zeros_like(canvas), iter(leaves)
+        if terms["total"].requires_grad:
+            gradient, *rest = torch.autograd.grad(terms["total"], [canvas, *leaves], materialize_grads=True)
+            slopes = iter(rest)
+        wanted = [{name: [next(slopes) for _ in parts] for name, parts in layers.items()} for layers in found]
         for number, tile in enumerate(self._tiles(canvas)):
             window = canvas.detach()[..., *tile.window].clone().requires_grad_(True)
-            pieces = dict(self._pieces(window, tile, canvas.shape[-2:]))
-            surrogate = s.content_weight * self._content_part(pieces, number)
-            for slope, part in zip(wanted, self._parts(pieces, masks, weights), strict=True):
-                for name, both in part.items():
-                    for of_loss, own in zip(slope[name], both, strict=True):
-                        if of_loss is not None and own is not None:
-                            surrogate = surrogate + (of_loss * own).sum()
+            pieces = self._pieces(window, tile, canvas.shape[-2:])
+            surrogate = self.settings.content_weight * self._content_part(pieces, number)
+            for slope, part in zip(wanted, self._parts(pieces, self.regions), strict=True):
+                for name, statistics in part.items():
+                    for of_loss, own in zip(slope[name], statistics, strict=True):
+                        surrogate = surrogate + (of_loss * own).sum()
             if surrogate.requires_grad:  # not where a texture's mask leaves the tile out
                 gradient[..., *tile.window] += torch.autograd.grad(surrogate, window)[0]
         give_back_memory()  # what the tiles leave is too broken up for the optimizer's vectors
         if self.paint is not None:
             gradient = gradient * self.paint
-        return {name: term.item() for name, term in {"total": total, **terms}.items()}, gradient
+        return {name: term.item() for name, term in terms.items()}, gradient
 
     def hessian_vector(self, image: Tensor, vector: Tensor) -> Tensor:
         """Not to be had tile by tile."""
@@ -286,9 +245,6 @@ class TiledObjective(Objective):
 def _add(total: list[dict[str, Statistics]], parts: list[dict[str, Statistics]]) -> None:
     """Add one tile's statistics to the sums."""
     for sums, found in zip(total, parts, strict=True):
-        for name, (gram, mean) in found.items():
+        for name, part in found.items():
             before = sums.get(name)
-            if before is not None:
-                gram = before.gram + gram
-                mean = None if mean is None or before.mean is None else before.mean + mean
-            sums[name] = Statistics(gram, mean)
+            sums[name] = part if before is None else tuple(a + b for a, b in zip(before, part, strict=True))

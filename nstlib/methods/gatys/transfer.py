@@ -1,45 +1,50 @@
-"""Gatys' method from pictures to picture: starts, colors, tiles, and the loop."""
+"""Gatys' method from pictures to picture: starts, coarse to fine, colors, tiles, films."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
-from functools import partial
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
-from ...errors import ImageError, OptimizationError, SettingError
+from ...errors import OptimizationError, SettingError
 from ...nets.features import FeatureExtractor
 from ...nets.hardware import give_back_memory
 from ...nets.vgg import smallest_side
 from ...pictures import color
+from ...pictures.files import check_mask, check_picture
+from ...pictures.flow import consistency, optical_flow, warp
 from ..base import Method, color_mode
-from .loop import Checkpoint, Progress, Result, Run
-from .objective import NOTHING, Anchor, Guide, Objective, as_guides, check_fit, painted
+from .objective import NOTHING, Anchor, Guide, Objective, as_guides, painted
+from .run import Callback, Checkpoint, Result, Run
 from .settings import Settings
-from .sizes import enlarged, ladder, plan, scaled
 from .tiles import TiledObjective
 
 # No paper says how strong its noise is. Noise over all of [0, 1] leaves a finely checkered rest that hundreds
-# of steps do not remove, as deep layers hardly see it; at 0.3 of that far less of it is left.
+# of steps do not remove, as deep layers hardly respond to it; at 0.3 of that far less of it is left.
 NOISE_AMPLITUDE = 0.3
 
 # Above this many pixels the whole picture's activations do not fit a small laptop (about 3 GB in bfloat16).
 WHOLE_PIXELS = 1_200_000
 TILE = 512  # larger ones waste less on margins, but are no faster, as less of them stays in the caches
 
+# What makes flicker invisible without painting the first frame's errors into all others (notebook 03).
+TEMPORAL_WEIGHT = 300.0
+# Below this share of trusted flow a new scene has begun: across a cut 2 to 7 % are trusted by chance, within
+# a scene 94 % and more (six portraits, 96 and 192 px).
+CUT = 0.3
+
 
 def initial_image(
-    init: str,
-    content: Tensor | None,
-    style: Tensor | None,
-    size: tuple[int, int] | None = None,
+    init: str, content: Tensor | None, style: Tensor | None, size: tuple[int, int] | None = None,
     generator: torch.Generator | None = None,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """The picture an optimization starts from, (1, 3, H, W).
 
     Args:
@@ -52,34 +57,87 @@ def initial_image(
     Raises:
         SettingError: the picture to start from is missing.
     """
-    source = {"content": content, "style": style}.get(init)
-    if init != "noise" and source is None:
-        raise SettingError(f"init='{init}' needs a {init} picture; give one or start from 'noise'.")
     shape = size or next(tuple(p.shape[-2:]) for p in (content, style) if p is not None)
     if init == "noise":
         noise = torch.rand((1, 3, *shape), generator=generator)
         return 0.5 + NOISE_AMPLITUDE * (noise - 0.5)
-    assert source is not None
-    return source.clone() if tuple(source.shape[-2:]) == tuple(shape) else scaled(source, shape)
+    source = {"content": content, "style": style}[init]
+    if source is None:
+        raise SettingError(f"init='{init}' needs a {init} picture; give one or start from 'noise'.")
+    return scaled(source, shape).clone()
+
+
+# -------------------------------------------------------------------------------------------- coarse to fine
+
+
+def scaled(image: Tensor, shape: Sequence[int]) -> Tensor:
+    """A picture or mask at another size, (1, C, H, W) -> (1, C, h, w), antialiased, within [0, 1]."""
+    return image if tuple(image.shape[-2:]) == tuple(shape) else enlarged(image, shape).clamp(0, 1)
+
+
+def enlarged(image: Tensor, shape: Sequence[int]) -> Tensor:
+    """The unclamped picture of one size as the start of the next, (1, 3, H, W) -> (1, 3, h, w)."""
+    # Apple's MPS can do this from torch 2.8 on; it is done once a size, so the processor will do.
+    here = image.detach().cpu() if image.device.type == "mps" else image.detach()
+    return interpolate(here, tuple(shape), mode="bicubic", antialias=True).to(image.device)
+
+
+def pyramid_sizes(
+    shape: Sequence[int], smallest: int | None, factor: float = math.sqrt(2)
+) -> list[tuple[int, int]]:
+    """The sizes of a coarse-to-fine run, (H, W) each, up to ``shape``.
+
+    Args:
+        shape: (H, W) of the last size.
+        smallest: the first size's longest side is at least this; None or too large: the last size alone.
+        factor: from one size to the next: √2 (crowsonkb) or 2 (Gatys et al. 2017).
+
+    Example:
+        >>> pyramid_sizes((512, 384), 256)
+        [(256, 192), (362, 272), (512, 384)]
+    """
+    height, width = int(shape[0]), int(shape[1])
+    longest = max(height, width)
+    if smallest is None or smallest >= longest:
+        return [(height, width)]
+    octaves = round(math.log2(factor), 9)  # per step; rounded, so that two of √2 halve exactly
+    count = math.floor(math.log2(longest / smallest) / octaves + 1e-9)
+    factors = [2 ** (-k * octaves) for k in range(count, -1, -1)]
+    return [(max(1, round(height * f)), max(1, round(width * f))) for f in factors]
+
+
+def iterations_per_size(sizes: Sequence[tuple[int, int]], settings: Settings) -> list[int]:
+    """Iterations at each size: what the settings say at the smallest and the last, fewer in between.
+
+    The larger a size, the nearer to its end it begins, and the more each iteration costs: with as many at
+    each, the sizes before the last took as long as the last. Settings may name a number for each size.
+
+    Raises:
+        SettingError: more or fewer numbers than sizes before the last.
+    """
+    coarse = settings.coarse_iterations or settings.iterations
+    if isinstance(coarse, int):
+        coarse = tuple(max(1, round(coarse * max(sizes[0]) / max(size))) for size in sizes[:-1])
+    elif len(coarse) != len(sizes) - 1:
+        sides = ", ".join(f"{max(size)} px" for size in sizes[:-1]) or "none"
+        raise SettingError(
+            f"coarse_iterations has {len(coarse)} numbers for the sizes before the last ({sides}): give one "
+            "for each, or a single number."
+        )
+    return [*coarse, settings.iterations]
+
+
+# -------------------------------------------------------------------------------------------------- a picture
 
 
 def stylize(
-    content: Tensor | None,
-    style: Tensor | Sequence[Tensor] | Sequence[Guide] | None,
-    settings: Settings | None = None,
-    *,
-    size: tuple[int, int] | None = None,
-    start: Tensor | None = None,
-    anchor: Anchor | None = None,
-    seed: int = 0,
-    device: str | torch.device = "auto",
-    precision: str | torch.dtype = "auto",
-    extractor: FeatureExtractor | None = None,
-    callback: Callable[[Progress], bool | None] | None = None,
-    progress: bool = True,
-    checkpoint: Checkpoint | None = None,
+    content: Tensor | None, style: Tensor | Sequence[Tensor] | Sequence[Guide] | None,
+    settings: Settings | None = None, *, size: tuple[int, int] | None = None, start: Tensor | None = None,
+    anchor: Anchor | None = None, seed: int = 0, device: str | torch.device = "auto",
+    precision: str | torch.dtype = "auto", extractor: FeatureExtractor | None = None,
+    callback: Callback | None = None, progress: bool = True, checkpoint: Checkpoint | None = None,
     **changes: Any,
-) -> Result:
+) -> Result:  # fmt: skip
     """Paint the content picture in the style picture's manner.
 
     Args:
@@ -118,186 +176,219 @@ def stylize(
         raise SettingError("The list of styles is empty: give a style picture, or None to go without.")
     if content is None and not guides:
         raise SettingError(NOTHING)  # before the network is loaded
-    pictures = {"content": content, "start": start}
-    pictures |= {f"style[{i}]": p for i, p in enumerate(p for guide in guides for p in guide.styles)}
-    for name, picture in pictures.items():
+    styles = [picture for guide in guides for picture in guide.styles]
+    pictures = [("content", content), ("start", start), *(("style", picture) for picture in styles)]
+    for name, picture in pictures:
         if picture is not None:
-            _check("style" if name == "style[0]" else name, picture)
+            check_picture(f"{name} picture", picture, count=1)
     if content is None and settings.init == "content":
-        settings = replace(settings, init="noise")
+        settings = settings.changed(init="noise")
     if content is not None:
         for guide in guides:
             if guide.mask is not None:
-                check_fit(guide.mask, content, "content")
+                check_mask("mask of a region", guide.mask, content)
         guides = [
-            replace(g, styles=tuple(color.prepare_style(settings.color, p, content) for p in g.styles))
+            g.changed(styles=tuple(color.prepare_style(settings.color, p, content) for p in g.styles))
             for g in guides
         ]
     extractor = _extractor_for(settings, content, guides, extractor, device, precision)
     first = guides[0].styles[0] if guides else None
-    generator = torch.Generator().manual_seed(seed)
     shape = size or next(tuple(p.shape[-2:]) for p in (content, start, first) if p is not None)
     least = max(smallest_side(extractor.network, name) for name in extractor.layer_names)
-    sizes = ladder(shape, settings.smallest, settings.size_factor)
+    sizes = pyramid_sizes(shape, settings.smallest, settings.size_factor)
     sizes = [now for now in sizes[:-1] if min(now) >= least] + sizes[-1:]  # a panorama is soon too narrow
-    steps = plan(sizes, settings)
-    finish = None
-    if content is not None and settings.color == "luminance":
-        finish = partial(_recolored, settings.color, content)
+    steps = iterations_per_size(sizes, settings)
     run = Run(
-        settings, sum(steps), seed=seed, callback=callback, progress=progress, checkpoint=checkpoint,
-        fingerprint=_fingerprint(settings, content, guides, start, anchor, seed, shape, extractor),
-        finish=finish,
+        settings, sum(steps), seed, callback, progress, checkpoint,
+        _fingerprint(settings, content, guides, start, anchor, seed, shape, extractor),
+        lambda x: x if content is None else color.finish(settings.color, x, scaled(content, x.shape[-2:])),
     )  # fmt: skip
-    image = start if start is not None else initial_image(settings.init, content, first, sizes[0], generator)
-    reached: Tensor | None = None
+    if start is None:
+        start = initial_image(settings.init, content, first, sizes[0], torch.Generator().manual_seed(seed))
+    image, reached = start, False
     try:
-        for stage, (now, count) in enumerate(zip(sizes, steps, strict=True)):
-            if stage < run.stage:
-                continue  # done by the run that this one goes on from
-            factor = max(now) / max(shape)
+        for stage in range(run.stage, len(sizes)):  # those before were done by the run this one goes on from
+            now = sizes[stage]
             image = image if tuple(image.shape[-2:]) == now else enlarged(image, now)
-            objective = _objective(extractor, content, guides, settings, now, factor, anchor)
-            reached = image = run.minimize(objective, image, count)
+            objective = _objective(extractor, content, guides, settings, now, shape, anchor)
+            image, reached = run.minimize(objective, image, steps[stage]), True
             if run.stopped:
                 break
             if stage + 1 < len(sizes):
-                run.next_size(objective)
+                run.stage, run.step = stage + 1, 0
                 del objective
                 give_back_memory()  # freed in pieces that the next size is too large for
     except KeyboardInterrupt:  # between two sizes, when the larger pictures are looked through
-        if reached is None:
+        if not reached:
             raise
         run.interrupted = True
     except OptimizationError as error:
         if isinstance(error.result, Result):
-            error.result.image = run.shown(_whole(error.result.image, shape, content, guides))
+            error.result = run.result(_whole(error.result.image, shape, content, guides))
         raise
-    assert reached is not None
-    return Result(run.shown(_whole(reached, shape, content, guides)), settings, run.history, run.interrupted)
-
-
-def _check(name: str, picture: Tensor) -> None:
-    found = tuple(picture.shape) if isinstance(picture, Tensor) else type(picture).__name__
-    if not isinstance(picture, Tensor) or picture.ndim != 4 or picture.shape[:2] != (1, 3):
-        raise ImageError(
-            f"The {name} picture has the shape (1, 3, H, W), not {found}: load it with load_image."
-        )
-    if not picture.is_floating_point():
-        raise ImageError(
-            f"The {name} picture's values are floats in [0, 1], not {picture.dtype}: use image.float() / 255."
-        )
-    if not bool(torch.isfinite(picture).all()):
-        raise ImageError(f"The {name} picture holds values that are not numbers: load it anew.")
+    return run.result(_whole(image, shape, content, guides))
 
 
 def _extractor_for(
-    settings: Settings,
-    content: Tensor | None,
-    guides: Sequence[Guide],
-    extractor: FeatureExtractor | None,
-    device: str | torch.device,
-    precision: str | torch.dtype,
-) -> FeatureExtractor:
+    settings: Settings, content: Tensor | None, guides: Sequence[Guide],
+    extractor: FeatureExtractor | None, device: str | torch.device, precision: str | torch.dtype,
+) -> FeatureExtractor:  # fmt: skip
     """The network with the layers that are needed; one that was given is held to them."""
-    wanted = (settings.content_layers if content is not None else ()) + (
-        settings.style_layers if guides else ()
-    )
+    content_layers = settings.content_layers if content is not None else ()
+    wanted = content_layers + (settings.style_layers if guides else ())
     if extractor is None:
         return FeatureExtractor(
-            settings.network,
-            wanted or settings.content_layers,
-            pooling=settings.pooling,
-            precision=precision,
-            device=device,
+            settings.network, wanted, pooling=settings.pooling, precision=precision, device=device
         )
-    missing = set(wanted) - set(extractor.layer_names)
-    if extractor.net.pooling != settings.pooling:
+    given = (extractor.network, extractor.net.pooling)
+    if given != (settings.network, settings.pooling) or not set(wanted) <= set(extractor.layer_names):
         raise SettingError(
-            f"The extractor's pooling is '{extractor.net.pooling}', the settings' is '{settings.pooling}': "
-            "make one with theirs, or leave it out."
-        )
-    if missing or extractor.network != settings.network:
-        raise SettingError(
-            f"The extractor gives {', '.join(extractor.layer_names)} of {extractor.network}; the settings "
-            f"need {', '.join(wanted)} of {settings.network}: make one with these, or leave it out."
+            f"The extractor is not that of the settings ({settings.network}, {settings.pooling} pooling, "
+            f"{', '.join(wanted)}): make one with these, or leave it out."
         )
     return extractor
 
 
 def _objective(
-    extractor: FeatureExtractor,
-    content: Tensor | None,
-    guides: Sequence[Guide],
-    settings: Settings,
-    shape: tuple[int, int],
-    factor: float,
-    anchor: Anchor | None,
-) -> Objective:
+    extractor: FeatureExtractor, content: Tensor | None, guides: list[Guide], settings: Settings,
+    now: tuple[int, int], shape: Sequence[int], anchor: Anchor | None,
+) -> Objective:  # fmt: skip
     """The objective at one size: style pictures shrink as the content does, so that strokes keep in step."""
-    if content is not None:
-        content = scaled(content, shape)
-    if factor < 1 or any(g.mask is not None and tuple(g.mask.shape[-2:]) != tuple(shape) for g in guides):
-        guides = [_scaled_guide(guide, shape, factor) for guide in guides]
-        anchor = anchor and Anchor(scaled(anchor.image, shape), scaled(anchor.mask, shape))
-    # AlexNet's first layer has a sixteenth of the pixels: it needs no tiles, and cannot have any.
-    large = shape[0] * shape[1] > WHOLE_PIXELS and settings.network != "alexnet"
-    tiled = settings.tile is not None or large
-    kind = partial(TiledObjective, tile=settings.tile or TILE) if tiled else Objective
-    return kind(extractor, content, guides, settings, anchor=anchor)
+    factor = max(now) / max(shape)
 
-
-def _scaled_guide(guide: Guide, shape: tuple[int, int], factor: float) -> Guide:
     def smaller(picture: Tensor) -> Tensor:
         # At least 32 pixels a side, what the deepest layers need.
         return scaled(picture, [max(min(32, n), round(n * factor)) for n in picture.shape[-2:]])
 
-    masks = guide.style_masks or ()
-    return replace(
-        guide,
-        styles=tuple(smaller(style) for style in guide.styles),
-        mask=None if guide.mask is None else scaled(guide.mask, shape),
-        style_masks=tuple(None if mask is None else smaller(mask) for mask in masks),
-    )
+    if content is not None:
+        content = scaled(content, now)
+    if factor < 1 or any(g.mask is not None and tuple(g.mask.shape[-2:]) != tuple(now) for g in guides):
+        guides = [
+            guide.changed(
+                styles=tuple(smaller(style) for style in guide.styles),
+                mask=None if guide.mask is None else scaled(guide.mask, now),
+            )
+            for guide in guides
+        ]
+        anchor = anchor and Anchor(scaled(anchor.image, now), scaled(anchor.mask, now))
+    # AlexNet's first layer has a sixteenth of the pixels: it needs no tiles, and cannot have any.
+    large = now[0] * now[1] > WHOLE_PIXELS and settings.network != "alexnet"
+    if settings.tile is None and not large:
+        return Objective(extractor, content, guides, settings, anchor=anchor)
+    return TiledObjective(extractor, content, guides, settings, anchor=anchor, tile=settings.tile or TILE)
 
 
 def _whole(image: Tensor, shape: Sequence[int], content: Tensor | None, guides: Sequence[Guide]) -> Tensor:
     """A picture that was stopped at a smaller size: enlarged, and the content itself outside the masks."""
     if tuple(image.shape[-2:]) == tuple(shape):
         return image
-    image = enlarged(image, shape)
-    paint = painted(guides)
+    image, paint = enlarged(image, shape), painted(guides)
     if content is None or paint is None:
         return image
     content, paint = scaled(content, shape).to(image), scaled(paint, shape).to(image)
     return content + paint * (image - content)
 
 
-def _recolored(how: str, content: Tensor, image: Tensor) -> Tensor:
-    return color.finish(how, image, scaled(content, image.shape[-2:]))
-
-
 def _fingerprint(
-    settings: Settings,
-    content: Tensor | None,
-    guides: Sequence[Guide],
-    start: Tensor | None,
-    anchor: Anchor | None,
-    seed: int,
-    shape: Sequence[int],
-    extractor: FeatureExtractor,
-) -> str:
+    settings: Settings, content: Tensor | None, guides: Sequence[Guide], start: Tensor | None,
+    anchor: Anchor | None, seed: int, shape: Sequence[int], extractor: FeatureExtractor,
+) -> str:  # fmt: skip
     """A digest of everything that decides the result."""
-    values = [asdict(settings), seed, list(shape), str(extractor.precision), extractor.device.type]
+    values = [asdict(settings), seed, list(shape), str(extractor.precision), str(extractor.device)]
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     pictures = [content, start, *((anchor.image, anchor.mask) if anchor is not None else ())]
     for guide in guides:
         digest.update(repr((guide.shares, guide.strength)).encode())
-        pictures += [*guide.styles, guide.mask, *(guide.style_masks or ())]
+        pictures += [*guide.styles, guide.mask]
     for picture in pictures:
         digest.update(b"-" if picture is None else repr(tuple(picture.shape)).encode())
         digest.update(b"" if picture is None else picture.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+# ------------------------------------------------------------------------------------------------------ films
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One painted frame."""
+
+    image: Tensor  # (1, 3, H, W)
+    flow: Tensor | None  # backward, to the frame before: (1, 2, H, W); None for the first of a scene
+    mask: Tensor | None  # (1, 1, H, W), where that flow is trusted
+    result: Result
+
+
+def stylize_clip(
+    frames: Iterable[Tensor], style: Tensor | Sequence[Tensor] | Sequence[Guide] | None,
+    settings: Settings | None = None, *, flow: Callable[[Tensor, Tensor], Tensor] | None = optical_flow,
+    seed: int = 0, device: str | torch.device = "auto", precision: str | torch.dtype = "auto",
+    progress: bool = True, **changes: Any,
+) -> Iterator[Frame]:  # fmt: skip
+    """Paint a film frame by frame; frames are given out as they are ready.
+
+    The first frame is painted as a picture. Each further one starts from the painted frame before, moved
+    along the optical flow (where the flow is not trusted: from the frame itself, in the paint's colors), and
+    the temporal term ``mean(mask (I - warped)²)`` holds it there; its weight is ``settings.temporal_weight``.
+    It takes a third of the iterations, as it starts near its end. After a cut a frame is painted like the
+    first.
+
+    Args:
+        frames: (1, 3, H, W) each, all of one size; read as they are needed.
+        style: as for :func:`stylize`.
+        settings: as for :func:`stylize`; a temporal_weight of 0 is taken as given: no temporal term.
+        flow: ``flow(first, second)`` in pixels; None paints every frame by itself (what flickers).
+        seed: of the noise, the same for every frame.
+        device: see :func:`nstlib.nets.hardware.resolve_device`.
+        precision: see :func:`nstlib.nets.hardware.resolve_precision`.
+        progress: show a progress bar for each frame.
+        **changes: single settings by name.
+
+    Yields:
+        :class:`Frame`, in order; after Ctrl-C that frame as far as it is painted, and no more.
+
+    Raises:
+        SettingError: as for :func:`stylize`.
+        ImageError: a frame is no picture, or two neighbors differ in size.
+
+    Source: Ruder, Dosovitskiy & Brox 2016, "Artistic style transfer for videos"; no paper of this course has
+    films.
+    """
+    settings = (settings or Settings(temporal_weight=TEMPORAL_WEIGHT)).changed(**changes)
+    # A painted frame to start from is fine already: going back to a coarse one would lose its strokes.
+    after = settings.changed(
+        iterations=max(1, settings.iterations // 3), smallest=None, coarse_iterations=None
+    )
+    options: dict[str, Any] = {"seed": seed, "device": device, "precision": precision, "progress": progress}
+    options["extractor"] = FeatureExtractor(
+        settings.network, (*settings.content_layers, *settings.style_layers), pooling=settings.pooling,
+        precision=precision, device=device,
+    )  # fmt: skip
+    before: Tensor | None = None
+    painted: Tensor | None = None
+    for number, frame in enumerate(frames, start=1):
+        check_picture(f"film's frame {number}", frame, count=1)
+        moved = mask = None
+        if before is not None and flow is not None:
+            moved = flow(frame, before)
+            mask = consistency(flow(before, frame), moved)
+        if painted is None or moved is None or mask is None or mask.mean() < CUT:
+            moved = mask = None
+            result = stylize(frame, style, settings, **options)
+        else:
+            warped = warp(painted, moved)
+            # Where nothing can be moved there, the frame itself: in the colors of the paint, because bare
+            # photograph keeps its own through a third of the iterations.
+            start = mask * warped + (1 - mask) * color.coral(frame, painted)
+            anchor = Anchor(warped, mask) if after.temporal_weight else None
+            result = stylize(frame, style, after, start=start, anchor=anchor, **options)
+        before, painted = frame, result.image
+        yield Frame(painted, moved, mask, result)
+        if result.interrupted:
+            return
+
+
+# ------------------------------------------------------------------------------------------ common protocol
 
 
 class Gatys(Method):
