@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -390,28 +389,6 @@ def test_a_film_that_cannot_be_saved_costs_no_picture(nst, files, random_network
     assert not list(files.glob(".nst-*"))
 
 
-def test_a_full_disk_tells_where_the_picture_is(nst, files, asked, monkeypatch):
-    save = images.save_image
-    (files / "elsewhere").mkdir()
-    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(files / "elsewhere"))
-
-    def full(image, path, **options):
-        if Path(path).name in broken:
-            raise ImageError(f"'{path}' is not saved because the disk is full: free some space.")
-        return save(image, path, **options)
-
-    monkeypatch.setattr(images, "save_image", full)
-    broken = {"out.png"}
-    err = one_sentence(*nst("face.png", "painting.jpg", "-o", "out.png", "--film", "film.gif"))
-    rescued = files / "elsewhere" / "rescued-out.png"
-    assert err.endswith(f"'out.png' is not saved because the disk is full: free some space. "
-                        f"The picture is kept in '{rescued}'.\n")  # fmt: skip
-    assert rescued.exists()
-    assert Path("film.gif").exists()
-    broken = {"out.png", "rescued-out.png"}
-    assert "'out.png' is not saved" in one_sentence(*nst("face.png", "painting.jpg", "-o", "out.png"))
-
-
 def test_a_loss_that_is_no_number_keeps_the_film_too(nst, files, random_networks):
     options = ("--optimizer", "adam", "--learning-rate", "1e38", "--iterations", 5, "--film", "film.gif")
     err = one_sentence(*nst("face.png", "painting.jpg", "-o", "out.png", *options, *TINY[2:]))
@@ -599,8 +576,7 @@ def test_the_checkpoint_of_a_picture_that_could_not_be_saved_stays(
         return save(image, path, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(tempfile, "gettempdir", lambda: str(files))
-        patch.setattr(images, "save_image", full)
+        patch.setattr(own, "save_image", full)
         one_sentence(*nst("face.png", "painting.jpg", "-o", "out.png", *ADAM))
     code, _, err = nst("face.png", "painting.jpg", "-o", "out.png", "--film", "film.gif", *ADAM)
     assert code == 0
