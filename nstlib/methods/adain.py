@@ -21,7 +21,8 @@ from ..errors import Settings as Base
 from ..nets.adain import from_official
 from ..nets.features import FeatureExtractor
 from ..pictures import color
-from .base import Method, NoOptions, blend, check_picture, color_mode, pad_to_multiple, postprocess
+from ..pictures.files import check_picture
+from .base import Method, NoOptions, blend, color_mode, pad_to_multiple, postprocess
 
 LAYER = "relu4_1"
 STRIDE = 8  # of that layer

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .. import assets
 from ..assets.weights import read_weights, save_weights
-from ..errors import ImageError, SettingError, Settings, settings
+from ..errors import SettingError, Settings, settings
 from ..nets.hardware import resolve_device, resolve_precision
 from ..pictures import color
 from ..pictures.files import load_image
@@ -227,19 +227,6 @@ def _name(cls: type[Method]) -> str:
 def schedule_of(values: Mapping[str, Any], **more: Any) -> Schedule:
     """The part of a preset that concerns the schedule."""
     return Schedule(**{k: v for k, v in values.items() if k in Schedule.__dataclass_fields__}, **more)
-
-
-def check_picture(name: str, picture: Any, least: int = 1) -> Tensor:
-    """Pictures (N, 3, H, W) of so many pixels a side at least, as they were given."""
-    if not isinstance(picture, Tensor) or picture.ndim != 4 or picture.shape[1] != 3:
-        found = tuple(picture.shape) if isinstance(picture, Tensor) else type(picture).__name__
-        raise ImageError(f"The {name} has the shape (N, 3, H, W), not {found}: load it with load_image.")
-    if min(picture.shape[-2:]) < least:
-        raise ImageError(
-            f"The {name} of {picture.shape[-1]}×{picture.shape[-2]} pixels is too small: take one of "
-            f"{least} pixels a side at least."
-        )
-    return picture
 
 
 def pad_to_multiple(images: Tensor, stride: int) -> Tensor:

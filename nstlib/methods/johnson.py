@@ -20,8 +20,9 @@ from ..errors import Settings as Base
 from ..losses import content_loss, gram_matrix, style_loss, total_variation
 from ..nets.features import FeatureExtractor
 from ..nets.johnson import STRIDE, TransformNet, from_official
+from ..pictures.files import check_picture
 from ..training import Pictures, Schedule, Step, Task, TrainingResult, cosine_decay
-from .base import Method, blend, check_picture, pad_to_multiple, postprocess
+from .base import Method, blend, pad_to_multiple, postprocess
 
 SHIPPED = ("starry_night", "the_kiss", "great_wave")
 """Styles whose trained networks the course carries, in ``data/weights``."""

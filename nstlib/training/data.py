@@ -16,9 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ImageError, SettingError
-from ..pictures.files import load_image, resize
-
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+from ..pictures.files import PICTURE_ENDINGS, load_image, resize
 
 _KEPT = 1_500_000_000  # bytes of decoded pictures that are kept in memory
 
@@ -122,9 +120,11 @@ def _listed(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -
         if not folder.is_dir():
             raise ImageError(f"'{folder}' is no folder: name one with pictures to train on.")
         # Sorted, because the order in which a disk lists its files differs.
-        found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
+        found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_ENDINGS)
     else:
         found = [Path(path) for path in source]
     if not found:
-        raise ImageError(f"There are no pictures in '{source}': give a folder with {', '.join(PICTURES)}.")
+        raise ImageError(
+            f"There are no pictures in '{source}': give a folder with {', '.join(PICTURE_ENDINGS)}."
+        )
     return found
