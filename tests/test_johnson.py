@@ -725,10 +725,10 @@ def test_precisions_are_near_each_other(net):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (rand(3, 16, 16), r"content has the shape \(N, 3, H, W\), not \(3, 16, 16\)"),
+        (rand(3, 16, 16), r"content has the shape \(N, 3, H, W\), .*not \(3, 16, 16\)"),
         (rand(1, 1, 16, 16), r"not \(1, 1, 16, 16\)"),
-        (rand(1, 3, 15, 40), "content of 40×15 pixels is too small: take one of 16 pixels"),
-        ("picture.png", "not str"),
+        (rand(1, 3, 15, 40), "content of 15 × 40 pixels is too small"),
+        ("picture.png", "not a str"),
     ],
     ids=["batch", "gray", "small", "name"],
 )
@@ -878,9 +878,9 @@ def test_no_style_is_refused(fit, styles):
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"styles": rand(3, 32, 32)}, ImageError, r"style has the shape \(N, 3, H, W\), not \(3, 32, 32\)"),
-        ({"styles": [rand(1, 3, 32, 12)]}, ImageError, "style of 12×32 pixels is too small"),
-        ({"styles": ["a.jpg"]}, ImageError, "not str"),
+        ({"styles": rand(3, 32, 32)}, ImageError, r"style has the shape \(N, 3, H, W\), .*not \(3, 32, 32\)"),
+        ({"styles": [rand(1, 3, 32, 12)]}, ImageError, "style of 32 × 12 pixels is too small"),
+        ({"styles": ["a.jpg"]}, ImageError, "not a str"),
         ({"faces": "nowhere"}, ImageError, "'nowhere' is no folder"),
         ({"faces": rand(3, 32, 32)}, ImageError, "shape"),
         ({"settings": SMALL.changed(content_layer="relu9_9")}, SettingError, "relu9_9"),
