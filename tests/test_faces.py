@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -94,12 +93,6 @@ def test_any_size_up_to_the_networks_gives_a_picture(tiny, size):
 def test_a_picture_is_the_networks_from_minus_one_to_one(tiny):
     w = tiny.w(1)
     torch.testing.assert_close(tiny.pictures(w, 128), ((tiny.synthesis(w) + 1) / 2).clamp(0, 1))
-
-
-def test_half_the_size_is_the_mean_of_each_four_pixels(tiny):
-    w = tiny.w(1)
-    means = (F.avg_pool2d(tiny.synthesis(w), 2) + 1) / 2
-    torch.testing.assert_close(tiny.pictures(w, 64), means.clamp(0, 1), rtol=0, atol=1e-5)
 
 
 def test_a_style_for_each_layer_is_taken_and_gets_a_gradient(tiny):
@@ -204,11 +197,6 @@ def test_damage_is_mended(home, tiny, damage):
     assert content(draw(12, tiny)) == whole
 
 
-def test_nothing_is_loaded_if_all_is_there(home, tiny):
-    folder = draw(2, tiny)
-    assert cached(2, 16, progress=False) == folder
-
-
 def test_a_second_process_waits_and_draws_nothing_twice(home, tiny, monkeypatch):
     drawn: list[str] = []
 
@@ -227,23 +215,10 @@ def test_a_second_process_waits_and_draws_nothing_twice(home, tiny, monkeypatch)
     assert sorted(drawn) == [f"{i:06d}.jpg" for i in range(12)]
 
 
-@pytest.mark.parametrize(
-    "options", [{"size": 0}, {"size": 999}, {"seed": -1}, {"truncation": 2.0}, {"count": -1}]
-)
-def test_wrong_settings_leave_no_folder(home, tiny, options):
-    with pytest.raises(SettingError):
-        draw(options.pop("count", 1), tiny, **options)
-    assert not home.exists()
-
-
 def test_a_cache_that_cannot_be_written_is_told(home, tiny):
     home.write_text("a file")
     with pytest.raises(AssetError, match=r"No faces can be kept in .*set NSTLIB_CACHE"):
         draw(1, tiny)
-
-
-def test_none_is_a_number_of_faces(home, tiny):
-    assert listed(draw(0, tiny), 0)[1].shape == (0, 512)
 
 
 def test_the_command_draws_faces(home, tiny, monkeypatch):

@@ -50,13 +50,6 @@ def test_the_layout_has_the_published_size(tensors):
     assert 4 * sum(one.numel() for one in tensors.values()) == registered()["arcface_mobilefacenet"].bytes
 
 
-def test_a_face_is_seen_alike_alone_and_in_a_batch(tensors):
-    net = from_official(dict(reversed(tensors.items())))  # a cache keeps no order
-    together = net(torch.cat([waves(), -waves()]))
-    torch.testing.assert_close(together[:1], net(waves()), rtol=1e-4, atol=1e-4)
-    assert not torch.allclose(together[0], together[1])
-
-
 def test_wrong_weights_and_shapes_are_refused(tensors):
     name = next(iter(tensors))
     for wrong in ({}, tensors | {name: torch.zeros(128, 3, 5, 5)}, tensors | {"more": torch.zeros(1)}):

@@ -203,13 +203,6 @@ def test_the_border_is_soft():
     assert hard.unique().tolist() == [0, 1]
 
 
-def test_a_portrait_beyond_the_border_of_a_larger_picture_is_pasted_as_far_as_it_goes():
-    theta = torch.tensor([[[0.5, 0.0, -1.0], [0.0, 0.5, -1.0]]])
-    result = paste(torch.ones(1, 3, 160, 240), theta, torch.zeros(1, 3, 32, 32), softness=0.1)
-    assert result[..., :20, :30].max() == 0
-    assert result[..., 60:, 90:].min() == 1
-
-
 # --------------------------------------------------------------------------------------- with the detector
 
 

@@ -166,15 +166,6 @@ def test_far_from_the_face_hair_counts_but_hands_and_other_eyes_do_not(parser, d
     assert not torch.isin(found[..., 240:, 250:], torch.tensor([SKIN, EYE])).any()
 
 
-def test_neither_picture_nor_gradients_are_touched(parser, detect):
-    detect((48, 48, 48))
-    picture = painted(face(96, 96, (48, 48, 48)))
-    kept = picture.clone()
-    masks = region_masks(picture.requires_grad_(), parser=parser)
-    assert torch.equal(picture.detach(), kept)
-    assert not any(mask.requires_grad for mask in masks.values())
-
-
 # --------------------------------------------------------------------------------------------- masks
 
 
@@ -315,16 +306,6 @@ def test_the_carried_portrait_is_parsed(real_parser, kind):
     for name in ("eye", "eyebrow"):
         left, right = masks[name][..., :nose].sum(), masks[name][..., nose:].sum()
         assert 0.4 < float(left / right) < 2.5
-
-
-@pytest.mark.weights
-def test_a_thumbnail_is_parsed(real_parser):
-    masks = region_masks(
-        load_image(assets.data_path("portraits/obama.jpg"), size=64), softness=1, parser=real_parser
-    )
-    at = {name: middle(masks[name]) for name in ("hair", "eyebrow", "nose", "lip")}
-    assert [y for y, _ in at.values()] == sorted(y for y, _ in at.values())
-    assert 0.1 < float(masks["face"].mean()) < 0.25
 
 
 @pytest.mark.weights
