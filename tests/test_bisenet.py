@@ -127,14 +127,14 @@ def test_another_number_of_classes_is_read_from_the_weights(weights):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda w: w.pop("cp.arm16.bn_atten.bias"), "they lack 'cp.arm16.bn_atten.bias' .1 of 191"),
+        (lambda w: w.pop("cp.arm16.bn_atten.bias"), "they lack 'cp.arm16.bn_atten.bias' .1 such, of 191"),
         (lambda w: w.pop("conv_out.conv_out.weight"), "they lack 'conv_out.conv_out.weight'"),
         (lambda w: w.update({"sp.conv1.weight": torch.ones(1)}), "beyond.*'sp.conv1.weight'"),
         (
             lambda w: w.update({"ffm.conv1.weight": torch.ones(64, 256)}),
             "another shape of 'ffm.conv1.weight'",
         ),
-        (lambda w: w.clear(), "they lack 'cp.resnet.conv1.weight' .191 of 191"),
+        (lambda w: w.clear(), "they lack 'cp.resnet.conv1.weight' .191 such, of 191"),
     ],
     ids=["missing", "head missing", "left over", "shape", "empty"],
 )

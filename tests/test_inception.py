@@ -113,7 +113,7 @@ def test_the_net_is_frozen_and_leaves_the_given_tensors_alone(published, net):
 
 @pytest.mark.parametrize("shape", [(1, 3, 256, 256), (1, 1, 299, 299), (3, 299, 299)])
 def test_another_shape_is_refused(net, shape):
-    with pytest.raises(SettingError, match=r"sees \(N, 3, 299, 299\)"):
+    with pytest.raises(SettingError, match=r"takes pictures \(N, 3, 299, 299\)"):
         net(torch.zeros(shape))
 
 

@@ -252,12 +252,16 @@ def test_pictures_get_gradients_through_frozen_nets(psp):
 
 @pytest.mark.parametrize("shape", [(3, 256, 256), (1, 3, 128, 128), (1, 1, 256, 256), (1, 3, 256, 255)])
 def test_pictures_of_another_shape_are_told(psp, shape):
-    with pytest.raises(SettingError, match=r"pSp's encoder sees \(N, 3, 256, 256\), not .*cut the faces"):
+    with pytest.raises(
+        SettingError, match=r"pSp's encoder takes pictures \(N, 3, 256, 256\), not .*cut the faces"
+    ):
         psp[0](torch.zeros(shape))
 
 
 def test_faces_of_another_shape_are_told():
     with torch.device("meta"):
         net = IrSe50(TINY)
-    with pytest.raises(SettingError, match=r"IR-SE50 sees \(N, 3, 112, 112\), not \(1, 3, 256, 256\)"):
+    with pytest.raises(
+        SettingError, match=r"IR-SE50 takes pictures \(N, 3, 112, 112\), not \(1, 3, 256, 256\)"
+    ):
         net(torch.zeros(1, 3, 256, 256))

@@ -549,7 +549,7 @@ def test_the_critics_slope_can_be_learned_from(critic):
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 3, 64, 64), (1, 1, 32, 32), (1, 3, 32, 31)])
 def test_pictures_of_another_shape_are_told(critic, shape):
-    with pytest.raises(SettingError, match=r"sees \(N, 3, 32, 32\), not .*resize the pictures"):
+    with pytest.raises(SettingError, match=r"takes pictures \(N, 3, 32, 32\), not .*resize the pictures"):
         critic(torch.zeros(shape))
 
 

@@ -1,6 +1,6 @@
 """Networks: layers and forward passes, no files, no training.
 
-:func:`from_official` is the door to those whose authors have published weights.
+:func:`from_official` builds those whose authors have published weights.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from ..errors import SettingError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# Name -> module and function, imported only when asked for: nobody needs all the networks at once.
-_OFFICIAL = {
+# Name -> module and function, imported only when needed.
+OFFICIAL = {
     "adain_decoder": ("adain", "from_official"),
     "bisenet_faceparse19": ("bisenet", "from_official"),
     "dsg_sampler_color": ("dualstylegan", "sampler_from_official"),
@@ -30,31 +30,27 @@ _OFFICIAL = {
     "stylegan2_disc": ("stylegan2", "discriminator_from_official"),
 }
 
-OFFICIAL = tuple(_OFFICIAL)
-"""The names that :func:`from_official` knows."""
-
 
 def from_official(name: str, state_dict: Mapping[str, Tensor]) -> nn.Module:
     """A network with weights in the layout its authors have published, in evaluation mode and frozen.
 
     Args:
         name: one of :data:`OFFICIAL`.
-        state_dict: the published names and tensors; sizes are read off them. They are copied.
+        state_dict: the published names and tensors, from which sizes are read. They are copied.
 
     Returns:
         The module, without gradients (``requires_grad_(True)`` brings them back).
 
     Raises:
-        SettingError: an unknown name; a tensor that is missing, left over or of another shape.
+        SettingError: an unknown name; a tensor that is missing, unexpected or of another shape.
 
     Example:
         >>> net = from_official("dualstylegan", torch.load("generator.pt")["g_ema"])   # doctest: +SKIP
     """
-    if name not in _OFFICIAL:
+    if name not in OFFICIAL:
         near = difflib.get_close_matches(name, OFFICIAL, 1, 0.0)[0]
         raise SettingError(
-            f"No network '{name}' is known by its published weights: did you mean '{near}', or else one of "
-            f"{', '.join(OFFICIAL)}?"
+            f"There is no published network '{name}': did you mean '{near}'? They are {', '.join(OFFICIAL)}."
         )
-    module, function = _OFFICIAL[name]
+    module, function = OFFICIAL[name]
     return getattr(import_module(f"{__name__}.{module}"), function)(state_dict)

@@ -1,7 +1,7 @@
 """The decoder of "Arbitrary Style Transfer in Real-time with Adaptive Instance Normalization", Huang and
 Belongie 2017.
 
-It is the first four blocks of VGG-19 run backwards: from features at relu4_1 back to a picture.
+It mirrors the first four blocks of VGG-19: from features at relu4_1 back to a picture.
 """
 
 from __future__ import annotations
@@ -10,31 +10,19 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from ..errors import SettingError
-from .winograd import conv3x3
+from .official import load_strict
+from .winograd import convolve
 
-# (channels out, whether the size is doubled afterwards) of each convolution, from relu4_1 to pixels.
-_PLAN = (
-    (256, True),
-    (256, False),
-    (256, False),
-    (256, False),
-    (128, True),
-    (128, False),
-    (64, True),
-    (64, False),
-)
+# Channels out of each convolution from relu4_1 to pixels; 2 doubles the size.
+_LAYERS = (256, 2, 256, 256, 256, 128, 2, 128, 64, 2, 64)
 
 
 class Conv3x3(nn.Conv2d):
-    """A convolution of pictures that have a border of one pixel already, by the quickest way."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, 3)
+    """A convolution of pictures that already have their border of one pixel, by the fastest way."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H + 2, W + 2) -> (N, outputs, H, W)."""
-        return conv3x3(x, self.weight, self.bias, padding=0)
+        return convolve(self, x)
 
 
 class Decoder(nn.Sequential):
@@ -48,26 +36,19 @@ class Decoder(nn.Sequential):
     def __init__(self) -> None:
         layers: list[nn.Module] = []
         channels = 512
-        for out, doubled in _PLAN:
-            layers += [nn.ReflectionPad2d(1), Conv3x3(channels, out), nn.ReLU()]
-            if doubled:
+        for one in _LAYERS:
+            if one == 2:
                 layers.append(nn.Upsample(scale_factor=2, mode="nearest"))
-            channels = out
+            else:
+                layers += [nn.ReflectionPad2d(1), Conv3x3(channels, one, 3), nn.ReLU()]
+                channels = one
         super().__init__(*layers, nn.ReflectionPad2d(1), nn.Conv2d(channels, 3, 3))
 
 
-def from_official(tensors: Mapping[str, Tensor]) -> Decoder:
-    """A decoder with the published weights ("1.weight" ... "28.bias").
+def from_official(state_dict: Mapping[str, Tensor]) -> Decoder:
+    """A frozen decoder with the published weights ("1.weight" ... "28.bias").
 
     Raises:
-        SettingError: the tensors are not a decoder's.
+        SettingError: a tensor is missing, unexpected or of another shape.
     """
-    net = Decoder()
-    try:
-        net.load_state_dict(dict(tensors))
-    except RuntimeError as error:
-        raise SettingError(
-            "These weights are not those of an AdaIN decoder (keys '1.weight' to '28.bias'): give the "
-            "published decoder's."
-        ) from error
-    return net.eval().requires_grad_(False)
+    return load_strict("an AdaIN decoder", Decoder, state_dict)

@@ -1,4 +1,4 @@
-"""BiSeNet for face parsing: which of 19 parts of a face each pixel belongs to.
+"""BiSeNet for face parsing: which of 19 classes (skin, hair, nose ...) each pixel belongs to.
 
 Source: Yu et al. 2018, "BiSeNet: Bilateral Segmentation Network for Real-time Semantic Segmentation", in the
 form in which it was trained on CelebAMask-HQ and published: the context path is a ResNet-18, and the paper's
@@ -8,6 +8,7 @@ Paper E (section 3.4) cuts portraits into regions with such a parser.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from ..errors import SettingError
+from .official import length, load_strict
 
 LABELS = (
     "background", "skin", "left brow", "right brow", "left eye", "right eye", "glasses", "left ear",
@@ -25,17 +26,12 @@ LABELS = (
 """The 19 classes of CelebAMask-HQ in the order of the published weights."""
 
 
-class ConvBlock(nn.Module):
-    """Convolution, batch normalization, ReLU: what everything below is made of."""
+class ConvBlock(nn.Sequential):
+    """Convolution, batch normalization, ReLU: (N, inputs, H, W) -> (N, outputs, H, W)."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 3) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
-        self.bn = nn.BatchNorm2d(outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) -> (N, outputs, H, W)."""
-        return F.relu(self.bn(self.conv(x)))
+        conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
+        super().__init__(OrderedDict(conv=conv, bn=nn.BatchNorm2d(outputs), relu=nn.ReLU()))
 
 
 class ResNet18(ResNet):
@@ -54,7 +50,7 @@ class ResNet18(ResNet):
 
 
 class AttentionRefinement(nn.Module):
-    """The paper's ARM: each channel is weighed by what the whole picture has of it."""
+    """The paper's ARM: each channel is weighted by its average over the whole picture."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -69,7 +65,7 @@ class AttentionRefinement(nn.Module):
 
 
 class ContextPath(nn.Module):
-    """From the whole picture back to an eighth of its size: what a pixel alone cannot tell."""
+    """Features of the whole picture, brought back to an eighth of its size."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,7 +86,7 @@ class ContextPath(nn.Module):
 
 
 class FeatureFusion(nn.Module):
-    """The paper's FFM: detail and context side by side, and each channel weighed by the whole picture."""
+    """The paper's FFM: detail and context concatenated, each channel weighted by the whole picture."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -104,24 +100,19 @@ class FeatureFusion(nn.Module):
         return x + x * torch.sigmoid(self.conv2(F.relu(self.conv1(_average(x)))))
 
 
-class Head(nn.Module):
-    """Scores of the classes from features."""
+class Head(nn.Sequential):
+    """Scores of the classes from features: (N, inputs, H, W) -> (N, classes, H, W)."""
 
     def __init__(self, inputs: int, middle: int, classes: int) -> None:
-        super().__init__()
-        self.conv = ConvBlock(inputs, middle)
-        self.conv_out = nn.Conv2d(middle, classes, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) -> (N, classes, H, W)."""
-        return self.conv_out(self.conv(x))
+        conv_out = nn.Conv2d(middle, classes, 1, bias=False)
+        super().__init__(OrderedDict(conv=ConvBlock(inputs, middle), conv_out=conv_out))
 
 
 class BiSeNet(nn.Module):
-    """A face picture in, the scores of the classes for every pixel out.
+    """Face pictures to scores of the classes for every pixel.
 
     Args:
-        classes: how many parts are told apart.
+        classes: number of parts.
 
     Shape:
         input (N, 3, H, W), RGB normalized with ImageNet's mean and deviation, at least 32 pixels a side
@@ -145,14 +136,9 @@ class BiSeNet(nn.Module):
             Three tensors (N, classes, H, W), before the softmax.
         """
         eighth, context8, context16 = self.cp(images)
-        scores = (
-            self.conv_out(self.ffm(eighth, context8)),
-            self.conv_out16(context8),
-            self.conv_out32(context16),
-        )
-        size = images.shape[-2:]
-        first, second, third = (_to_pixels(score, size) for score in scores)
-        return first, second, third
+        first, size = self.conv_out(self.ffm(eighth, context8)), images.shape[-2:]
+        second, third = self.conv_out16(context8), self.conv_out32(context16)
+        return _to_pixels(first, size), _to_pixels(second, size), _to_pixels(third, size)
 
     def labels(self, images: Tensor, size: tuple[int, int]) -> Tensor:
         """The class of each pixel, for pictures of another size than the one they are parsed at.
@@ -179,29 +165,13 @@ class BiSeNet(nn.Module):
 
 
 def from_official(state_dict: Mapping[str, Tensor]) -> BiSeNet:
-    """A frozen BiSeNet with published weights, which have exactly the names and shapes of this one's.
+    """A frozen BiSeNet with published weights; the number of classes is read from them.
 
     Raises:
-        SettingError: a tensor is missing, left over or of another shape.
+        SettingError: a tensor is missing, unexpected or of another shape.
     """
-    head = state_dict.get("conv_out.conv_out.weight")
-    net = BiSeNet(len(LABELS) if head is None else len(head))
-    needed = net.state_dict()
-    wrong = {
-        "lack": [key for key in needed if key not in state_dict],
-        "have, beyond what BiSeNet takes,": [key for key in state_dict if key not in needed],
-        "have another shape of": [
-            key for key in needed if key in state_dict and state_dict[key].shape != needed[key].shape
-        ],
-    }
-    for what, keys in wrong.items():
-        if keys:
-            raise SettingError(
-                f"These weights are not BiSeNet's: they {what} '{keys[0]}' ({len(keys)} of {len(needed)} "
-                "such); give the state dict as it was published."
-            )
-    net.load_state_dict(dict(state_dict))
-    return net.requires_grad_(False).eval()
+    classes = length(state_dict, "conv_out.conv_out.weight", 0, len(LABELS))
+    return load_strict("BiSeNet", lambda: BiSeNet(classes), state_dict)
 
 
 def _average(x: Tensor) -> Tensor:

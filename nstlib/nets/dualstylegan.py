@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import SettingError
-from .official import build, length
+from .official import length, load_strict
 from .style_generator import STRUCTURE, STYLE, StyleGenerator
 from .stylegan2 import Generator, generator_plan
 from .stylegan2_layers import Bias, EqualConv, EqualLinear, linear, mapping_network, per_channel
@@ -268,13 +268,13 @@ def layer_weights(
 
 
 def from_official(state_dict: Mapping[str, Tensor]) -> DualStyleGAN:
-    """A frozen DualStyleGAN with published weights ("g_ema" of a checkpoint), its size read off them.
+    """A frozen DualStyleGAN with published weights ("g_ema" of a checkpoint), its size read from them.
 
     Raises:
-        SettingError: a tensor is missing, left over or of another shape.
+        SettingError: a tensor is missing, unexpected or of another shape.
     """
     size, channels = generator_plan(state_dict, "generator.")
-    return build("DualStyleGAN", lambda: DualStyleGAN(size, channels), state_dict)
+    return load_strict("DualStyleGAN", lambda: DualStyleGAN(size, channels), state_dict)
 
 
 class Sampler(nn.Module):
@@ -310,11 +310,11 @@ class Sampler(nn.Module):
 
 
 def sampler_from_official(state_dict: Mapping[str, Tensor]) -> Sampler:
-    """A frozen sampler with published weights; the number of its codes is read off them.
+    """A frozen sampler with published weights; the number of its codes is read from them.
 
     Raises:
-        SettingError: a tensor is missing, left over or of another shape.
+        SettingError: a tensor is missing, unexpected or of another shape.
     """
     codes = max(1, length(state_dict, "lin_out.weight", 0, STYLE) // STYLE)
     inputs = length(state_dict, "lin1.weight", 1, 128)
-    return build("DualStyleGAN's sampler", lambda: Sampler(codes, inputs), state_dict)
+    return load_strict("DualStyleGAN's sampler", lambda: Sampler(codes, inputs), state_dict)

@@ -14,9 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import SettingError
 from .mobilefacenet import MobileFaceNet
-from .official import blocks, build, length
+from .official import blocks, check_size, length, load_strict
 from .style_generator import STYLE
 
 SIZE = 128
@@ -80,11 +79,7 @@ class FaceEncoder(nn.Module):
         Raises:
             SettingError: pictures of another shape.
         """
-        if images.ndim != 4 or images.shape[1:] != (3, SIZE, SIZE):
-            raise SettingError(
-                f"The face encoder sees (N, 3, {SIZE}, {SIZE}), not {tuple(images.shape)}: cut the faces out "
-                "to that size first."
-            )
+        check_size("The face encoder", images, SIZE)
         x, found = images.contiguous(memory_format=torch.channels_last), []
         for index, layer in enumerate(self.trunk, 1):
             x = layer(x)
@@ -135,8 +130,8 @@ def from_state(state_dict: Mapping[str, Tensor]) -> FaceEncoder:
     """A frozen encoder with the weights of one that was trained, whatever their number format.
 
     Raises:
-        SettingError: a tensor is missing, left over or of another shape.
+        SettingError: a tensor is missing, unexpected or of another shape.
     """
     layers, width = blocks(state_dict, "codes.") or 10, length(state_dict, "shared.weight", 0, WIDTH)
     exact = {key: tensor.float() for key, tensor in state_dict.items()}
-    return build("the face encoder", lambda: FaceEncoder(layers, width), exact)
+    return load_strict("the face encoder", lambda: FaceEncoder(layers, width), exact)

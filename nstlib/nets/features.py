@@ -16,8 +16,6 @@ from ..errors import SettingError
 from .hardware import resolve_device, resolve_precision
 from .vgg import LayeredNet, smallest_side
 
-NETWORKS = ("vgg16", "vgg19", "alexnet", "vgg19_torchvision")
-
 # torchvision's networks (and LPIPS', which are the same numbers) were trained on RGB normalized like this.
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -66,8 +64,6 @@ class FeatureExtractor(nn.Module):
         tensors: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
-        if network not in NETWORKS:
-            raise SettingError(f"There is no network '{network}' here: choose one of {', '.join(NETWORKS)}.")
         if isinstance(layers, str):
             raise SettingError(f"layers is a list of names: write ['{layers}'].")
         self.network = network
@@ -79,17 +75,17 @@ class FeatureExtractor(nn.Module):
         quick = str(precision) == "auto"  # who asks for float32 asks for all its decimals
         net = LayeredNet(network, self.layer_names, pooling, padding, quick=quick)
         weights = assets.load_tensors(network) if tensors is None else tensors
-        needed = [*net.state_dict(), *(("conv0.weight", "conv0.bias") if network == "vgg19" else ())]
-        missing = [key for key in needed if key not in weights]
-        if missing:
-            raise SettingError(f"The weights given for {network} lack {missing[0]}: give them all.")
-        self.net = net.load_layers(weights)
-        self.first: nn.Conv2d | None = None
-        if network == "vgg19":
-            # The published normalized VGG-19 carries its own normalization: a 1x1 convolution that turns
-            # RGB in [0, 1] into BGR in [0, 255] minus the mean. It stays in float32: bfloat16 would round it.
-            self.first = nn.Conv2d(3, 3, 1)
-            self.first.load_state_dict({"weight": weights["conv0.weight"], "bias": weights["conv0.bias"]})
+        # The published normalized VGG-19 carries its own normalization: a 1x1 convolution that turns RGB in
+        # [0, 1] into BGR in [0, 255] minus the mean. It stays in float32: bfloat16 would round it.
+        self.first = nn.Conv2d(3, 3, 1) if network == "vgg19" else None
+        try:
+            self.net = net.load_layers(weights)
+            if self.first is not None:
+                self.first.load_state_dict({part: weights[f"conv0.{part}"] for part in ("weight", "bias")})
+        except KeyError as error:
+            raise SettingError(
+                f"The weights given for {network} lack {error.args[0]}: give them all."
+            ) from None
         self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False).eval()
@@ -98,7 +94,7 @@ class FeatureExtractor(nn.Module):
         self.net.to(self.precision).to(memory_format=self.memory_format)
 
     def normalize(self, images: Tensor) -> Tensor:
-        """What the network itself sees: (N, 3, H, W), RGB in [0, 1] -> its own color order and scale."""
+        """(N, 3, H, W), RGB in [0, 1] -> the color order and scale that the network was trained with."""
         if self.first is not None:
             return self.first(images)
         return (images - self.mean) / self.std

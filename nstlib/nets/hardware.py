@@ -1,10 +1,11 @@
-"""What this machine computes with: device, number format, and memory that is kept instead of given back."""
+"""What this machine computes with: device, number format, and freed memory that the process keeps."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import sys
+from typing import Any
 
 import torch
 
@@ -24,13 +25,14 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
             own = os.environ.get("LOCAL_RANK")
             return torch.device("cuda" if own is None else f"cuda:{own}")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    wrong = f"'{device}' is no device to compute on here: use 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'."
     try:
         resolved = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise SettingError(wrong) from error
-    if resolved.type not in ("cpu", "cuda", "mps"):
-        raise SettingError(wrong)
+    except (RuntimeError, TypeError):
+        resolved = None
+    if resolved is None or resolved.type not in ("cpu", "cuda", "mps"):
+        raise SettingError(
+            f"'{device}' is no device to compute on here: use 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'."
+        )
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise SettingError(
             "No CUDA GPU is usable here; use device='cpu' (or 'auto'), or install NVIDIA's driver."
@@ -45,10 +47,8 @@ def processor_likes_bfloat16() -> bool:
 
     Without it bfloat16 is emulated and several times slower than float32.
     """
-    for probe in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
-        if getattr(torch.cpu, probe, lambda: False)():
-            return True
-    return False
+    probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
 
 
 def resolve_precision(
@@ -86,9 +86,7 @@ def give_back_memory() -> bool:
     Returns:
         Whether it could be done: on Linux with the GNU C library; elsewhere nothing happens.
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    trim = _c_function("malloc_trim")
     return trim is not None and bool(trim(0))
 
 
@@ -97,16 +95,15 @@ def keep_freed_memory() -> bool:
 
     A feature map of 512 px has tens of MB. The C library hands blocks of that size back to the kernel,
     which clears every page before it gives it out again: up to half the time of a style transfer's step.
-    A choice for the whole process, so programs make it (the command, a notebook), not the library.
-    What has been used once is not given back before the process ends.
+    It holds for the whole process, so programs call it (the command, a notebook), not the library.
 
     Returns:
         Whether it could be done: on Linux with the GNU C library; elsewhere nothing happens.
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return False
+    mallopt = _c_function("mallopt")
     m_trim_threshold, m_mmap_max = -1, -4  # names and numbers of mallopt(3)
-    return bool(mallopt(m_mmap_max, 0)) and bool(mallopt(m_trim_threshold, 2**31 - 1))
+    return mallopt is not None and bool(mallopt(m_mmap_max, 0) and mallopt(m_trim_threshold, 2**31 - 1))
+
+
+def _c_function(name: str) -> Any:
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None

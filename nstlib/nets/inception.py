@@ -10,22 +10,26 @@ maximum, and the normalizations have no scale.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import SettingError
+from .official import check_layout, check_size, load_strict
 
 SIDE = 299
-"""Pixels a side of what the network sees."""
+"""Pixels a side of the pictures it takes."""
 
 FEATURES = 2048
-"""What it says of a picture: so many numbers."""
+"""Features it gives for each picture."""
 
 _EPSILON = 1e-3  # of the published normalizations
-_PARTS = ("weight", "beta", "mean", "var")  # of a published layer
+_PARTS = ("beta", "mean", "var")  # and the weight
+_AVERAGE = nn.AvgPool2d(3, 1, 1, count_include_pad=False)
+# Of a convolution: channels out, then kernel, stride and padding where they are not 1, 1 and "keep the size".
+_Layer = tuple[Any, ...]
 
 
 class Conv(nn.Conv2d):
@@ -51,81 +55,73 @@ class Conv(nn.Conv2d):
         return F.relu(super().forward(x), inplace=True)
 
 
-def _average_pool() -> nn.Module:
-    return nn.AvgPool2d(3, 1, 1, count_include_pad=False)
-
-
-def _tower(*layers: nn.Module) -> nn.Sequential:
+def _tower(inputs: int, layers: Sequence[_Layer | nn.Module]) -> nn.Sequential:
     """Layers one after the other under the published names: ``pool``, ``conv``, ``conv_1`` ..."""
     named: OrderedDict[str, nn.Module] = OrderedDict()
-    convolutions = 0
     for layer in layers:
-        if isinstance(layer, Conv):
-            named[f"conv_{convolutions}" if convolutions else "conv"] = layer
-            convolutions += 1
-        else:
+        if isinstance(layer, nn.Module):
             named["pool"] = layer
+        else:
+            number = sum(name.startswith("conv") for name in named)
+            named[f"conv_{number}" if number else "conv"] = Conv(inputs, *layer)
+            inputs = layer[0]
     return nn.Sequential(named)
 
 
 class Block(nn.Module):
-    """Branches side by side, each seeing the whole input; their outputs are stacked as channels."""
+    """Branches side by side, each on the whole input; their outputs are stacked as channels.
 
-    def __init__(self, **branches: nn.Module) -> None:
+    Args:
+        inputs: channels in.
+        conv: a single convolution as the first branch, or None.
+        towers: layers one after the other, the branches behind it.
+        pool: the last branch, or None.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        conv: _Layer | None,
+        *towers: Sequence[_Layer | nn.Module],
+        pool: nn.Module | None = None,
+    ) -> None:
         super().__init__()
-        for name, branch in branches.items():
-            self.add_module(name, branch)
+        if conv is not None:
+            self.conv = Conv(inputs, *conv)
+        for number, layers in enumerate(towers):
+            self.add_module(f"tower_{number}" if number else "tower", _tower(inputs, layers))
+        if pool is not None:
+            self.pool = pool
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, sum of the branches' channels, H', W')."""
+        """(N, inputs, H, W) -> (N, sum of the branches' channels, H', W')."""
         return torch.cat([branch(x) for branch in self.children()], 1)
 
 
 def block_a(inputs: int, pooled: int) -> Block:
     """The paper's Fig. 5, at 35 × 35: here one 5 × 5 stays, and two 3 × 3 take the other's place."""
-    return Block(
-        conv=Conv(inputs, 64),
-        tower=_tower(Conv(inputs, 48), Conv(48, 64, 5)),
-        tower_1=_tower(Conv(inputs, 64), Conv(64, 96, 3), Conv(96, 96, 3)),
-        tower_2=_tower(_average_pool(), Conv(inputs, pooled)),
-    )
+    short, long = [(48,), (64, 5)], [(64,), (96, 3), (96, 3)]
+    return Block(inputs, (64,), short, long, [_AVERAGE, (pooled,)])
 
 
 def block_b() -> Block:
     """From 35 × 35 to 17 × 17 (the paper's Fig. 10)."""
-    return Block(
-        conv=Conv(288, 384, 3, 2, 0),
-        tower=_tower(Conv(288, 64), Conv(64, 96, 3), Conv(96, 96, 3, 2, 0)),
-        pool=nn.MaxPool2d(3, 2),
-    )
+    return Block(288, (384, 3, 2, 0), [(64,), (96, 3), (96, 3, 2, 0)], pool=nn.MaxPool2d(3, 2))
 
 
 def block_c(middle: int) -> Block:
     """The paper's Fig. 6, at 17 × 17: 7 × 7 as 1 × 7 after 7 × 1."""
-    row, column = (1, 7), (7, 1)
-    return Block(
-        conv=Conv(768, 192),
-        tower=_tower(Conv(768, middle), Conv(middle, middle, row), Conv(middle, 192, column)),
-        tower_1=_tower(
-            Conv(768, middle),
-            Conv(middle, middle, column),
-            Conv(middle, middle, row),
-            Conv(middle, middle, column),
-            Conv(middle, 192, row),
-        ),
-        tower_2=_tower(_average_pool(), Conv(768, 192)),
-    )
+    row, column = (middle, (1, 7)), (middle, (7, 1))
+    short = [(middle,), row, (192, (7, 1))]
+    long = [(middle,), column, row, column, (192, (1, 7))]
+    return Block(768, (192,), short, long, [_AVERAGE, (192,)])
 
 
 def block_d() -> Block:
     """From 17 × 17 to 8 × 8."""
-    return Block(
-        tower=_tower(Conv(768, 192), Conv(192, 320, 3, 2, 0)),
-        tower_1=_tower(
-            Conv(768, 192), Conv(192, 192, (1, 7)), Conv(192, 192, (7, 1)), Conv(192, 192, 3, 2, 0)
-        ),
-        pool=nn.MaxPool2d(3, 2),
-    )
+    short, halve = [(192,), (320, 3, 2, 0)], (192, 3, 2, 0)
+    long = [(192,), (192, (1, 7)), (192, (7, 1)), halve]
+    return Block(768, None, short, long, pool=nn.MaxPool2d(3, 2))
 
 
 class BlockE(nn.Module):
@@ -188,7 +184,7 @@ class FIDInception(nn.Sequential):
                 mixed_6=block_c(160),
                 mixed_7=block_c(192),
                 mixed_8=block_d(),
-                mixed_9=BlockE(1280, _average_pool()),
+                mixed_9=BlockE(1280, _AVERAGE),
                 mixed_10=BlockE(2048, nn.MaxPool2d(3, 1, 1)),
             )
         )
@@ -199,11 +195,7 @@ class FIDInception(nn.Sequential):
         Raises:
             SettingError: another shape.
         """
-        if images.shape[1:] != (3, SIDE, SIDE):
-            raise SettingError(
-                f"FID's Inception sees (N, 3, {SIDE}, {SIDE}), not {tuple(images.shape)}: resize the "
-                "pictures."
-            )
+        check_size("FID's Inception", images, SIDE, "resize the pictures")
         return super().forward(images.contiguous(memory_format=torch.channels_last)).mean((2, 3))
 
 
@@ -215,28 +207,20 @@ def from_official(tensors: Mapping[str, Tensor]) -> FIDInception:
     memory traffic: this network is never trained.
 
     Raises:
-        SettingError: a tensor is missing, left over or of another shape.
+        SettingError: a tensor is missing, unexpected or of another shape.
     """
-    with torch.device("meta"):  # no random weights that are thrown away at once
-        net = FIDInception()
-    needed = net.state_dict()
-    convolutions = [key.removesuffix(".weight") for key in needed if key.endswith(".weight")]
-    shapes: dict[str, torch.Size] = {}
-    for name in convolutions:
-        shapes[f"{name}.weight"] = needed[f"{name}.weight"].shape
-        shapes |= {f"{name}.{part}": needed[f"{name}.bias"].shape for part in ("beta", "mean", "var")}
-    wrong = [key for key, shape in shapes.items() if key not in tensors or tensors[key].shape != shape]
-    wrong += [key for key in tensors if key not in shapes]
-    if wrong:
-        raise SettingError(
-            f"These weights are not the FID Inception's: '{wrong[0]}' is missing, of another shape or left "
-            f"over ({len(wrong)} such); give what assets.load_tensors('fid_inception') gives."
-        )
-    folded = {}
-    for name in convolutions:
-        weight, beta, mean, var = (tensors[f"{name}.{part}"].double() for part in _PARTS)
+    with torch.device("meta"):
+        own = FIDInception().state_dict()
+    names = [key.removesuffix(".bias") for key in own if key.endswith(".bias")]
+    published, folded = {}, {}
+    for name in names:
+        published[f"{name}.weight"] = own[f"{name}.weight"]
+        published |= {f"{name}.{part}": own[f"{name}.bias"] for part in _PARTS}
+    check_layout("the FID Inception", published, tensors)
+    for name in names:
+        weight, beta, mean, var = (tensors[f"{name}.{part}"].double() for part in ("weight", *_PARTS))
         scale = (var + _EPSILON).rsqrt()
         folded[f"{name}.weight"] = (weight * scale[:, None, None, None]).float()
         folded[f"{name}.bias"] = (beta - mean * scale).float()
-    net.load_state_dict(folded, assign=True)
-    return net.to(memory_format=torch.channels_last).requires_grad_(False).eval()
+    net = load_strict("the FID Inception", FIDInception, folded)
+    return net.to(memory_format=torch.channels_last)

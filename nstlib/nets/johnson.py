@@ -8,7 +8,6 @@ reflecting at every border, and by enlarging with nearest neighbors instead of a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 import torch
@@ -16,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import SettingError
-from .winograd import conv3x3
+from .official import blocks, length, load_strict
+from .winograd import convolve
 
 STRIDE = 4
 """What the network shrinks a side by before its residual blocks: sides come out as multiples of it."""
@@ -34,10 +34,7 @@ class ConvLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, ceil(H / stride), ceil(W / stride))."""
-        padded = F.pad(x, (self.padding,) * 4, mode="reflect")
-        if self.conv2d.kernel_size == (3, 3) and self.conv2d.stride == (1, 1):
-            return conv3x3(padded, self.conv2d.weight, self.conv2d.bias, padding=0)
-        return self.conv2d(padded)
+        return convolve(self.conv2d, F.pad(x, (self.padding,) * 4, mode="reflect"))
 
 
 class UpsampleConvLayer(nn.Module):
@@ -56,10 +53,9 @@ class UpsampleConvLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, 2 H, 2 W)."""
         height, width = x.shape[-2:]
-        bias = self.conv2d.bias
         # Reflecting the enlarged picture at its border repeats the small one's last pixel.
         padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
-        four = F.conv2d(padded, self._four_kernels(), None if bias is None else bias.repeat(4))
+        four = F.conv2d(padded, self._four_kernels(), self.conv2d.get_parameter("bias").repeat(4))
         places = [
             part[..., down : down + height, right : right + width]
             for part, (down, right) in zip(four.chunk(4, 1), ((0, 0), (0, 1), (1, 0), (1, 1)), strict=True)
@@ -136,32 +132,24 @@ class TransformNet(nn.Module):
         return self.deconv3(x)
 
 
-def from_official(tensors: Mapping[str, Tensor]) -> TransformNet:
-    """A network with published weights; its width and number of blocks are read off them.
+def from_official(state_dict: Mapping[str, Tensor]) -> TransformNet:
+    """A frozen network with published weights; its width and number of blocks are read from them.
 
     The files of 2017 also hold running means and variances, which instance normalization does not use; they
     are left out. Weights of a network with batch normalization need theirs.
 
     Raises:
-        SettingError: the tensors are not such a network's.
+        SettingError: a tensor is missing, unexpected or of another shape.
     """
-    wrong = SettingError(
-        "These weights are not those of a transformation network of Johnson et al. (keys "
-        "'conv1.conv2d.weight' to 'deconv3.conv2d.bias'): give a state dict in the layout of PyTorch's "
-        "fast_neural_style example."
-    )
-    own = {key.removeprefix("module."): tensor for key, tensor in tensors.items()}
-    numbers = {int(m[1]) for m in map(re.compile(r"res(\d+)\.").match, own) if m}
-    first = own.get("conv1.conv2d.weight")
-    if not isinstance(first, Tensor) or first.ndim != 4 or numbers != set(range(1, len(numbers) + 1)):
-        raise wrong
+    own = {key.removeprefix("module."): tensor for key, tensor in state_dict.items()}
     # Only batch normalization counts its batches.
     batch = any(key.endswith("num_batches_tracked") for key in own)
     if not batch:
         own = {key: t for key, t in own.items() if not key.endswith((".running_mean", ".running_var"))}
-    net = TransformNet(len(first), len(numbers), "batch" if batch else "instance")
-    try:
-        net.load_state_dict({key: tensor.float() for key, tensor in own.items()})
-    except (RuntimeError, AttributeError) as error:
-        raise wrong from error
-    return net.eval().requires_grad_(False)
+    width, number = length(own, "conv1.conv2d.weight", 0, 32), max(blocks(own, "res") - 1, 0)
+    normalization = "batch" if batch else "instance"
+    return load_strict(
+        "a transformation network of Johnson et al. in the layout of PyTorch's fast_neural_style example",
+        lambda: TransformNet(width, number, normalization),
+        own,
+    )

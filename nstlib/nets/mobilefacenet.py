@@ -1,25 +1,29 @@
-"""MobileFaceNet: a cut-out face in, 512 numbers out that lie close together for pictures of one person.
+"""MobileFaceNet: an aligned face to an embedding of 512 numbers, close together for pictures of one person.
 
 Sources: Chen et al. 2018, "MobileFaceNets: Efficient CNNs for Accurate Real-Time Face Verification on Mobile
 Devices" (the layers), and Deng et al. 2019, "ArcFace: Additive Angular Margin Loss for Deep Face Recognition"
-(the training, after which the cosine of two answers tells how alike two faces are). In the form InsightFace
+(the training: the cosine of two embeddings says how alike two faces are). In the form InsightFace
 published as w600k_mbf: twice as wide as the paper's, and with a plain linear layer at the end. DualStyleGAN
-(paper A) keeps a portrait's identity by such a network's answer.
+(paper A) keeps a portrait's identity by such embeddings.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from ..errors import SettingError
+from .official import check_size, load_in_order
 
 SIDE = 112
-"""Pixels a side of what the network sees."""
+"""Pixels a side of the faces it takes."""
 
 EMBEDDING = 512
-"""What it says of a face: so many numbers."""
+"""Numbers of an embedding."""
+
+_PARTS = ("weight", "bias", "running_mean", "running_var")
+_NAME = re.compile(rf"[A-Za-z]+_(\d+)\.({'|'.join(_PARTS)})")
 
 
 def _conv(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Sequential:
@@ -29,7 +33,7 @@ def _conv(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: i
 
 
 class Bottleneck(nn.Sequential):
-    """Widen, look around in each channel alone, narrow without a nonlinearity: the paper's bottleneck.
+    """The paper's bottleneck: 1 × 1 convolution, depthwise 3 × 3, and 1 × 1 without a nonlinearity.
 
     Args:
         inputs: channels that come in.
@@ -52,8 +56,7 @@ class Bottleneck(nn.Sequential):
 
 
 class MobileFaceNet(nn.Sequential):
-    """A face cut out to ArcFace's template in, its embedding out; see :mod:`nstlib.faces.identity` for the
-    cutting.
+    """Faces aligned to ArcFace's template to their embeddings; :mod:`nstlib.faces.identity` aligns them.
 
     Shape:
         input (N, 3, 112, 112), RGB in [-1, 1]; output (N, 512), not normalized to unit length.
@@ -82,11 +85,7 @@ class MobileFaceNet(nn.Sequential):
         Raises:
             SettingError: another shape.
         """
-        if faces.shape[1:] != (3, SIDE, SIDE):
-            raise SettingError(
-                f"MobileFaceNet sees (N, 3, {SIDE}, {SIDE}), not {tuple(faces.shape)}: cut the faces out "
-                "first."
-            )
+        check_size("MobileFaceNet", faces, SIDE)
         return super().forward(faces)
 
 
@@ -97,29 +96,9 @@ def from_official(tensors: Mapping[str, Tensor]) -> MobileFaceNet:
     ...) in the order in which they are computed, which is the order of the layers above.
 
     Raises:
-        SettingError: a tensor is missing, left over or of another shape.
+        SettingError: a tensor is missing, unexpected or of another size.
     """
-    net = MobileFaceNet()
-    own = {key: one for key, one in net.state_dict().items() if not key.endswith("num_batches_tracked")}
-    try:
-        published = sorted(tensors, key=lambda key: (int(key.split(".")[0].split("_")[1]), _part(key)))
-    except (IndexError, ValueError):
-        published = []
-    fits = len(published) == len(own) and all(
-        # A PReLU's slopes lie in the file as (C, 1, 1), and here as (C,).
-        _part(key) == _part(name) and tensors[name].squeeze().shape == own[key].squeeze().shape
-        for key, name in zip(own, published, strict=True)
-    )
-    if not fits:
-        raise SettingError(
-            f"These {len(tensors)} tensors are not MobileFaceNet's {len(own)}, of which one is missing, left "
-            "over or of another shape: give what assets.load_tensors('arcface_mobilefacenet') gives."
-        )
-    state = {key: tensors[name].reshape(own[key].shape) for key, name in zip(own, published, strict=True)}
-    net.load_state_dict(state, strict=False)
-    return net.requires_grad_(False).eval()
-
-
-def _part(key: str) -> int:
-    """Where a tensor stands among those of its layer."""
-    return ("weight", "bias", "running_mean", "running_var").index(key.rsplit(".", 1)[1])
+    found = {match: tensors[match[0]] for match in map(_NAME.fullmatch, tensors) if match}
+    ordered = sorted(found, key=lambda match: (int(match[1]), _PARTS.index(match[2])))
+    given = [found[match] for match in ordered] if len(found) == len(tensors) else []
+    return load_in_order("MobileFaceNet", "arcface_mobilefacenet", MobileFaceNet, given)

@@ -1,4 +1,4 @@
-"""MobileStyleGAN: 512 random numbers in, a face of 1024 pixels out that is nobody's.
+"""MobileStyleGAN: 512 random numbers to a face of 1024 pixels that belongs to nobody.
 
 Sources: Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN" (the mapping network,
 which is StyleGAN2's own, trained on FFHQ), and Belousov 2021, "MobileStyleGAN: A Lightweight Convolutional
@@ -21,8 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import SettingError
-from .style_generator import STYLE
+from .official import load_in_order
+from .style_generator import STYLE, check_codes
 
 CHANNELS = (512, 512, 512, 512, 512, 256, 128, 64)
 """Channels of the released network's features at 4, 8, 16 ... 512 pixels."""
@@ -50,7 +50,7 @@ class MappingNetwork(nn.Sequential):
 
 
 class Modulation(nn.Linear):
-    """Weighs each channel by what w says: how a style enters."""
+    """Scales each channel by a linear function of w."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(STYLE, channels)
@@ -143,8 +143,8 @@ class SynthesisNetwork(nn.Module):
     def coefficients(self, w: Tensor) -> Tensor:
         """Styles to the picture's wavelet coefficients (N, 12, size / 2, size / 2).
 
-        The first three channels are twice the picture of half the size: who wants no larger one is spared the
-        last doubling.
+        The first three channels are twice the picture of half the size, for which the last doubling is not
+        needed.
         """
         return self.to_img(self.modulation(self.features(w), self.w_plus(w)[:, -1]))
 
@@ -166,14 +166,8 @@ class SynthesisNetwork(nn.Module):
         Raises:
             SettingError: another shape.
         """
-        if w.ndim == 2 and w.shape[1] == STYLE:
-            return w[:, None].expand(-1, self.layers, -1)
-        if w.ndim != 3 or w.shape[1:] != (self.layers, STYLE):
-            raise SettingError(
-                f"A style w is (N, {STYLE}), a w+ is (N, {self.layers}, {STYLE}), and this is "
-                f"{tuple(w.shape)}."
-            )
-        return w
+        check_codes(w, self.layers)
+        return w[:, None].expand(-1, self.layers, -1) if w.ndim == 2 else w
 
 
 class DistilledHead(nn.Module):
@@ -234,35 +228,26 @@ def from_official(
     ("Mul_20") are folded into these; constants that say nothing new (slopes, the wavelet's ±√½) are left out.
 
     Raises:
-        SettingError: a tensor is missing, left over or of another shape.
+        SettingError: a tensor is missing, unexpected or of another shape.
     """
-    mapper = MappingNetwork()
-    layers = zip(_of(mapping, "MatMul"), _of(mapping, "Reshape"), strict=False)
-    _load(mapper, "mobilestylegan_mapping", [tensor for layer in layers for tensor in layer])
+    pairs = zip(_of(mapping, "MatMul"), _of(mapping, "Reshape"), strict=False)
+    layers = [tensor for pair in pairs for tensor in pair]
+    mapper = load_in_order("MobileStyleGAN", "mobilestylegan_mapping", MappingNetwork, layers)
 
-    filters, modulations = _of(synthesis, "Conv"), _modulations(synthesis)
+    filters, modulations = [[one] for one in _of(synthesis, "Conv")], _modulations(synthesis)
     # Of the maps and biases that are added: noise and bias of each convolution, the picture's bias at last.
-    added = [one for one in _of(synthesis, "Add") if one.ndim == 4]
-    # Depthwise, 1 × 1, depthwise, 1 × 1 at each level: the last of the four tells its channels.
-    painter = SynthesisNetwork([len(one) for one in filters[:-1:4]] or CHANNELS)
-    queue = _of(synthesis, "Expand")
-
-    def styled(separable: bool = True) -> None:
-        queue.extend([added.pop(0), *modulations.pop(0)])
-        queue.extend([filters.pop(0) for _ in range(1 + separable)])
-        queue.append(added.pop(0))
-
-    try:
-        styled(separable=False)
-        for _ in painter.levels:
-            queue.extend(modulations.pop(0))
-            styled()
-            styled()
-        queue.extend([*modulations.pop(0), filters.pop(0), added.pop(0)])
-    except IndexError:
-        queue.clear()
-    _load(painter, "mobilestylegan_synthesis", [] if modulations or filters or added else queue)
-    return mapper, painter
+    added = [[one] for one in _of(synthesis, "Add") if one.ndim == 4]
+    # Depthwise, 1 × 1, depthwise, 1 × 1 at each level: the last of the four has its channels.
+    channels = [len(one) for (one,) in filters[:-1:4]] or CHANNELS
+    styled = [added, modulations, filters, filters, added]
+    order = [added, modulations, filters, added]
+    order += (len(channels) - 1) * [modulations, *styled, *styled] + [modulations, filters, added]
+    tensors = _of(synthesis, "Expand")
+    for queue in order:
+        tensors += queue.pop(0) if queue else []
+    unexpected = [tensor for queue in (filters, modulations, added) for part in queue for tensor in part]
+    name, tensors = "mobilestylegan_synthesis", tensors + unexpected
+    return mapper, load_in_order("MobileStyleGAN", name, lambda: SynthesisNetwork(channels), tensors)
 
 
 def _of(tensors: Dictionary[str, Tensor], operation: str) -> list[Tensor]:
@@ -271,7 +256,7 @@ def _of(tensors: Dictionary[str, Tensor], operation: str) -> list[Tensor]:
     return [found[number] for number in sorted(found)]
 
 
-def _modulations(tensors: Dictionary[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+def _modulations(tensors: Dictionary[str, Tensor]) -> list[list[Tensor]]:
     """Weight and bias of each modulation, with the factor that the released graph applies behind it."""
     weights, biases = _of(tensors, "MatMul"), [one for one in _of(tensors, "Add") if one.ndim == 2]
     factors = iter(_of(tensors, "Mul"))
@@ -280,18 +265,5 @@ def _modulations(tensors: Dictionary[str, Tensor]) -> list[tuple[Tensor, Tensor]
         # The wavelets' have none: the second modulation, and every third after it, but not the picture's.
         plain = index % 3 == 1 and index < len(weights) - 1
         factor = torch.ones(()) if plain else next(factors, torch.ones(())).reshape(())
-        found.append((weight * factor, bias[0] * factor))
+        found.append([weight * factor, bias[0] * factor])
     return found
-
-
-def _load(net: nn.Module, name: str, tensors: list[Tensor]) -> None:
-    """Fill a network with tensors in the order of its own, and freeze it."""
-    own = net.state_dict()
-    if [one.numel() for one in tensors] != [one.numel() for one in own.values()]:
-        raise SettingError(
-            f"These tensors are not MobileStyleGAN's: of {len(own)} one is missing, left over or of another "
-            f"shape; give what assets.load_tensors('{name}') gives."
-        )
-    state = {key: tensor.reshape(own[key].shape) for key, tensor in zip(own, tensors, strict=True)}
-    net.load_state_dict(state)
-    net.requires_grad_(False).eval()

@@ -1,8 +1,8 @@
-"""How a network takes published weights: strictly, with a sentence where they do not fit."""
+"""What a network accepts: published weights, strictly, and pictures of the size it was made for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -13,39 +13,63 @@ from ..errors import SettingError
 Net = TypeVar("Net", bound=nn.Module)
 
 
-def build(what: str, make: Callable[[], Net], state_dict: Mapping[str, Tensor]) -> Net:
-    """A frozen network in evaluation mode with published weights, on the device where these lie.
+def load_strict(what: str, make: Callable[[], Net], state_dict: Mapping[str, Tensor]) -> Net:
+    """A frozen network in evaluation mode with published weights, on their device.
 
     Args:
-        what: the network's name for the reader of an error, for example "StyleGAN2's generator".
-        make: constructs it, with the sizes that were read off the weights.
+        what: the network's name in errors, for example "StyleGAN2's generator".
+        make: builds it, with the sizes that were read from the weights.
         state_dict: weights with the names and shapes of the network's own; they are copied.
 
     Raises:
-        SettingError: a tensor is missing, left over or of another shape.
+        SettingError: a tensor is missing, unexpected or of another shape.
     """
-    # Drawing numbers for 270 million weights only to replace them would take seconds.
+    # On "meta" nothing is allocated: drawing 270 million random weights first would take seconds.
     with torch.device("meta"):
         net = make()
-    needed = net.state_dict()
+    check_layout(what, net.state_dict(), state_dict)
+    net = net.to_empty(device=next(iter(state_dict.values())).device)
+    net.load_state_dict(dict(state_dict))
+    return net.requires_grad_(False).eval()
+
+
+def load_in_order(what: str, asset: str, make: Callable[[], Net], tensors: Sequence[Tensor]) -> Net:
+    """As :func:`load_strict`, for a file without names, whose tensors lie in the order of the network's own.
+
+    Raises:
+        SettingError: a tensor is missing, unexpected or of another size.
+    """
+    with torch.device("meta"):
+        own = make().state_dict()
+    state = {key: torch.tensor(0) for key in own if key.endswith("num_batches_tracked")}
+    keys = [key for key in own if key not in state]
+    if [own[key].numel() for key in keys] != [one.numel() for one in tensors]:
+        raise SettingError(
+            f"These {len(tensors)} tensors are not {what}'s {len(keys)}: one is missing, unexpected or of "
+            f"another shape; give what assets.load_tensors('{asset}') gives."
+        )
+    state |= {key: tensor.reshape(own[key].shape) for key, tensor in zip(keys, tensors, strict=True)}
+    return load_strict(what, make, state)
+
+
+def check_layout(what: str, needed: Mapping[str, Tensor], state_dict: Mapping[str, Tensor]) -> None:
+    """Raises a SettingError unless the tensors have exactly the names and shapes of those needed."""
     wrong = {
         "lack": [key for key in needed if key not in state_dict],
         "have, beyond what it takes,": [key for key in state_dict if key not in needed],
         "have another shape of": [
-            key for key, own in needed.items()
+            key
+            for key, own in needed.items()
             if key in state_dict and getattr(state_dict[key], "shape", None) != own.shape
         ],
-    }  # fmt: skip
+    }
     for how, keys in wrong.items():
         if keys:
             raise SettingError(
                 f"These weights are not those of {what}: they {how} '{keys[0]}' ({len(keys)} such, of "
-                f"{len(needed)} needed); give the state dict as it was published, which a checkpoint may "
-                "hold under a name such as 'g_ema'."
+                f"{len(needed)} needed); give the published state dict, which a checkpoint may hold under a "
+                "name such as 'g_ema'."
             )
-    net = net.to_empty(device=next(iter(state_dict.values())).device)
-    net.load_state_dict(dict(state_dict))
-    return net.requires_grad_(False).eval()
 
 
 def blocks(state_dict: Mapping[str, Tensor], prefix: str) -> int:
@@ -58,3 +82,12 @@ def length(state_dict: Mapping[str, Tensor], key: str, axis: int, default: int) 
     """The length of a tensor along an axis, or a default where there is no such tensor or axis."""
     tensor = state_dict.get(key)
     return default if not isinstance(tensor, Tensor) or tensor.ndim <= axis else tensor.shape[axis]
+
+
+def check_size(who: str, images: Tensor, side: int, advice: str = "cut the faces out to that size") -> Tensor:
+    """The pictures, if they are (N, 3, side, side); a SettingError with the advice otherwise."""
+    if images.ndim != 4 or images.shape[1:] != (3, side, side):
+        raise SettingError(
+            f"{who} takes pictures (N, 3, {side}, {side}), not {tuple(images.shape)}: {advice} first."
+        )
+    return images

@@ -16,8 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import SettingError
-from .official import blocks, build, length
+from .official import blocks, check_size, length, load_strict
 from .stylegan2_layers import EqualLinear
 
 UNITS = (3, 4, 14, 3)
@@ -128,7 +127,7 @@ class IrSe50(Backbone):
         Raises:
             SettingError: faces of another shape.
         """
-        x = self.stages(_checked(faces, FACE, "IR-SE50"))[-1]
+        x = self.stages(check_size("IR-SE50", faces, FACE))[-1]
         return F.normalize(self.output_layer(x))
 
 
@@ -180,7 +179,7 @@ class PspEncoder(Backbone):
         Raises:
             SettingError: pictures of another shape.
         """
-        _, fine, middle, coarse = self.stages(_checked(images, PICTURE, "pSp's encoder"))
+        _, fine, middle, coarse = self.stages(check_size("pSp's encoder", images, PICTURE))
         middle = self.latlayer1(middle) + _enlarge(coarse, middle)
         fine = self.latlayer2(fine) + _enlarge(middle, fine)
         sources = (
@@ -190,22 +189,22 @@ class PspEncoder(Backbone):
 
 
 def psp_from_official(state_dict: Mapping[str, Tensor]) -> PspEncoder:
-    """A frozen encoder with published weights, its number of codes and its channels read off them.
+    """A frozen encoder with published weights, its number of codes and its channels read from them.
 
     Raises:
-        SettingError: a tensor is missing, left over or of another shape.
+        SettingError: a tensor is missing, unexpected or of another shape.
     """
     codes, channels = blocks(state_dict, "styles.") or 18, _channels(state_dict)
-    return build("pSp's encoder", lambda: PspEncoder(codes, channels), state_dict)
+    return load_strict("pSp's encoder", lambda: PspEncoder(codes, channels), state_dict)
 
 
 def ir_se50_from_official(state_dict: Mapping[str, Tensor]) -> IrSe50:
     """A frozen IR-SE50 with published weights.
 
     Raises:
-        SettingError: a tensor is missing, left over or of another shape.
+        SettingError: a tensor is missing, unexpected or of another shape.
     """
-    return build("IR-SE50", lambda: IrSe50(_channels(state_dict)), state_dict)
+    return load_strict("IR-SE50", lambda: IrSe50(_channels(state_dict)), state_dict)
 
 
 def _channels(state_dict: Mapping[str, Tensor]) -> list[int]:
@@ -213,15 +212,6 @@ def _channels(state_dict: Mapping[str, Tensor]) -> list[int]:
     firsts = (sum(UNITS[:stage]) for stage in range(len(UNITS)))
     keys = (f"body.{first}.res_layer.1.weight" for first in firsts)
     return [max(16, length(state_dict, key, 0, one)) for key, one in zip(keys, CHANNELS, strict=True)]
-
-
-def _checked(images: Tensor, side: int, who: str) -> Tensor:
-    if images.ndim != 4 or images.shape[1:] != (3, side, side):
-        raise SettingError(
-            f"{who} sees (N, 3, {side}, {side}), not {tuple(images.shape)}: cut the faces out to that size "
-            "first."
-        )
-    return images
 
 
 def _enlarge(x: Tensor, like: Tensor) -> Tensor:

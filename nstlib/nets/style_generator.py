@@ -1,4 +1,4 @@
-"""What every generator with styles has in common, so that methods ride on any of them.
+"""What all generators with styles have in common, so that methods work with any of them.
 
 A code is z (drawn from the normal distribution) or w (what the mapping network makes of it), and one for all
 layers (N, 512) or, as z+ or w+, one for each (N, layers, 512). StyleGAN2 (:mod:`nstlib.nets.stylegan2`) is
@@ -21,11 +21,20 @@ STRUCTURE = 7
 """The layers whose style is structure (4 to 32 pixels); in all further ones it is color."""
 
 After = Callable[[int, Tensor], Tensor]
-"""The index of a convolution and its features -> the features that go on."""
+"""The index of a convolution and its features -> the features for the next layer."""
+
+
+def check_codes(codes: Tensor, layers: int) -> None:
+    """Raises a SettingError unless codes are (N, 512) or (N, layers, 512)."""
+    if codes.shape[1:] not in ((STYLE,), (layers, STYLE)):
+        raise SettingError(
+            f"Codes are (N, {STYLE}), or (N, {layers}, {STYLE}) with one for each layer, not "
+            f"{tuple(codes.shape)}."
+        )
 
 
 class StyleGenerator(nn.Module):
-    """Codes to pictures; a child brings the mapping network ``style`` and :meth:`synthesize`.
+    """Codes to pictures; a subclass defines the mapping network ``style`` and :meth:`synthesize`.
 
     Attributes:
         size: pixels a side of the pictures.
@@ -63,7 +72,7 @@ class StyleGenerator(nn.Module):
             (N, 3, size, size), RGB, about [-1, 1] (not clamped).
 
         Raises:
-            SettingError: codes, noise or center of another shape; an unknown space or noise.
+            SettingError: codes of another shape; an unknown space or noise.
         """
         w_plus = self.w_plus(codes, space, truncation, center)
         return self.synthesize(w_plus, self.noise_maps(noise, len(w_plus), generator))
@@ -86,29 +95,18 @@ class StyleGenerator(nn.Module):
         Raises:
             SettingError: another shape or space.
         """
-        if codes.shape[1:] not in ((STYLE,), (self.layers, STYLE)):
-            raise SettingError(
-                f"Codes for {self.size} pixels are (N, {STYLE}), or (N, {self.layers}, {STYLE}) with one for "
-                f"each layer, and these are {tuple(codes.shape)}."
-            )
+        check_codes(codes, self.layers)
         if space not in ("z", "w"):
             raise SettingError(f"A code's space is 'z' or 'w', not '{space}'.")
         w = self.style(codes) if space == "z" else codes
         w = w[:, None].expand(-1, self.layers, -1) if w.ndim == 2 else w
-        if center is None:
-            return w * truncation
-        if center.shape not in ((STYLE,), (1, STYLE), (1, self.layers, STYLE)):
-            raise SettingError(
-                f"The center of truncation is ({STYLE},) or (1, {self.layers}, {STYLE}), not "
-                f"{tuple(center.shape)}."
-            )
-        return center + truncation * (w - center)
+        return w * truncation if center is None else center + truncation * (w - center)
 
     @torch.no_grad()
     def mean_w(self, samples: int = 4096, generator: torch.Generator | None = None) -> Tensor:
         """The mean of w over so many random z: (1, 512)."""
         first = next(self.style.parameters())
-        where = first.device if generator is None else generator.device  # a generator draws on its own only
+        where = first.device if generator is None else generator.device  # the only one it draws on
         z = torch.randn(samples, STYLE, generator=generator, dtype=first.dtype, device=where)
         return self.style(z.to(first.device)).mean(0, keepdim=True)
 
@@ -118,7 +116,7 @@ class StyleGenerator(nn.Module):
         number: int = 1,
         generator: torch.Generator | None = None,
     ) -> list[Tensor | None]:
-        """The noise for each convolution: none here, for a generator whose noise is a part of its layers.
+        """The noise for each convolution: none here, where the noise is a part of the layers.
 
         Args:
             noise: "fixed" (the network's own maps), "random" (new ones for each picture), "none", or maps.
@@ -143,8 +141,8 @@ class StyleGenerator(nn.Module):
         Args:
             w_plus: (N, layers, 512).
             maps: as :meth:`noise_maps` gives them.
-            after: takes the index of a convolution and its features, and gives the features that go on: the
-                place where DualStyleGAN's structure comes in.
+            after: takes the index of a convolution and its features, and returns the features for the next
+                layer; here DualStyleGAN adds its structure.
 
         Returns:
             (N, 3, size, size).

@@ -1,4 +1,4 @@
-"""StyleGAN2: 512 random numbers to a picture, and the critic that taught it.
+"""StyleGAN2: 512 random numbers to a picture, and its discriminator.
 
 Source: Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN": skip generator and
 residual discriminator (section 4.1, figure 7), of the size of its configuration F. Names and shapes of the
@@ -11,12 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import SettingError
-from .official import blocks, build, length
+from .official import blocks, check_size, length, load_strict
 from .style_generator import STRUCTURE, After, StyleGenerator
 from .stylegan2_layers import (
     Bias,
@@ -35,6 +36,11 @@ SIZES = (32, 64, 128, 256, 512, 1024)
 
 CHANNELS = (512, 512, 512, 512, 512, 256, 128, 64, 32)
 """Channels of the features at 4, 8, 16 ... 1024 pixels: configuration F, "channel multiplier 2"."""
+
+
+JOJOGAN_BLOCKS = (1, 3, 4, 5)
+"""The discriminator's blocks whose features JoJoGAN compares; 0 is the 1 × 1 convolution from RGB. A network
+for less than 128 pixels has the first of them only."""
 
 
 def channels_for(size: int, channels: Sequence[int] | None = None) -> tuple[int, ...]:
@@ -101,7 +107,7 @@ class Generator(StyleGenerator):
             generator: what "random" is drawn from.
 
         Raises:
-            SettingError: an unknown word, another number of maps, or a map of another shape.
+            SettingError: an unknown word, or another number of maps.
         """
         own = [self.noises.get_buffer(f"noise_{index}") for index in range(self.layers - 1)]
         if noise == "fixed":
@@ -109,26 +115,15 @@ class Generator(StyleGenerator):
         if noise == "none":
             return [None] * len(own)
         if noise == "random":
-            return [
-                torch.randn(number, *m.shape[1:], generator=generator, dtype=m.dtype, device=m.device)
-                for m in own
-            ]
+            options: Any = {"generator": generator, "dtype": own[0].dtype, "device": own[0].device}
+            return [torch.randn(number, *one.shape[1:], **options) for one in own]
         if isinstance(noise, str) or len(noise) != len(own):
             given = f"'{noise}'" if isinstance(noise, str) else f"{len(noise)} maps"
             raise SettingError(f"noise is 'fixed', 'random', 'none' or {len(own)} maps, not {given}.")
-        for index, (given_map, m) in enumerate(zip(noise, own, strict=True)):
-            if given_map is not None and given_map.shape not in (m.shape, (number, *m.shape[1:])):
-                raise SettingError(
-                    f"Noise map {index} is {tuple(m.shape)} or has {number} such, not "
-                    f"{tuple(given_map.shape)}."
-                )
         return list(noise)
 
     def synthesize(
-        self,
-        w_plus: Tensor,
-        maps: Sequence[Tensor | None],
-        after: After = lambda _, x: x,
+        self, w_plus: Tensor, maps: Sequence[Tensor | None], after: After = lambda _, x: x
     ) -> Tensor:
         """See :meth:`StyleGenerator.synthesize`."""
         x = after(0, self.conv1(self.input(len(w_plus)), w_plus[:, 0], maps[0]))
@@ -141,7 +136,7 @@ class Generator(StyleGenerator):
 
 
 def minibatch_deviation(x: Tensor, group: int = 4) -> Tensor:
-    """One more channel, which tells the critic how much the pictures of a group differ.
+    """One more channel: how much the pictures of a group differ.
 
     Source: Karras et al. 2017, "Progressive Growing of GANs", section 3. Of a batch of 8, pictures 0, 2, 4
     and 6 are a group, and 1, 3, 5 and 7. Where N cannot be cut into groups of 4, they are smaller, down to
@@ -178,29 +173,25 @@ class ResidualBlock(nn.Module):
 
 
 class DiscriminatorFeatures(nn.Module):
-    """The discriminator's blocks without its judgement: JoJoGAN compares pictures by what they give.
+    """The discriminator's blocks without its last layers: JoJoGAN compares pictures by their features.
 
     Args:
         size: pixels a side of the pictures, a power of two from 32 to 1024.
         channels: of the features at 4, 8, 16 ... ``size`` pixels; None: configuration F's.
-        taken: numbers of the blocks whose features are wanted, 0 being the 1 × 1 convolution from RGB.
-            JoJoGAN takes 1, 3, 4 and 5; of a network for less than 128 pixels, those of them it has.
 
     Raises:
         SettingError: another size or number of channels.
     """
 
-    def __init__(
-        self, size: int = 1024, channels: Sequence[int] | None = None, taken: Sequence[int] = (1, 3, 4, 5)
-    ) -> None:
+    def __init__(self, size: int = 1024, channels: Sequence[int] | None = None) -> None:
         super().__init__()
-        self.size, self.taken = size, tuple(taken)
+        self.size = size
         plan = channels_for(size, channels)[::-1]
         self.convs = nn.Sequential(nn.Sequential(EqualConv(3, plan[0], 1), Bias(plan[0])))
         self.convs.extend(ResidualBlock(*pair) for pair in pairwise(plan))
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """What :meth:`features` gives."""
+        """See :meth:`features`."""
         return self.features(images)
 
     def features(self, images: Tensor) -> list[Tensor]:
@@ -210,24 +201,19 @@ class DiscriminatorFeatures(nn.Module):
             SettingError: pictures of another shape.
         """
         x, found = self.check(images), []
-        for number, block in enumerate(self.convs[: max(self.taken, default=-1) + 1]):
+        for number, block in enumerate(self.convs[: JOJOGAN_BLOCKS[-1] + 1]):
             x = block(x)
-            if number in self.taken:
+            if number in JOJOGAN_BLOCKS:
                 found.append(x)
         return found
 
     def check(self, images: Tensor) -> Tensor:
         """The pictures in the layout that convolutions are fastest in; a SettingError for another shape."""
-        if images.ndim != 4 or images.shape[1:] != (3, self.size, self.size):
-            raise SettingError(
-                f"This discriminator sees (N, 3, {self.size}, {self.size}), not {tuple(images.shape)}: "
-                "resize the pictures first."
-            )
-        return fast_layout(images)
+        return fast_layout(check_size("This discriminator", images, self.size, "resize the pictures"))
 
 
 class Discriminator(DiscriminatorFeatures):
-    """Pictures to one number each: the larger, the more the picture looks like one of those learned from.
+    """Pictures to one score each: the larger, the more the picture looks like those it was trained on.
 
     Args:
         size: pixels a side of the pictures, a power of two from 32 to 1024.
@@ -244,7 +230,7 @@ class Discriminator(DiscriminatorFeatures):
         self.final_linear = nn.Sequential(EqualLinear(16 * last, last, activate=True), EqualLinear(last, 1))
 
     def forward(self, images: Tensor) -> Tensor:  # type: ignore[override]
-        """Pictures (N, 3, size, size), RGB in [-1, 1], to judgements (N, 1), before any sigmoid.
+        """Pictures (N, 3, size, size), RGB in [-1, 1], to scores (N, 1), before any sigmoid.
 
         Raises:
             SettingError: pictures of another shape.
@@ -254,52 +240,50 @@ class Discriminator(DiscriminatorFeatures):
 
 
 def generator_from_official(state_dict: Mapping[str, Tensor]) -> Generator:
-    """A frozen generator with published weights, its size and channels read off them.
+    """A frozen generator with published weights, its size and channels read from them.
 
     Raises:
-        SettingError: a tensor is missing, left over or of another shape.
+        SettingError: a tensor is missing, unexpected or of another shape.
     """
-    return build("StyleGAN2's generator", lambda: Generator(*generator_plan(state_dict)), state_dict)
+    return load_strict("StyleGAN2's generator", lambda: Generator(*generator_plan(state_dict)), state_dict)
 
 
 def generator_plan(state_dict: Mapping[str, Tensor], prefix: str = "") -> tuple[int, list[int]]:
     """Size and channels of the generator whose weights have such names: what :class:`Generator` takes."""
-    size, default = _plan(blocks(state_dict, f"{prefix}to_rgbs."))
-    names = [f"{prefix}to_rgb1", *(f"{prefix}to_rgbs.{index}" for index in range(len(default) - 1))]
-    keys = [f"{name}.conv.weight" for name in names]
-    return size, [length(state_dict, key, 2, one) for key, one in zip(keys, default, strict=True)]
+    names = ["to_rgb1", *(f"to_rgbs.{index}" for index in range(blocks(state_dict, f"{prefix}to_rgbs.")))]
+    return _plan(state_dict, [f"{prefix}{name}.conv.weight" for name in names], 2)
 
 
 def discriminator_from_official(state_dict: Mapping[str, Tensor]) -> Discriminator:
-    """A frozen discriminator with published weights, its size and channels read off them.
+    """A frozen discriminator with published weights, its size and channels read from them.
 
     Raises:
-        SettingError: a tensor is missing, left over or of another shape.
+        SettingError: a tensor is missing, unexpected or of another shape.
     """
-    plan = _discriminator_plan(state_dict)
-    return build("StyleGAN2's discriminator", lambda: Discriminator(*plan), state_dict)
+    what = "StyleGAN2's discriminator"
+    return load_strict(what, lambda: Discriminator(*_discriminator_plan(state_dict)), state_dict)
 
 
 def features_from_official(state_dict: Mapping[str, Tensor]) -> DiscriminatorFeatures:
     """JoJoGAN's frozen discriminator without its last layers; the whole one has :meth:`features` as well.
 
     Raises:
-        SettingError: a tensor is missing, left over or of another shape.
+        SettingError: a tensor is missing, unexpected or of another shape.
     """
-    plan = _discriminator_plan(state_dict)
-    return build("JoJoGAN's discriminator", lambda: DiscriminatorFeatures(*plan), state_dict)
+    what = "JoJoGAN's discriminator"
+    return load_strict(what, lambda: DiscriminatorFeatures(*_discriminator_plan(state_dict)), state_dict)
 
 
 def _discriminator_plan(state_dict: Mapping[str, Tensor]) -> tuple[int, list[int]]:
-    size, default = _plan(blocks(state_dict, "convs.") - 1)
-    names = ["convs.0.0", *(f"convs.{index}.conv2.1" for index in range(1, len(default)))]
-    found = [
-        length(state_dict, f"{name}.weight", 0, one) for name, one in zip(names, default[::-1], strict=True)
-    ]
-    return size, found[::-1]
+    last = blocks(state_dict, "convs.") - 1
+    names = [*(f"convs.{index}.conv2.1" for index in range(last, 0, -1)), "convs.0.0"]
+    return _plan(state_dict, [f"{name}.weight" for name in names], 0)
 
 
-def _plan(doublings: int) -> tuple[int, tuple[int, ...]]:
-    """Size and channels after so many doublings from 4; the largest's where there is no such size."""
-    size = SIZES[doublings - 3] if 3 <= doublings < len(SIZES) + 3 else SIZES[-1]
-    return size, channels_for(size)
+def _plan(state_dict: Mapping[str, Tensor], keys: Sequence[str], axis: int) -> tuple[int, list[int]]:
+    """Size and channels from one tensor for each size from 4 on; the largest network's if that is none."""
+    size = SIZES[len(keys) - 4] if 4 <= len(keys) < len(SIZES) + 4 else SIZES[-1]
+    default = list(channels_for(size))
+    if len(keys) != len(default):
+        return size, default
+    return size, [length(state_dict, key, axis, one) for key, one in zip(keys, default, strict=True)]

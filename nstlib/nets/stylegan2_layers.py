@@ -1,4 +1,4 @@
-"""The layers of StyleGAN2, which DualStyleGAN and the encoder of pSp are built of as well.
+"""The layers of StyleGAN2, of which DualStyleGAN and the encoder of pSp are built as well.
 
 Source: Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN": the modulated convolution
 (section 2.2, equations 1 to 3), skip generator and residual discriminator (section 4.1), and of 2018, "A
@@ -6,9 +6,9 @@ Style-Based Generator Architecture for Generative Adversarial Networks": mapping
 and shapes of the weights are those of the PyTorch checkpoints that DualStyleGAN (paper A) and JoJoGAN
 start from.
 
-A style weighs the channels of a convolution's weights, so that each picture of a batch would need weights of
-its own, and a convolution in groups, which processors and bfloat16 are slow at. The same sums come out when
-the style weighs the channels of the features instead, ahead of a convolution that all pictures share:
+A style scales the input channels of a convolution's weights, so that each picture of a batch needs weights of
+its own, and a grouped convolution, which is slow on processors and in bfloat16. The same sums come out when
+the style scales the channels of the features instead, before a convolution that all pictures share:
 
     sum_i (s_i · w_oi) * x_i  =  sum_i w_oi * (s_i · x_i)              (equation 1, of feature map o)
 
@@ -29,7 +29,7 @@ from .style_generator import STYLE
 from .winograd import conv3x3
 
 GAIN = math.sqrt(2)
-"""What a leaky ReLU takes from the deviation of its input, about; given back behind each."""
+"""A leaky ReLU reduces the deviation of its input by about this factor; each is followed by it."""
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -40,7 +40,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def per_channel(values: Tensor, x: Tensor) -> Tensor:
-    """(N, C) or (C,) in the shape and number format in which it meets features (N, C, H, W)."""
+    """(N, C) or (C,) in the shape and number format of features (N, C, H, W)."""
     return values.to(x.dtype).reshape(-1, values.shape[-1], 1, 1)
 
 
@@ -155,7 +155,7 @@ class Upsample(Blur):
 
 
 class ModulatedConv(nn.Module):
-    """A convolution whose input channels a style weighs (equations 1 to 3).
+    """A convolution whose input channels are scaled by a style (equations 1 to 3).
 
     Args:
         inputs: channels that come in.
@@ -175,7 +175,7 @@ class ModulatedConv(nn.Module):
         self.blur = Blur(padding=1, gain=4.0) if upsample else None
 
     def factors(self, style: Tensor) -> Tensor:
-        """What the sums have to be multiplied by: styles (N, inputs) -> (N, outputs), float32.
+        """The factors of the sums: styles (N, inputs) -> (N, outputs), float32.
 
         The equalized learning rate's 1 / sqrt(inputs · kernel²), and the demodulation.
         """
@@ -216,7 +216,7 @@ class ModulatedConv(nn.Module):
 
 
 class Noise(nn.Module):
-    """How strongly the noise is added, one number for all channels."""
+    """The strength of the noise, one number for all channels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -255,7 +255,7 @@ class StyledConv(nn.Module):
 
 
 class ToRGB(nn.Module):
-    """Features to what they add to the picture (figure 7b)."""
+    """Features to their contribution to the picture (figure 7b)."""
 
     def __init__(self, inputs: int, upsample: bool = True) -> None:
         super().__init__()
@@ -271,7 +271,7 @@ class ToRGB(nn.Module):
 
 
 class Constant(nn.Module):
-    """The learned features of 4 × 4 pixels with which every picture begins."""
+    """The learned features of 4 × 4 pixels that every picture starts from."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -1,20 +1,20 @@
-"""The three networks the papers look through: VGG-16, VGG-19 and AlexNet, with a name for every layer.
+"""The networks that perceptual losses take features from: VGG-16, VGG-19, AlexNet, each layer with a name.
 
 Sources: Simonyan & Zisserman 2015 (VGG, configurations D and E); Krizhevsky 2014 (AlexNet, the one-tower
-version that torchvision and LPIPS use). Papers A and C look through VGG-16, B and D through VGG-19, and
-B wants AlexNet compared.
+version that torchvision and LPIPS use). Papers A and C take features of VGG-16, B and D of VGG-19, and B
+compares AlexNet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import SettingError
-from .winograd import conv3x3
+from .winograd import convolve
 
 
 @dataclass(frozen=True)
@@ -29,49 +29,47 @@ class Layer:
     padding: int = 0
 
 
-def _vgg(convolutions_per_block: Sequence[int]) -> tuple[Layer, ...]:
+def _conv_relu(number: str, channels: int, kernel: int = 3, stride: int = 1, padding: int = 1) -> list[Layer]:
+    conv = Layer(f"conv{number}", "conv", channels, kernel, stride, padding)
+    return [conv, Layer(f"relu{number}", "relu", channels)]
+
+
+def _vgg(*convolutions_per_block: int) -> tuple[Layer, ...]:
     layers: list[Layer] = []
-    for block, (count, channels) in enumerate(
-        zip(convolutions_per_block, (64, 128, 256, 512, 512), strict=True), start=1
-    ):
+    for block, count in enumerate(convolutions_per_block, start=1):
+        channels = min(32 << block, 512)
         for index in range(1, count + 1):
-            layers.append(Layer(f"conv{block}_{index}", "conv", channels, 3, 1, 1))
-            layers.append(Layer(f"relu{block}_{index}", "relu", channels))
+            layers += _conv_relu(f"{block}_{index}", channels)
         layers.append(Layer(f"pool{block}", "pool", channels, 2, 2))
     return tuple(layers)
 
 
-def _alexnet() -> tuple[Layer, ...]:
-    convolutions = ((64, 11, 4, 2), (192, 5, 1, 2), (384, 3, 1, 1), (256, 3, 1, 1), (256, 3, 1, 1))
-    layers: list[Layer] = []
-    for index, (channels, kernel, stride, padding) in enumerate(convolutions, start=1):
-        layers.append(Layer(f"conv{index}", "conv", channels, kernel, stride, padding))
-        layers.append(Layer(f"relu{index}", "relu", channels))
-        if index in (1, 2, 5):
-            layers.append(Layer(f"pool{index}", "pool", channels, 3, 2))
-    return tuple(layers)
-
-
 ARCHITECTURES: dict[str, tuple[Layer, ...]] = {
-    "vgg16": _vgg((2, 2, 3, 3, 3)),
-    "vgg19": _vgg((2, 2, 4, 4, 4)),
-    "alexnet": _alexnet(),
+    "vgg16": _vgg(2, 2, 3, 3, 3),
+    "vgg19": _vgg(2, 2, 4, 4, 4),
+    "alexnet": (
+        *_conv_relu("1", 64, 11, 4, 2),
+        Layer("pool1", "pool", 64, 3, 2),
+        *_conv_relu("2", 192, 5, 1, 2),
+        Layer("pool2", "pool", 192, 3, 2),
+        *_conv_relu("3", 384),
+        *_conv_relu("4", 256),
+        *_conv_relu("5", 256),
+        Layer("pool5", "pool", 256, 3, 2),
+    ),
+    "vgg19_torchvision": _vgg(2, 2, 4, 4, 4),
 }
 
 
 def architecture(network: str) -> tuple[Layer, ...]:
-    """All layers of ``network``, first to last.
-
-    Args:
-        network: "vgg16", "vgg19", "alexnet"; "vgg19_torchvision" has vgg19's layers.
+    """All layers of a network of :data:`ARCHITECTURES`, first to last.
 
     Raises:
         SettingError: no such network.
     """
-    family = network.split("_")[0]
-    if family not in ARCHITECTURES:
+    if network not in ARCHITECTURES:
         raise SettingError(f"There is no network '{network}' here: choose one of {', '.join(ARCHITECTURES)}.")
-    return ARCHITECTURES[family]
+    return ARCHITECTURES[network]
 
 
 def layers_up_to(network: str, names: Sequence[str]) -> tuple[Layer, ...]:
@@ -105,28 +103,19 @@ def smallest_side(network: str, name: str) -> int:
 
 
 def receptive_field(network: str, name: str) -> tuple[int, int]:
-    """What one pixel of layer ``name`` sees of the picture.
+    """The part of the picture that one pixel of layer ``name`` depends on.
 
     With kernel sizes ``k_i`` and strides ``s_i``, the field is ``1 + sum_i (k_i - 1) * prod_{j<i} s_j``
     and the step from one pixel to its neighbor ``prod_i s_i``.
 
     Returns:
-        (side of the square it sees, step between neighbors), both in pixels of the picture.
+        (side of the square, step between neighbors), both in pixels of the picture.
     """
     field, step = 1, 1
     for layer in layers_up_to(network, [name]):
         field += (layer.kernel - 1) * step
         step *= layer.stride
     return field, step
-
-
-def _quickly(conv: nn.Module, x: Tensor) -> Tensor:
-    """A convolution with fewer multiplications, where it is one of those that have such a way."""
-    if not isinstance(conv, nn.Conv2d) or conv.kernel_size != (3, 3):
-        return conv(x)
-    if conv.padding_mode == "reflect":
-        return conv3x3(F.pad(x, (1, 1, 1, 1), mode="reflect"), conv.weight, conv.bias, padding=0)
-    return conv3x3(x, conv.weight, conv.bias)
 
 
 class LayeredNet(nn.Module):
@@ -138,7 +127,7 @@ class LayeredNet(nn.Module):
         pooling: "max" as trained, or "average" as Gatys et al. 2016 (section 2) recommend for synthesis.
         padding: of the convolutions, "zeros" as trained, or "reflect", with which the decoder of AdaIN has
             learned: borders then look like the rest.
-        quick: take :mod:`nstlib.nets.winograd`'s way, at the cost of one decimal; metrics must not.
+        quick: use :mod:`nstlib.nets.winograd`, at the cost of one decimal; metrics must not.
 
     Shape:
         input (N, 3, H, W), already normalized for the network; output: name -> (N, C_l, H_l, W_l).
@@ -164,13 +153,10 @@ class LayeredNet(nn.Module):
         channels = 3
         for layer in self.layers:
             if layer.kind == "conv":
+                sizes = channels, layer.channels, layer.kernel, layer.stride, layer.padding
                 self.add_module(
-                    layer.name,
-                    nn.Conv2d(
-                        channels, layer.channels, layer.kernel, layer.stride, layer.padding,
-                        padding_mode="reflect" if padding == "reflect" else "zeros",
-                    ),
-                )  # fmt: skip
+                    layer.name, nn.Conv2d(*sizes, padding_mode="reflect" if padding == "reflect" else "zeros")
+                )
                 channels = layer.channels
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -179,15 +165,14 @@ class LayeredNet(nn.Module):
         x = images
         for layer in self.layers:
             if layer.kind == "conv":
-                convolution = self.get_submodule(layer.name)
-                x = _quickly(convolution, x) if self.quick else convolution(x)
+                conv = self.get_submodule(layer.name)
+                x = convolve(conv, x) if self.quick else conv(x)
             elif layer.kind == "relu":
                 # In place saves a third of the memory, unless the convolution's own output is asked for.
                 x = F.relu(x, inplace=layer.name.replace("relu", "conv") not in self.names)
-            elif self.pooling == "max":
-                x = F.max_pool2d(x, layer.kernel, layer.stride)
             else:
-                x = F.avg_pool2d(x, layer.kernel, layer.stride)
+                pool = F.max_pool2d if self.pooling == "max" else F.avg_pool2d
+                x = pool(x, layer.kernel, layer.stride)
             if layer.name in self.names:
                 found[layer.name] = x
         return found
@@ -196,7 +181,3 @@ class LayeredNet(nn.Module):
         """Take the weights of this net's own convolutions out of ``tensors`` ("conv1_1.weight", ...)."""
         self.load_state_dict({key: tensors[key] for key in self.state_dict()})
         return self
-
-    def convolutions(self) -> Iterator[nn.Conv2d]:
-        """The convolutions, first to last."""
-        return (module for module in self.children() if isinstance(module, nn.Conv2d))
