@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib.util
 from functools import cache
 from pathlib import Path
@@ -23,16 +24,14 @@ def layout(name: str) -> dict[str, tuple[int, ...]]:
     return {key: ast.literal_eval(shape) for key, shape, _ in rows}
 
 
+def digest(layout: dict[str, tuple[int, ...]]) -> str:
+    """Of names and shapes, whatever their order: what a layout is held to where the folder is not."""
+    lines = sorted(f"{key} {shape}" for key, shape in layout.items())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
 def shapes(state_dict: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {key: tuple(tensor.shape) for key, tensor in state_dict.items()}
-
-
-def empty(layout: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    """A state dict without numbers, which takes neither time nor memory."""
-    return {
-        key: torch.empty(shape, dtype=torch.int64 if key.endswith("tracked") else None, device="meta")
-        for key, shape in layout.items()
-    }
 
 
 @cache

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from nstlib import assets
 from nstlib.errors import SettingError
-from nstlib.nets import features, hardware
+from nstlib.nets import hardware
 from nstlib.nets.features import FeatureExtractor
-from nstlib.nets.vgg import ARCHITECTURES, LayeredNet, layers_up_to, output_size, smallest_side
+from nstlib.nets.vgg import LayeredNet, layers_up_to, output_size, smallest_side
 from nstlib.pictures import files as images
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
@@ -50,42 +50,26 @@ def test_the_normalized_vgg19_brings_its_own_convolution(weights, picture):
 
 @settings(deadline=None, max_examples=25)
 @given(
-    named=st.sampled_from(
-        [("vgg16", "relu3_1"), ("vgg19", "relu2_2"), ("vgg19", "pool3"), ("alexnet", "relu2"),
-         ("alexnet", "pool1")]
-    ),
+    named=st.sampled_from([("vgg16", "relu3_1"), ("vgg19", "pool3"), ("alexnet", "relu2")]),
     more=st.integers(0, 17),
     wider=st.integers(0, 17),
     batch=st.integers(1, 2),
-)  # fmt: skip
+)
 @torch.no_grad()
-def test_any_height_and_width(weights, picture, named, more, wider, batch):
+def test_any_height_and_width_from_the_smallest_on(weights, picture, named, more, wider, batch):
     network, name = named
     least = smallest_side(network, name)
     height, width = least + more, least + wider
-    image = picture(height, width).expand(batch, -1, -1, -1)
-    found = extractor(weights, network, [name])(image)[name]
+    net = extractor(weights, network, [name])
+    found = net(picture(height, width).expand(batch, -1, -1, -1))[name]
     layers = layers_up_to(network, [name])
     for layer in layers:
         height, width = output_size(height, layer), output_size(width, layer)
     assert found.shape == (batch, layers[-1].channels, height, width)
     assert torch.isfinite(found).all()
-
-
-@settings(deadline=None, max_examples=30)
-@given(named=st.sampled_from([(n, x.name) for n in ("vgg16", "alexnet") for x in ARCHITECTURES[n]]))
-def test_the_extractor_works_at_the_smallest_side_and_refuses_one_less(weights, picture, named):
-    network, name = named
-    least = smallest_side(network, name)
-    net = extractor(weights, network, [name])
-    with torch.no_grad():
-        assert min(net(picture(least, least))[name].shape[-2:]) == 1
-    for height, width in ((least - 1, least + 3), (least + 3, least - 1)):
-        if least > 1:
-            with pytest.raises(SettingError) as caught:
-                net(torch.zeros(1, 3, height, width))
-            assert f"{width}×{height} pixels is too small for {name} of {network}" in str(caught.value)
-            assert f"it needs {least} pixels a side" in str(caught.value)
+    for shape in ((least - 1, least + wider), (least + more, least - 1)):
+        with pytest.raises(SettingError, match=f"{shape[1]}×{shape[0]} pixels is too small for {name}"):
+            net(torch.zeros(1, 3, *shape))
 
 
 def test_too_small_names_the_layer_that_needs_more(weights):
@@ -96,9 +80,7 @@ def test_too_small_names_the_layer_that_needs_more(weights):
         net(torch.zeros(1, 3, 3, 9))
 
 
-@pytest.mark.parametrize(
-    "shape", [(3, 8, 8), (1, 1, 8, 8), (1, 4, 8, 8), (8, 8), (1, 8, 8, 3), (1, 1, 3, 8, 8)]
-)
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 1, 8, 8), (1, 8, 8, 3)])
 def test_what_is_no_batch_of_pictures_is_one_sentence(weights, shape):
     with pytest.raises(SettingError, match=r"has the shape \(N, 3, H, W\), not") as caught:
         extractor(weights)(torch.zeros(shape))
@@ -125,10 +107,7 @@ def test_names_come_back_in_the_order_asked_for_and_once(weights, picture):
     ("arguments", "options", "sentence"),
     [
         (("vgg13",), {}, r"no network 'vgg13' here: choose one of vgg16, vgg19, alexnet, vgg19_torchvision"),
-        (("vgg16_features",), {}, r"no network 'vgg16_features' here"),
         (("vgg16", ["conv3_4"]), {}, r"vgg16 has no layer 'conv3_4'"),
-        (("alexnet", ["relu4_2"]), {}, r"alexnet has no layer 'relu4_2': its layers are conv1, relu1, pool1"),
-        (("vgg19", []), {}, r"Name at least one layer of vgg19"),
         (("vgg19",), {"pooling": "sum"}, r"pooling is 'max' or 'average', not 'sum'"),
         (("vgg19",), {"precision": "int8"}, r"not 'int8'"),
         (("vgg19",), {"device": "tpu9"}, r"'tpu9' is no device"),
@@ -137,7 +116,7 @@ def test_names_come_back_in_the_order_asked_for_and_once(weights, picture):
 def test_a_wrong_argument_is_one_sentence(random_networks, arguments, options, sentence):
     with pytest.raises(SettingError, match=sentence):
         FeatureExtractor(*arguments, **options)
-    assert random_networks == []  # and it is told before anything is downloaded
+    assert random_networks == []  # nothing is downloaded for it
 
 
 def test_the_asset_of_the_network_is_loaded_and_nothing_else(random_networks, picture):
@@ -183,29 +162,6 @@ def test_auto_precision_follows_the_processor(monkeypatch, weights, picture, lik
     assert net(picture(6, 6))["relu2_1"].dtype == expected
 
 
-def test_auto_device_follows_the_machine(monkeypatch, weights):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    net = extractor(weights, device="auto")
-    assert net.device == torch.device("cpu")
-    assert net.memory_format == torch.channels_last
-    with pytest.raises(SettingError, match="No CUDA GPU is usable here"):
-        extractor(weights, device="cuda")
-
-
-def test_mps_keeps_contiguous_tensors(monkeypatch, weights):
-    # Without Apple's hardware: only the decision is looked at, the tensors stay on the processor.
-    monkeypatch.setattr(features, "resolve_device", lambda device: torch.device("mps"))
-    monkeypatch.setattr(FeatureExtractor, "to", lambda self, *arguments, **options: self)
-    assert extractor(weights).memory_format == torch.contiguous_format
-
-
-def test_the_layout_of_the_picture_changes_nothing(weights, picture):
-    net, image = extractor(weights), picture(10, 13)
-    first, second = net(image), net(image.contiguous(memory_format=torch.channels_last))
-    assert all(torch.equal(first[name], second[name]) for name in first)
-
-
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_gradient_reaches_the_picture_and_no_parameter(weights, picture, precision):
     net = extractor(weights, "vgg19", precision=precision)
@@ -215,21 +171,6 @@ def test_a_gradient_reaches_the_picture_and_no_parameter(weights, picture, preci
     assert image.grad.abs().sum() > 0
     assert all(not parameter.requires_grad and parameter.grad is None for parameter in net.parameters())
     assert not net.training
-
-
-def test_the_gradient_is_the_slope(weights, picture):
-    net = extractor(weights, "vgg19", ["conv2_1", "relu2_1"], precision="float64", pooling="average")
-    image, direction = picture(8, 9).double(), torch.randn(1, 3, 8, 9, dtype=torch.float64)
-
-    def loss(x):
-        return net(x)["conv2_1"].square().sum()
-
-    x = image.clone().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(loss(x), x)
-    step = 1e-5
-    slope = (loss(image + step * direction) - loss(image - step * direction)) / (2 * step)
-    # Central differences of a function with kinks (ReLU): a few parts in a million.
-    torch.testing.assert_close((gradient * direction).sum(), slope, rtol=1e-4, atol=0)
 
 
 def test_the_weights_given_are_copied(weights, picture):
@@ -260,14 +201,6 @@ def test_the_real_vgg19_is_normalized_to_a_mean_activation_near_one():
         # Measured over all 26 pictures at 160 px: 1.14 to 1.27 on average, 90 % of the filters in 0.7 to 2.0.
         assert 0.8 < filters.mean() < 1.6, name
         assert ((filters > 0.25) & (filters < 4)).float().mean() > 0.95, name
-
-
-@pytest.mark.weights
-def test_the_real_vgg16_is_torchvisions():
-    net = FeatureExtractor("vgg16", ["conv1_1"], precision="float32", device="cpu")
-    first = net.net.get_submodule("conv1_1")
-    assert first.weight[0, 0, 0, 0].item() == pytest.approx(-0.5537, abs=5e-5)
-    assert first.bias[0].item() == pytest.approx(0.4034, abs=5e-5)
 
 
 @pytest.mark.weights

@@ -15,7 +15,7 @@ from nstlib.nets import hardware
 
 @pytest.fixture
 def machine(monkeypatch):
-    """``machine(cuda=..., mps=..., capability=..., bf16=...)``: pretend to be that machine."""
+    """``machine(cuda=..., mps=..., capability=..., amx=..., avx=...)``: pretend to be that machine."""
 
     def pretend(*, cuda=False, mps=False, capability=(8, 0), amx=False, avx=False):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
@@ -28,16 +28,14 @@ def machine(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("cuda", "mps", "expected"),
-    [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+    ("cuda", "mps", "expected"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")]
 )
 def test_auto_device_prefers_cuda_then_mps(machine, cuda, mps, expected):
     machine(cuda=cuda, mps=mps)
     assert hardware.resolve_device() == torch.device(expected)
-    assert hardware.resolve_device("auto").type == expected
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:0", "mps"])
+@pytest.mark.parametrize("device", ["cpu", "cuda:0", "mps"])
 def test_a_device_that_is_there_is_taken_as_named(machine, device):
     machine(cuda=True, mps=True)
     assert hardware.resolve_device(device) == torch.device(device)
@@ -47,12 +45,10 @@ def test_a_device_that_is_there_is_taken_as_named(machine, device):
 @pytest.mark.parametrize(
     ("device", "sentence"),
     [
-        ("cuda", r"No CUDA GPU is usable here; use device='cpu'"),
-        ("cuda:1", r"No CUDA GPU is usable here"),
+        ("cuda:1", r"No CUDA GPU is usable here; use device='cpu'"),
         (torch.device("cuda"), r"No CUDA GPU is usable here"),
         ("mps", r"Apple's MPS is not usable here; use device='cpu'"),
         ("gpu", r"'gpu' is no device to compute on here: use 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'"),
-        ("CPU ", r"'CPU ' is no device"),
         ("", r"'' is no device"),
     ],
 )
@@ -62,33 +58,24 @@ def test_a_device_that_is_not_there_is_one_sentence(machine, device, sentence):
         hardware.resolve_device(device)
 
 
-@pytest.mark.parametrize(("amx", "avx"), [(True, False), (False, True), (True, True), (False, False)])
+@pytest.mark.parametrize(("amx", "avx"), [(True, False), (False, True), (False, False)])
 def test_a_processor_takes_bfloat16_only_with_hardware_for_it(machine, amx, avx):
     machine(amx=amx, avx=avx)
-    assert hardware.processor_likes_bfloat16() == (amx or avx)
-    expected = torch.bfloat16 if amx or avx else torch.float32
-    assert hardware.resolve_precision("auto", "cpu") == expected
-    assert hardware.resolve_precision() == expected
+    assert hardware.resolve_precision("auto", "cpu") == (torch.bfloat16 if amx or avx else torch.float32)
 
 
 def test_an_older_torch_without_the_probes_means_float32(monkeypatch):
     for probe in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
         monkeypatch.delattr(torch.cpu, probe, raising=False)
-    assert hardware.processor_likes_bfloat16() is False
     assert hardware.resolve_precision("auto", "cpu") == torch.float32
 
 
 @pytest.mark.parametrize(
     ("capability", "expected"),
-    [
-        ((7, 5), torch.float32),  # Turing, Colab's T4: bfloat16 only in emulation
-        ((8, 0), torch.bfloat16),
-        ((9, 0), torch.bfloat16),
-    ],
+    [((7, 5), torch.float32), ((8, 0), torch.bfloat16)],  # Turing, such as Colab's T4, only emulates it
 )
 def test_cuda_takes_bfloat16_from_ampere_on(machine, capability, expected):
     machine(cuda=True, capability=capability)
-    assert hardware.resolve_precision("auto", torch.device("cuda")) == expected
     assert hardware.resolve_precision("auto", "cuda:0") == expected
 
 
@@ -104,81 +91,43 @@ def test_a_named_precision_wins_over_the_hardware(machine, name):
     assert hardware.resolve_precision(getattr(torch, name), "cpu") == getattr(torch, name)
 
 
-@pytest.mark.parametrize("precision", ["half", "float16", "", "Float32", None])
+@pytest.mark.parametrize("precision", ["float16", "", None])
 def test_an_unknown_precision_is_one_sentence(precision):
     with pytest.raises(SettingError, match=rf"'auto', 'float32', 'bfloat16' or 'float64'.*not '{precision}'"):
         hardware.resolve_precision(precision)
 
 
-def test_memory_is_left_alone_off_linux(monkeypatch):
-    monkeypatch.setattr(hardware.sys, "platform", "darwin")
-    monkeypatch.setattr(hardware.ctypes, "CDLL", lambda name: pytest.fail("the C library was touched"))
+@pytest.mark.parametrize(("platform", "library"), [("darwin", None), ("linux", object())])
+def test_memory_is_left_alone_without_the_gnu_c_library(monkeypatch, platform, library):
+    monkeypatch.setattr(hardware.sys, "platform", platform)
+    monkeypatch.setattr(hardware.ctypes, "CDLL", lambda name: library or pytest.fail("it was touched"))
     assert hardware.keep_freed_memory() is False
-
-
-def test_memory_is_left_alone_without_the_gnu_c_library(monkeypatch):
-    monkeypatch.setattr(hardware.sys, "platform", "linux")
-    monkeypatch.setattr(hardware.ctypes, "CDLL", lambda name: object())
-    assert hardware.keep_freed_memory() is False
-
-
-def test_memory_is_given_back_only_where_the_c_library_can(monkeypatch):
-    asked = []
-
-    class Library:
-        @staticmethod
-        def malloc_trim(pad):
-            asked.append(pad)
-            return 1
-
-    monkeypatch.setattr(hardware.sys, "platform", "linux")
-    monkeypatch.setattr(hardware.ctypes, "CDLL", lambda name: Library)
-    assert hardware.give_back_memory() is True
-    assert asked == [0]
-    monkeypatch.setattr(hardware.ctypes, "CDLL", lambda name: object())
     assert hardware.give_back_memory() is False
-    monkeypatch.setattr(hardware.sys, "platform", "win32")
-    monkeypatch.setattr(hardware.ctypes, "CDLL", lambda name: pytest.fail("the C library was touched"))
-    assert hardware.give_back_memory() is False
-
-
-@pytest.mark.parametrize("refused", [None, -4, -1])
-def test_both_settings_of_malloc_must_be_taken(monkeypatch, refused):
-    asked = []
-
-    class Library:
-        @staticmethod
-        def mallopt(name, value):
-            asked.append((name, value))
-            return int(name != refused)
-
-    monkeypatch.setattr(hardware.sys, "platform", "linux")
-    monkeypatch.setattr(hardware.ctypes, "CDLL", lambda name: Library)
-    assert hardware.keep_freed_memory() is (refused is None)
-    if refused is None:
-        assert sorted(asked) == [(-4, 0), (-1, 2**31 - 1)]  # M_MMAP_MAX, M_TRIM_THRESHOLD of malloc.h
 
 
 @pytest.mark.skipif(
     not sys.platform.startswith("linux") or not hasattr(ctypes.CDLL(None), "mallopt"),
     reason="needs the GNU C library",
 )
-def test_freed_memory_really_stays_with_the_process():
+def test_freed_memory_really_stays_with_the_process_until_it_is_given_back():
     # In a process of its own, because the choice cannot be taken back.
     code = (
         "import psutil, torch\n"
-        "from nstlib.nets.hardware import keep_freed_memory\n"
+        "from nstlib.nets.hardware import give_back_memory, keep_freed_memory\n"
         "here = psutil.Process().memory_info\n"
         "before = here().rss\n"
         "x = torch.ones(16 * 2**20)\n"
         "del x\n"
-        "given_back = here().rss - before\n"
+        "without = here().rss - before\n"
         "assert keep_freed_memory() is True\n"
         "x = torch.ones(16 * 2**20)\n"
         "del x\n"
-        "print(given_back // 2**20, (here().rss - before) // 2**20)\n"
+        "kept = here().rss - before\n"
+        "assert give_back_memory() is True\n"
+        "print(without // 2**20, kept // 2**20, (here().rss - before) // 2**20)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    without, kept = map(int, done.stdout.split())
+    without, kept, given_back = map(int, done.stdout.split())
     assert without < 32  # of the tensor's 64 MiB
     assert kept > 48
+    assert given_back < 32

@@ -52,10 +52,10 @@ class UpsampleConvLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, 2 H, 2 W)."""
-        height, width = x.shape[-2:]
+        (height, width), bias = x.shape[-2:], self.conv2d.bias
         # Reflecting the enlarged picture at its border repeats the small one's last pixel.
         padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
-        four = F.conv2d(padded, self._four_kernels(), self.conv2d.get_parameter("bias").repeat(4))
+        four = F.conv2d(padded, self._four_kernels(), None if bias is None else bias.repeat(4))
         places = [
             part[..., down : down + height, right : right + width]
             for part, (down, right) in zip(four.chunk(4, 1), ((0, 0), (0, 1), (1, 0), (1, 1)), strict=True)
