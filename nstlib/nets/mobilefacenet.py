@@ -23,7 +23,7 @@ EMBEDDING = 512
 """Numbers of an embedding."""
 
 _PARTS = ("weight", "bias", "running_mean", "running_var")
-_NAME = re.compile(rf"[A-Za-z]+_(\d+)\.({'|'.join(_PARTS)})")
+_NAME = re.compile(rf".+_(\d+)\.({'|'.join(_PARTS)})")
 
 
 def _conv(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Sequential:
