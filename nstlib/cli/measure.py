@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import sys
-import tempfile
+import typing
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from ..errors import NstError, SettingError
+from ..errors import NstError
+from ..metrics import measure as module
+from ..metrics.protocol import DEFAULT, METRICS, Protocol
+from ..metrics.table import ENDINGS
+from ..pictures.files import check_writable
 
-if TYPE_CHECKING:
-    from ..metrics.table import Measurement
-
-# Heavy imports (torch) stay inside the functions, so that `nst --help` answers at once; hence these copies.
-METRICS = ("mse", "psnr", "ssim", "lpips", "identity", "content", "style", "fid", "kid")
-DEFAULT_METRICS = ("mse", "psnr", "ssim", "lpips", "fid")
-OF_SETS = ("fid", "kid")
 SHOWN = 10  # problems on the terminal; the tables name all
 
 
@@ -30,43 +28,31 @@ class _Size(click.ParamType):
         return None if value in ("original", None) else click.IntRange(16, 4096).convert(value, param, ctx)
 
 
+def _setting(flag: str, name: str, **options: Any) -> Callable[[Any], Any]:
+    """An option for a field of the protocol, with its choices, default and description."""
+    field: Any = Protocol.__pydantic_fields__[name]
+    settings = {"default": field.default, "show_default": True, "help": field.description} | options
+    return click.option(flag, name, **{"type": click.Choice(typing.get_args(field.annotation))} | settings)
+
+
 @click.command(short_help="Measure pictures against others: SSIM, LPIPS, FID ...")
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
 @click.option(
-    "--metrics",
-    metavar="NAME,...|all",
-    help=f"Of {', '.join(METRICS)}.  [default: {','.join(DEFAULT_METRICS)}; of two files no fid]",
-)
-@click.option(
-    "--size", type=_Size(), default="256", show_default=True, metavar="PIXELS|original",
-    help="Side that all pictures are brought to, or original.",
+    "--metrics", metavar="NAME,...|all",
+    help=f"Of {', '.join(METRICS)}.  [default: {','.join(DEFAULT.metrics)}; of two files no fid]",
 )  # fmt: skip
-@click.option(
-    "--crop", type=click.Choice(["center", "none"]), default="center", show_default=True,
-    help="Cut out the largest central square, or keep the proportions.",
-)  # fmt: skip
-@click.option(
-    "--pairs", type=click.Choice(["name", "order", "none"]), default=None,
+@_setting("--size", "resolution", type=_Size(), metavar="PIXELS|original")
+@_setting("--crop", "crop")
+@_setting(
+    "--pairs", "pairs", default=None, show_default=False,
     help="Who is compared with whom: names without ending, first with first, or sets only.  "
     "[default: name; order of two files]",
 )  # fmt: skip
-@click.option(
-    "--ssim-window", type=click.Choice(["gaussian", "uniform"]), default="gaussian", show_default=True,
-    help="The window of SSIM: Gaussian (Wang et al. 2004), or uniform, scikit-image's default.",
-)  # fmt: skip
-@click.option(
-    "--lpips", "lpips_backbone", type=click.Choice(["alexnet", "vgg16"]), default="alexnet",
-    show_default=True, help="The network LPIPS looks through.",
-)  # fmt: skip
-@click.option(
-    "--fid-resize", type=click.Choice(["antialiased", "tensorflow"]), default="antialiased",
-    show_default=True, help="How pictures come to Inception's 299 px: clean-fid's way, or the first FID's.",
-)  # fmt: skip
-@click.option(
-    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, metavar="NUMBER",
-    help="Of the resamples for the intervals.",
-)  # fmt: skip
+@_setting("--ssim-window", "ssim_window")
+@_setting("--lpips", "lpips_backbone")
+@_setting("--fid-resize", "fid_resize")
+@_setting("--seed", "seed", type=click.IntRange(0, 2**32 - 1), metavar="NUMBER")
 @click.option(
     "-o", "--out", "outs", type=click.Path(path_type=Path), multiple=True, metavar="FILE",
     help="Write all of it, every picture too, as .csv, .json or .md; may be repeated.",
@@ -81,8 +67,8 @@ class _Size(click.ParamType):
 )  # fmt: skip
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def measure(
-    a: Path, b: Path, metrics: str | None, size: int | None, pairs: str | None, outs: tuple[Path, ...],
-    device: str, batch: int, quiet: bool, **options: Any,
+    a: Path, b: Path, metrics: str | None, pairs: Any, outs: tuple[Path, ...], device: str, batch: int,
+    quiet: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Measure the pictures of folder (or the picture) B against those of A.
 
@@ -96,79 +82,36 @@ def measure(
     is 1 then; Ctrl-C keeps what was measured.
     """
     two_files = a.is_file() and b.is_file()
-    names = _metrics(metrics, two_files)
-    from ..metrics.protocol import Protocol
-    from ..metrics.table import check_ending
-
+    names = tuple(name.strip().lower() for name in (metrics or "").split(",") if name.strip())
+    if metrics is None:
+        names = tuple(name for name in DEFAULT.metrics if not (two_files and METRICS[name].of_sets))
     protocol = Protocol(
-        metrics=names, resolution=size, pairs=pairs or ("order" if two_files else "name"), **options
+        metrics=tuple(METRICS) if names == ("all",) else names,
+        pairs=pairs or ("order" if two_files else "name"),
+        **options,
     )
-    for out in outs:
-        check_ending(out)
-        if out.is_dir():
-            raise SettingError(f"'{out}' is a folder: name a file in it, for example '{out / 'table.md'}'.")
-        _check_writable(out)
-    from ..metrics.measure import measure as measured
-
-    result = measured(a, b, protocol, device=device, batch=batch, progress=not quiet)
-    click.echo(result.summary_markdown())
-    for note in result.notes:
-        _note(note)
-    for _, reason in result.problems[:SHOWN]:
-        _note(reason)
-    if len(result.problems) > SHOWN:
-        where = f"'{outs[0]}' names all" if outs else "a table (--out table.md) names all"
-        _note(f"and {len(result.problems) - SHOWN} problems more; {where}.")
-    failed = _write(result, outs)
-    state = "stopped" if result.interrupted else "done"
-    click.echo(
-        f"{state}: {_count(result)}, {result.seconds:.0f} s; protocol {result.protocol.hash}, "
-        f"pictures {result.pictures}{''.join(f', {out}' for out in outs) if failed is None else ''}"
-    )
-    if failed is not None:
-        raise failed
-    sys.exit(130 if result.interrupted else 1 if result.problems else 0)
-
-
-def _metrics(asked: str | None, two_files: bool) -> tuple[str, ...]:
-    if asked is None:
-        return tuple(name for name in DEFAULT_METRICS if not (two_files and name in OF_SETS))
-    if asked.strip() == "all":
-        return METRICS
-    return tuple(name.strip().lower() for name in asked.split(",") if name.strip())
-
-
-def _check_writable(out: Path) -> None:
-    """Find out before minutes of work, not after, whether a table can be written there."""
-    from ..assets.writing import write_atomic
-
-    probe = out.with_name(f".{out.name}.probe")
-    write_atomic(probe, memoryview(b""))
-    probe.unlink()
-
-
-def _count(result: Measurement) -> str:
-    if result.protocol.of_pairs:
-        return f"{len(result.rows)} pair{'' if len(result.rows) == 1 else 's'}"
-    return f"{result.counts[0]} and {result.counts[1]} pictures"
-
-
-def _write(result: Measurement, outs: tuple[Path, ...]) -> NstError | None:
-    """Write the tables, one that fails elsewhere; the error to raise in the end."""
+    for out in outs:  # before minutes of work, not after
+        check_writable(out, ENDINGS)
+    result = module.measure(a, b, protocol, device=device, batch=batch, progress=not quiet)
     failed: NstError | None = None
     for out in outs:
         try:
             result.save(out)
-        except NstError as error:  # a disk that filled up meanwhile must not cost minutes of work
-            rescue = Path(tempfile.gettempdir()) / f"rescued-{out.name}"
-            try:
-                result.save(rescue)
-            except NstError:
-                failed = error
-            else:
-                failed = type(error)(f"{error} The table is kept in '{rescue}'.")
-    return failed
-
-
-def _note(text: str) -> None:
-    click.echo(f"nst: {text}", err=True)
+        except NstError as error:  # the other tables, and the one on the terminal, are kept
+            failed = error
+    click.echo(result.summary_markdown())
+    problems = [problem.reason for problem in result.problems]
+    if len(problems) > SHOWN:
+        where = f"'{outs[0]}' names all" if outs else "a table (--out table.md) names all"
+        problems[SHOWN:] = [f"and {len(problems) - SHOWN} problems more; {where}."]
+    for text in (*result.notes, *problems):
+        click.echo(f"nst: {text}", err=True)
+    count = f"{result.counts[0]} and {result.counts[1]} pictures"
+    if protocol.of_pairs:
+        count = f"{len(result.rows)} pair{'' if len(result.rows) == 1 else 's'}"
+    state, written = "stopped" if result.interrupted else "done", [str(out) for out in outs if not failed]
+    hashes = f"protocol {result.protocol.hash}, pictures {result.pictures}"
+    click.echo(f"{state}: {count}, {result.seconds:.0f} s; {', '.join([hashes, *written])}")
+    if failed:
+        raise failed
+    sys.exit(130 if result.interrupted else 1 if problems else 0)

@@ -6,34 +6,12 @@ confidence intervals), ``protocol`` (what has to be said for two tables to be co
 measured by ``nstlib.metrics.measure.measure``.
 """
 
-from .distribution import (
-    FidBiasWarning,
-    InceptionFeatures,
-    Interval,
-    bootstrap,
-    fid,
-    frechet_distance,
-    kid,
-    mean_interval,
-)
+from .distribution import FidBiasWarning, InceptionFeatures, Interval, bootstrap, fid, frechet_distance, kid
 from .perceptual import Lpips, VggDistance
-from .pixel import mse, psnr, ssim, ssim_map
+from .pixel import mse, psnr, ssim
 from .protocol import Protocol
 
 __all__ = [
-    "FidBiasWarning",
-    "InceptionFeatures",
-    "Interval",
-    "Lpips",
-    "Protocol",
-    "VggDistance",
-    "bootstrap",
-    "fid",
-    "frechet_distance",
-    "kid",
-    "mean_interval",
-    "mse",
-    "psnr",
-    "ssim",
-    "ssim_map",
-]
+    "FidBiasWarning", "InceptionFeatures", "Interval", "Lpips", "Protocol", "VggDistance", "bootstrap", "fid",
+    "frechet_distance", "kid", "mse", "psnr", "ssim",
+]  # fmt: skip

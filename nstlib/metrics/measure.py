@@ -6,107 +6,76 @@ for FID and KID, 2048 features of each. A picture that fails costs its own numbe
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import itertools
 import math
+import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
+from ..assets.writing import reason
 from ..errors import AssetError, NstError, SettingError
+from ..faces.identity import Identity
 from ..nets.hardware import resolve_device
+from ..pictures import files
 from . import pixel
-from .distribution import FidBiasWarning, InceptionFeatures, bootstrap, fid, kid, mean_interval
+from .distribution import FidBiasWarning, InceptionFeatures, bootstrap, fid, kid
 from .perceptual import Lpips, VggDistance
-from .pictures import Picture, Pictures, Problem, list_pictures, pair_up, source_name
 from .protocol import DEFAULT, METRICS, Protocol, digest
-from .table import Measurement
+from .table import Measurement, Problem
 
-Instrument = Callable[..., Tensor]
-Factory = Callable[[Protocol, torch.device, dict[str, Any]], Instrument]
+# Also those that `load_image` refuses: who has a HEIC in the folder wants to know that it did not count.
+ENDINGS = (*files.PICTURE_ENDINGS, ".heic", ".heif", ".jxl", ".svg", ".psd")
+LARGE = 512  # pixels a side; larger pictures come one pair at a time, or a batch would not fit into memory
 
-DISTANCES: dict[str, Callable[[Tensor, Tensor], float]] = {"fid": fid, "kid": kid}
-BATCH_PIXELS = 2**18  # per picture: where resolution is None, a batch of large pictures is ended early
-
-
-# ---------------------------------------------------------------------------------------------- instruments
-
-
-def _pixel(name: str) -> Factory:
-    def factory(protocol: Protocol, device: torch.device, shared: dict[str, Any]) -> Instrument:
-        if name == "ssim":
-            return lambda a, b: pixel.ssim(a, b, window=protocol.ssim_window)
-        return getattr(pixel, name)
-
-    return factory
+Pictures = str | os.PathLike[str] | Tensor | Sequence[str | os.PathLike[str] | Tensor]
+Instrument = Callable[..., Tensor]  # (N, 3, H, W), one or two of them, to (N,) or (N, D)
+Failures = dict[tuple[str, str], list[str]]  # (file, why): the metrics that failed; none if it was not read
 
 
-def _lpips(protocol: Protocol, device: torch.device, shared: dict[str, Any]) -> Instrument:
-    return Lpips(backbone=protocol.lpips_backbone, device=device)
+def instruments(protocol: Protocol, device: torch.device) -> dict[str, Instrument]:
+    """What measures, by the metric of pairs; FID and KID share "features".
 
+    Raises:
+        AssetError: a network cannot be had.
+    """
 
-def _identity(protocol: Protocol, device: torch.device, shared: dict[str, Any]) -> Instrument:
-    from ..faces.identity import Identity
+    @functools.cache
+    def vgg() -> VggDistance:
+        distance = VggDistance(device=device)
+        # Content and style ask for the features of the same two batches.
+        distance.features = functools.lru_cache(maxsize=2)(distance.features)
+        return distance
 
-    return Identity(device=device)
-
-
-def _vgg(name: str) -> Factory:
-    def factory(protocol: Protocol, device: torch.device, shared: dict[str, Any]) -> Instrument:
-        if "vgg" not in shared:
-            shared["vgg"] = VggDistance(device=device)
-            shared["vgg"].features = _Remembering(shared["vgg"].features)
-        return getattr(shared["vgg"], name)
-
-    return factory
-
-
-class _Remembering(nn.Module):
-    """Feature maps with those of the last two batches: content and style ask for the same ones."""
-
-    def __init__(self, features: nn.Module) -> None:
-        super().__init__()
-        self.features = features
-        self.last: list[tuple[Tensor, Any]] = []
-
-    def forward(self, x: Tensor) -> Any:
-        for batch, maps in self.last:
-            if batch is x:
-                return maps
-        self.last = [*self.last[-1:], (x, self.features(x))]
-        return self.last[-1][1]
-
-
-def _features(protocol: Protocol, device: torch.device, shared: dict[str, Any]) -> Instrument:
-    return InceptionFeatures(resize=protocol.fid_resize, device=device)
-
-
-FACTORIES: dict[str, Factory] = {
-    "mse": _pixel("mse"), "psnr": _pixel("psnr"), "ssim": _pixel("ssim"), "lpips": _lpips,
-    "identity": _identity, "content": _vgg("content"), "style": _vgg("style"), "features": _features,
-}  # fmt: skip
-"""What builds each instrument, called once a measurement with (protocol, device, a dictionary for what they
-share): for a metric of pairs (N,3,H,W), (N,3,H,W) -> (N,), for "features", which FID and KID want,
-(N,3,H,W) -> (N,D). Tests and experiments put their own here."""
-
-
-# ------------------------------------------------------------------------------------------------ measuring
+    makers: dict[str, Callable[[], Instrument]] = {
+        "mse": lambda: pixel.mse,
+        "psnr": lambda: pixel.psnr,
+        "ssim": lambda: functools.partial(pixel.ssim, window=protocol.ssim_window),
+        "lpips": lambda: Lpips(protocol.lpips_backbone, device=device),
+        "identity": lambda: Identity(device=device),
+        "content": lambda: vgg().content,
+        "style": lambda: vgg().style,
+        "features": lambda: InceptionFeatures(protocol.fid_resize, device=device),
+    }
+    return {
+        name: makers[name]() for name in (*protocol.of_pairs, *(["features"] if protocol.of_sets else []))
+    }
 
 
 def measure(
-    a: Pictures,
-    b: Pictures,
-    protocol: Protocol = DEFAULT,
-    *,
-    device: str | torch.device = "auto",
-    batch: int = 8,
-    progress: bool = True,
-) -> Measurement:
+    a: Pictures, b: Pictures, protocol: Protocol = DEFAULT, *, device: str | torch.device = "auto",
+    batch: int = 8, progress: bool = True,
+) -> Measurement:  # fmt: skip
     """Measure the pictures B against the pictures A.
 
     A picture that cannot be read or measured has NaN in its row and stands in ``problems`` with the reason;
@@ -118,7 +87,8 @@ def measure(
         b: what is measured against them. FID and KID use all its pictures, also those without a partner.
         protocol: what is measured and how.
         device: see :func:`nstlib.nets.hardware.resolve_device`.
-        batch: pictures at a time; changes speed and memory, not the numbers (but in the seventh digit).
+        batch: pictures of up to 512 px at a time; changes speed and memory, not the numbers (but in the
+            seventh digit).
         progress: show a bar.
 
     Returns:
@@ -130,240 +100,228 @@ def measure(
     """
     began = time.monotonic()
     device = resolve_device(device)
-    if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
-        raise SettingError(f"batch is the number of pictures at a time, at least 1, not {batch!r}.")
-    if not isinstance(protocol, Protocol):
-        raise SettingError(f"protocol is a Protocol, not {protocol!r}: write Protocol(metrics=('ssim',)).")
-    sources = (source_name(a, "A"), source_name(b, "B"))
-    problems: list[Problem] = []
-    plan = pair_up(list_pictures(a, "A"), list_pictures(b, "B"), protocol, sources, problems)
-    run = _Run(protocol, device, problems)
-    bar = tqdm(
-        total=len(plan), desc="measured", unit="pair" if protocol.of_pairs else "", disable=not progress
-    )
+    files.check_whole("batch", batch)
+    names = [os.fspath(x) if isinstance(x, str | os.PathLike) else y for x, y in ((a, "A"), (b, "B"))]
+    failures: Failures = {}
+    pairs = pair_up([list_pictures(a, 0, names[0]), list_pictures(b, 1, names[1])], names, protocol, failures)
+    tools = instruments(protocol, device)  # now: a network that cannot be had is told before minutes of work
+    if protocol.resolution is None or protocol.resolution > LARGE:
+        batch = 1
+    done: list[Pair] = []
+    interrupted = False
     try:
-        with bar, torch.no_grad():
-            for chunk in run.load(plan, batch):
-                run.add(chunk)
+        with tqdm(total=len(pairs), desc="measured", disable=not progress) as bar:
+            for start in range(0, len(pairs), batch):
+                chunk = pairs[start : start + batch]
+                _read(chunk, protocol, failures)
+                _measure(chunk, tools, device, failures)
+                done += chunk  # not before all of it is measured
                 bar.update(len(chunk))
     except KeyboardInterrupt:
-        if not run.began:
+        if not done:
             raise
-        run.interrupted = True
-    summary = run.summary(sources)
+        interrupted = True
+    rows = [{"picture": pair[0].name, **pair[0].values} for pair in done if len(pair) == 2]
+    table = pd.DataFrame(rows, columns=["picture", *protocol.of_pairs])
+    sides = [[picture for pair in done for picture in pair if picture.side == side] for side in (0, 1)]
+    features = [[x.values["features"] for x in side if "features" in x.values] for side in sides]
+    summary, notes, stopped = _summarize(table, features, names, protocol, failures)
+    contents = [[(picture.name, picture.digest) for picture in side] for side in sides]
+    if protocol.pairs != "order":  # then the order in which they came means nothing
+        contents = [sorted(side) for side in contents]
+    counts = [len(side) for side in (features if protocol.of_sets else sides)]
+    problems = [
+        Problem(file, f"{', '.join(metrics)} failed on '{file}': {why}" if metrics else why)
+        for (file, why), metrics in failures.items()
+    ]
     return Measurement(
-        rows=pd.DataFrame(run.rows, columns=["picture", *protocol.of_pairs]),
-        summary=summary, problems=problems, protocol=protocol, pictures=run.digest(0, 1),
-        reference=run.digest(0), sources=sources, counts=(run.counts[0], run.counts[1]), notes=run.notes,
-        interrupted=run.interrupted, seconds=time.monotonic() - began, device=str(device),
+        rows=table, summary=summary, problems=problems, protocol=protocol, pictures=digest(contents),
+        reference=digest(contents[:1]), sources=names, counts=counts, notes=notes,
+        interrupted=interrupted or stopped, seconds=time.monotonic() - began, device=str(device),
     )  # fmt: skip
 
 
-class _Loaded(NamedTuple):
-    """A pair of the plan; a picture that is not there or failed has no tensor."""
-
-    pictures: tuple[Picture | None, Picture | None]
-    tensors: tuple[Tensor | None, Tensor | None]
-
-
-class _Run:
-    """The instruments, and what they have shown so far."""
-
-    def __init__(self, protocol: Protocol, device: torch.device, problems: list[Problem]) -> None:
-        self.protocol, self.device, self.problems = protocol, device, problems
-        names = [*protocol.of_pairs, *(["features"] if protocol.of_sets else [])]
-        shared: dict[str, Any] = {}
-        # All before the first picture: a network that cannot be had is told before minutes of work.
-        self.instruments = {name: FACTORIES[name](protocol, device, shared) for name in names}
-        self.rows: list[dict[str, Any]] = []
-        self.notes: list[str] = []
-        self.features: tuple[list[Tensor], list[Tensor]] = ([], [])
-        self.seen: tuple[list[tuple[str, str]], list[tuple[str, str]]] = ([], [])
-        self.counts = [0, 0]
-        self.interrupted = False
-
-    @property
-    def began(self) -> bool:
-        return bool(self.seen[0] or self.seen[1])
-
-    def load(
-        self, plan: Sequence[tuple[Picture | None, Picture | None]], batch: int
-    ) -> Iterator[list[_Loaded]]:
-        """The pairs of the plan, a few at a time."""
-        chunk: list[_Loaded] = []
-        pixels = 0
-        for pictures in plan:
-            # One without a partner is only of use for sets; else it counts for the digests, unread.
-            wanted = bool(self.protocol.of_sets) or None not in pictures
-            tensors = (self._read(pictures[0]), self._read(pictures[1])) if wanted else (None, None)
-            pixels += sum(t.shape[-1] * t.shape[-2] for t in tensors if t is not None)
-            chunk.append(_Loaded(pictures, tensors))
-            if len(chunk) == batch or pixels >= 2 * batch * BATCH_PIXELS:
-                yield chunk
-                chunk, pixels = [], 0
-        if chunk:
-            yield chunk
-
-    def _read(self, picture: Picture | None) -> Tensor | None:
-        if picture is None:
-            return None
+def _read(chunk: list[Pair], protocol: Protocol, failures: Failures) -> None:
+    """Read the pictures of a few pairs; one without a partner is only of use for sets."""
+    for picture in itertools.chain(*(pair for pair in chunk if len(pair) == 2 or protocol.of_sets)):
         try:
-            return picture.load(self.protocol)
+            picture.image = picture.load(protocol)
         except Exception as error:  # decoders raise nearly everything, and one picture must not end it all
-            self.problems.append(Problem(picture.label, _told(error)))
-            return None
+            failures[picture.label, _told(error)] = []
+    for picture in itertools.chain(*chunk):
+        picture.digest = picture.take_digest()
 
-    def add(self, chunk: list[_Loaded]) -> None:
-        """Measure a few pairs; all of them or, if Ctrl-C comes, none."""
-        rows = self._pairs(chunk) if self.protocol.of_pairs else []
-        features: list[list[Tensor]] = [[], []]
-        digests: list[list[tuple[str, str]]] = [[], []]
-        read = [0, 0]
-        for side in (0, 1):
-            there = [(x.pictures[side], x.tensors[side]) for x in chunk]
-            digests[side] = [(p.name, p.digest()) for p, _ in there if p is not None]
-            loaded = [(p.label, t) for p, t in there if p is not None and t is not None]
-            read[side] = len(loaded)
-            if not self.protocol.of_sets:
-                continue
-            for _, same in itertools.groupby(loaded, key=lambda item: item[1].shape):
-                labels, tensors = zip(*same, strict=True)
-                values = self._try("features", "The Inception network", labels, torch.cat(tensors))
-                features[side] += [value for value in values if value is not None]
-            read[side] = len(features[side])
-        self.rows += rows
-        for side in (0, 1):
-            self.features[side].extend(features[side])
-            self.seen[side].extend(digests[side])
-            self.counts[side] += read[side]
 
-    def _pairs(self, chunk: list[_Loaded]) -> list[dict[str, Any]]:
-        """A row for each pair, with the metrics of pairs or NaN."""
-        rows: list[dict[str, Any]] = []
-        loaded: list[tuple[dict[str, Any], str, Tensor, Tensor]] = []
-        for (first, second), (a, b) in chunk:
-            if first is None or second is None:
-                continue
-            rows.append({"picture": first.name, **dict.fromkeys(self.protocol.of_pairs, math.nan)})
-            if a is not None and b is not None:
-                loaded.append((rows[-1], second.label, a, b))
-        for _, same in itertools.groupby(loaded, key=lambda item: (item[2].shape, item[3].shape)):
-            of_rows, labels, of_a, of_b = zip(*same, strict=True)
-            # Moved once for all metrics; two that share a network know the batch again by identity.
-            batch_a, batch_b = torch.cat(of_a).to(self.device), torch.cat(of_b).to(self.device)
-            for name in self._applicable(labels, batch_a, batch_b):
-                values = self._try(name, METRICS[name].title, labels, batch_a, batch_b)
-                for row, value in zip(of_rows, values, strict=True):
-                    if value is not None:
-                        row[name] = value.item()
-        return rows
+@torch.no_grad()
+def _measure(
+    chunk: list[Pair], tools: dict[str, Instrument], device: torch.device, failures: Failures
+) -> None:
+    """Put what the instruments say of a few pairs into their pictures' values, and let the images go."""
+    pairs = [pair for pair in chunk if len(pair) == 2]
+    singles: list[Pair] = [(picture,) for pair in chunk for picture in pair]
+    of_pairs = [name for name in tools if name != "features"]
+    for names, looks in ((of_pairs, pairs), (["features"] if "features" in tools else [], singles)):
+        read = [look for look in looks if all(picture.image is not None for picture in look)]
+        for _, same in itertools.groupby(read, key=lambda look: [picture.image.shape for picture in look]):
+            group = list(same)
+            # Moved once for all metrics: those that share a network know the batch again.
+            batches = [torch.cat([x.image for x in side]).to(device) for side in zip(*group, strict=True)]
+            for name in names:
+                title = METRICS[name].title if name in METRICS else "Inception"
+                for look, value in zip(group, _apply(tools[name], batches), strict=True):
+                    if isinstance(value, str):
+                        failures.setdefault((look[-1].label, value), []).append(title)
+                    else:
+                        look[0].values[name] = value
+    for (picture,) in singles:
+        picture.image = None
 
-    def _applicable(self, labels: Sequence[str], a: Tensor, b: Tensor) -> list[str]:
-        """The metrics that these sizes allow; the others are told once for each picture."""
-        if a.shape == b.shape:
-            return list(self.protocol.of_pairs)
-        refused = [name for name in self.protocol.of_pairs if METRICS[name].equal_sizes]
-        titles = ", ".join(METRICS[name].title for name in refused)
-        for label in labels if refused else ():
-            self.problems.append(Problem(label, (
-                f"'{label}' has {b.shape[-1]} × {b.shape[-2]} pixels and its partner {a.shape[-1]} × "
-                f"{a.shape[-2]}, which {titles} cannot compare: let the protocol crop and resize them."
-            )))  # fmt: skip
-        return [name for name in self.protocol.of_pairs if name not in refused]
 
-    def _try(self, name: str, title: str, labels: Sequence[str], *batches: Tensor) -> list[Tensor | None]:
-        """What an instrument reads of a batch; where that fails, of each alone, so that one fails alone."""
-        if name not in self.instruments:
-            return [None] * len(labels)
-        try:
-            values = self.instruments[name](*(x.to(self.device) for x in batches)).detach().cpu().double()
-            if len(values) != len(labels):
-                raise ValueError(f"it gave {len(values)} values")
-        except AssetError as error:  # a network that is loaded at its first use: no picture's fault
-            self.problems.append(Problem(name, f"{title} is left out: {error}"))
-            del self.instruments[name]
-            return [None] * len(labels)
-        except (
-            Exception
-        ) as error:  # also out of memory; whatever it is, the other pictures have their numbers
-            if len(labels) == 1:
-                self.problems.append(Problem(labels[0], f"{title} failed on '{labels[0]}': {_told(error)}"))
-                return [None]
-        else:
-            bad = values.reshape(len(labels), -1).isnan().any(1).tolist()
-            for label in itertools.compress(labels, bad):
-                self.problems.append(
-                    Problem(label, f"{title} of '{label}' is not a number: look at the picture.")
-                )
-            return [None if wrong else value for value, wrong in zip(values, bad, strict=True)]
-        singles = ([x[i : i + 1] for x in batches] for i in range(len(labels)))
-        return [
-            self._try(name, title, [label], *single)[0] for label, single in zip(labels, singles, strict=True)
-        ]
-
-    # --------------------------------------------------------------------------------------- summing up
-
-    def digest(self, *sides: int) -> str:
-        """12 hex digits over names and contents of the pictures of these sides, as far as they came."""
-        lists: list[list[tuple[str, str]]] = [list(self.seen[side]) for side in sides]
-        if self.protocol.pairs != "order":  # then the order in which they came means nothing
-            lists = [sorted(each) for each in lists]
-        return digest(lists)
-
-    def summary(self, sources: tuple[str, str]) -> pd.DataFrame:
-        """The table of means and distances; Ctrl-C leaves out what is not computed yet."""
-        lines = []
-        for name in self.protocol.metrics:  # means first, which take no time
-            of_sets = METRICS[name].of_sets
-            values = [] if of_sets else [row[name] for row in self.rows if not math.isnan(row[name])]
-            value, low, high = self._distance(name, sources) if of_sets else self._mean(values)
-            n = min(map(len, self.features)) if of_sets else len(values)
-            better = METRICS[name].better
-            lines.append({"metric": name, "value": value, "low": low, "high": high, "n": n, "better": better})
-        return pd.DataFrame(lines)
-
-    def _mean(self, values: list[float]) -> tuple[float, float, float]:
-        p = self.protocol
-        if not values:
-            return math.nan, math.nan, math.nan
-        try:
-            return mean_interval(
-                torch.tensor(values, dtype=torch.float64), count=p.bootstrap, seed=p.seed, level=p.level
-            )
-        except KeyboardInterrupt:
-            self.interrupted = True
-            return math.fsum(values) / len(values), math.nan, math.nan
-
-    def _distance(self, name: str, sources: tuple[str, str]) -> tuple[float, float, float]:
-        """FID or KID of the two sets with its interval; of too few pictures NaN and a problem."""
-        p = self.protocol
-        value, low, high = math.nan, math.nan, math.nan
-        if "features" not in self.instruments:  # which its own problem tells
-            return value, low, high
-        smaller = sources[0] if len(self.features[0]) < len(self.features[1]) else sources[1]
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", FidBiasWarning)
-            try:
-                both = [torch.stack(side) if side else torch.empty(0, 1) for side in self.features]
-                value = DISTANCES[name](*both)
-                _, low, high = bootstrap(
-                    DISTANCES[name], *both, count=p.set_bootstrap, seed=p.seed, level=p.level
-                )
-            except NstError as error:
-                title = METRICS[name].title
-                self.problems.append(Problem(smaller, f"{title} of '{smaller}' is not measured: {error}"))
-            except KeyboardInterrupt:  # intervals of large sets take minutes; the value is kept
-                self.interrupted = True
-        # A table is a better place for them than a terminal that has scrolled on.
-        self.notes += [
-            text for text in dict.fromkeys(str(w.message) for w in caught) if text not in self.notes
-        ]
-        return value, low, high
+def _apply(instrument: Instrument, batches: Sequence[Tensor]) -> list[Any]:
+    """Of each picture or pair in a batch: a number, a row of features, or why there is none."""
+    try:
+        values = instrument(*batches).detach().cpu().double()
+        return ["it gives no number." if x.isnan().any() else x if x.ndim else x.item() for x in values]
+    except AssetError:  # a network that is loaded at its first use: no picture's fault
+        raise
+    except Exception as error:  # also out of memory; then each alone, so that one fails alone
+        if len(batches[0]) == 1:
+            return [_told(error)]
+    return [_apply(instrument, one)[0] for one in zip(*(x.split(1) for x in batches), strict=True)]
 
 
 def _told(error: Exception) -> str:
     """An error's sentence; of one that is not ours, its kind and first line."""
     if isinstance(error, NstError):
         return str(error)
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}{': ' + lines[0].rstrip('.') if lines else ''}; try this picture alone."
+    return f"{type(error).__name__}: {reason(error)}; try this picture alone."
+
+
+def _summarize(
+    rows: pd.DataFrame, features: list[list[Tensor]], names: list[str], protocol: Protocol, failures: Failures
+) -> tuple[pd.DataFrame, list[str], bool]:
+    """The table of means and distances, notes on it, and whether Ctrl-C has ended it early."""
+    lines, interrupted = [], False
+    sets = [torch.stack(side) if side else torch.empty(0, 1) for side in features]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", FidBiasWarning)
+        for name in protocol.metrics:  # means first, which take no time
+            title, better, of_sets = METRICS[name]
+            statistic: Callable[..., Any] = {"fid": fid, "kid": kid}.get(name, torch.mean)
+            values = sets if of_sets else [torch.tensor(rows[name].dropna().to_numpy(dtype=float))]
+            count = protocol.set_bootstrap if of_sets else protocol.bootstrap
+            value = low = high = math.nan
+            try:
+                value = float(statistic(*values))
+                if not math.isnan(value):
+                    _, low, high = bootstrap(
+                        statistic, *values, count=count, seed=protocol.seed, level=protocol.level
+                    )
+            except SettingError as error:
+                smaller = names[len(sets[0]) >= len(sets[1])]
+                failures[smaller, f"{title} of '{smaller}' is not measured: {error}"] = []
+            except KeyboardInterrupt:  # intervals of large sets take minutes; the value is kept
+                interrupted = True
+            lines.append((name, value, low, high, min(map(len, values)), better))
+    summary = pd.DataFrame(lines, columns=["metric", "value", "low", "high", "n", "better"])
+    # A table is a better place for them than a terminal that has scrolled on.
+    notes = dict.fromkeys(str(w.message) for w in caught if w.category is FidBiasWarning)
+    return summary, list(notes), interrupted
+
+
+# ------------------------------------------------------------------------------------------ which pictures
+
+
+@dataclass
+class Picture:
+    """A file or a tensor, and what is known of it."""
+
+    side: int  # 0 is A
+    name: str  # in the table
+    label: str  # in problems
+    content: Path | Tensor
+    digest: str = ""
+    image: Any = None  # (1, 3, H, W), while it is measured
+    values: dict[str, Any] = field(default_factory=dict)  # by instrument; those of a pair are at A's picture
+
+    def take_digest(self) -> str:
+        """SHA-256 of the file's bytes, or of the tensor's shape and values."""
+        if isinstance(self.content, Path):
+            try:
+                return hashlib.sha256(self.content.read_bytes()).hexdigest()
+            except OSError:  # which reading it will tell
+                return "unreadable"
+        values = self.content.detach().float().cpu().contiguous()
+        return hashlib.sha256(f"{tuple(values.shape)}".encode() + values.numpy().tobytes()).hexdigest()
+
+    def load(self, protocol: Protocol) -> Tensor:
+        """(1, 3, H, W) on the CPU, in the protocol's crop and resolution.
+
+        Raises:
+            ImageError: it cannot be read, or is no picture in [0, 1].
+        """
+        image = files.load_image(self.content) if isinstance(self.content, Path) else self.content
+        image = pixel.check_pictures(f"picture {self.label}", image, count=1)
+        image = image.detach().float().cpu().clamp(0, 1)
+        if protocol.crop == "center":
+            image = files.square(image)
+        if protocol.resolution is not None:
+            image = files.resize(image, protocol.resolution, allow_upscale=True)
+        return image
+
+
+Pair = tuple[Picture, ...]  # one of A and one of B, or one without a partner
+
+
+def list_pictures(source: Pictures, side: int, name: str) -> list[Picture]:
+    """The pictures of a folder (by name), a list or a tensor.
+
+    Raises:
+        SettingError: the folder is missing, or there are none.
+    """
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        if not path.exists():
+            raise SettingError(f"There is no folder or picture '{path}': check the path.")
+        source = [path]
+        if path.is_dir():
+            source = sorted(p for p in path.iterdir() if p.suffix.lower() in ENDINGS and p.name[0] != ".")
+    found = []
+    for i, item in enumerate(source.split(1) if isinstance(source, Tensor) and len(source) else source):
+        if isinstance(item, Tensor):
+            found.append(Picture(side, f"{i:04d}", f"{name}[{i}]", item))
+        else:
+            found.append(Picture(side, Path(item).name, os.fspath(item), Path(item)))
+    if not found:
+        raise SettingError(f"There are no pictures in '{name}' (subfolders are not looked into): add some.")
+    return found
+
+
+def pair_up(
+    sides: list[list[Picture]], names: list[str], protocol: Protocol, failures: Failures
+) -> list[Pair]:
+    """Who is measured with whom; those without a partner are named and follow, for FID and for the digests.
+
+    Raises:
+        SettingError: nobody has a partner.
+    """
+    by_name = protocol.pairs == "name" and protocol.of_pairs
+    keyed: list[dict[str | int, list[Picture]]] = [{}, {}]
+    for side, found in zip(sides, keyed, strict=True):
+        for i, picture in enumerate(side):
+            found.setdefault(Path(picture.name).stem if by_name else i, []).append(picture)
+    alike = [(same, keyed[1].get(key, [])) for key, same in keyed[0].items()]
+    pairs: list[Pair] = [(a[0], b[0]) for a, b in alike if len(a) == len(b) == 1]
+    paired = {id(picture) for pair in pairs for picture in pair}
+    alone = [picture for side in sides for picture in side if id(picture) not in paired]
+    if protocol.of_pairs and not pairs:
+        raise SettingError(
+            f"No picture of '{names[0]}' has a partner of the same name in '{names[1]}' (such as "
+            f"'{sides[0][0].name}' and '{sides[1][0].name}'): name them alike, or pair by order."
+        )
+    for picture in alone if protocol.of_pairs else ():
+        why = f"'{names[0]}' holds {len(sides[0])} pictures and '{names[1]}' {len(sides[1])}, paired by order"
+        if by_name:
+            why = "its name, with any ending, must stand once on each side"
+        failures[picture.label, f"'{picture.label}' has no partner: {why}; look which one is missing."] = []
+    return [*pairs, *((picture,) for picture in alone)]

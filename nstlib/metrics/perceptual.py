@@ -7,7 +7,7 @@ people called more alike; the VGG distances are the losses of style transfer, us
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .. import assets
 from ..errors import SettingError
-from ..losses import content_loss, gram_distance, gram_matrix, style_normalization
+from ..losses import gram_matrix
 from ..nets.features import FeatureExtractor
 from ..nets.hardware import resolve_device
 from ..nets.vgg import architecture, smallest_side
@@ -26,7 +26,6 @@ _BACKBONES = {"alexnet": ("alex", "relu5"), "vgg16": ("vgg", "relu5_3")}
 
 CONTENT_LAYER = "relu4_2"  # Gatys et al. 2016; paper B
 STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")  # the five blocks: the same sources
-NORMALIZATION = "gatys_notebook"  # mean over the Gram matrix of G/(H·W): no dependence on the picture's size
 
 
 class Lpips(nn.Module):
@@ -46,8 +45,8 @@ class Lpips(nn.Module):
         output (N,) in float32, differentiable with respect to both.
 
     Raises:
-        SettingError: unknown backbone or device; pictures that differ in number or size or are too small.
-        ImageError: not pictures, values that are not numbers or lie outside [0, 1].
+        SettingError: unknown backbone or device; pictures that differ in number or size.
+        ImageError: not pictures, values outside [0, 1], or too small.
         AssetError: the weights cannot be had.
 
     Source: Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric".
@@ -63,21 +62,15 @@ class Lpips(nn.Module):
         super().__init__()
         if backbone not in _BACKBONES:
             raise SettingError(f"LPIPS looks through one of {', '.join(_BACKBONES)}, not '{backbone}'.")
-        self.backbone = backbone
         self.device = resolve_device(device)
+        self.least = smallest_side(backbone, _BACKBONES[backbone][1])
         self.net = _package_module(backbone, assets.load_tensors(backbone) if tensors is None else tensors)
         self.requires_grad_(False).eval()
         self.to(self.device).to(memory_format=torch.channels_last)  # a fifth faster on a processor
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """The distance of a's picture n to b's picture n, for all n."""
-        check_pair(a, b)
-        least = smallest_side(self.backbone, _BACKBONES[self.backbone][1])
-        if min(a.shape[-2:]) < least:
-            raise SettingError(
-                f"A picture of {a.shape[-1]}×{a.shape[-2]} pixels is too small for LPIPS with "
-                f"{self.backbone}: it needs {least} pixels a side; enlarge it."
-            )
+        check_pair(a, b, least=self.least)
         a, b = (
             x.to(self.device, torch.float32).contiguous(memory_format=torch.channels_last) for x in (a, b)
         )
@@ -86,7 +79,7 @@ class Lpips(nn.Module):
 
 def _package_module(backbone: str, tensors: Mapping[str, Tensor]) -> nn.Module:
     """The package's LPIPS with its own heads and our convolutions."""
-    import lpips  # here: it brings in scipy and matplotlib, which nothing else of the metrics needs
+    import lpips  # here: it brings in scipy and matplotlib, which not every user of Lpips' module needs
 
     name = _BACKBONES[backbone][0]
     # On "meta" nothing is allocated: the package would draw a whole random VGG-16, half a gigabyte, first.
@@ -95,30 +88,25 @@ def _package_module(backbone: str, tensors: Mapping[str, Tensor]) -> nn.Module:
         net = lpips.LPIPS(pretrained=False, net=name, pnet_rand=True, verbose=False)
     net.scaling_layer = lpips.ScalingLayer()
     heads = Path(lpips.__file__).parent / "weights" / "v0.1" / f"{name}.pth"
-    state = dict(torch.load(heads, map_location="cpu", weights_only=True))
+    state = torch.load(heads, map_location="cpu", weights_only=True)
     # The package lists its heads twice (lin0 ... and lins), so the same tensors are given under both names.
     state |= {key.replace("lin", "lins.", 1): value for key, value in state.items()}
-    convolutions = (layer.name for layer in architecture(backbone) if layer.kind == "conv")
-    modules = (key for key, module in net.net.named_modules() if isinstance(module, nn.Conv2d))
-    for ours, theirs in zip(convolutions, modules, strict=True):
-        for part in ("weight", "bias"):
-            if f"{ours}.{part}" not in tensors:
-                raise SettingError(f"The weights given for {backbone} lack {ours}.{part}: give them all.")
-            state[f"net.{theirs}.{part}"] = tensors[f"{ours}.{part}"]
+    ours = (layer.name for layer in architecture(backbone) if layer.kind == "conv")
+    theirs = (key for key, module in net.net.named_modules() if isinstance(module, nn.Conv2d))
+    for own, key in zip(ours, theirs, strict=True):
+        state |= {f"net.{key}.{part}": tensors[f"{own}.{part}"] for part in ("weight", "bias")}
     net.load_state_dict(state | net.scaling_layer.state_dict(prefix="scaling_layer."), assign=True)
     return net
 
 
-class VggDistance(nn.Module):
+class VggDistance:
     """Content and style loss of Gatys et al. 2016 as distances between any two pictures.
 
-    Through the normalized VGG-19: content is the mean squared difference of relu4_2, style the mean over
-    relu1_1 ... relu5_1 of the mean squared difference of their Gram matrices, each divided by H·W. The scale
-    is this network's and these layers': compare within one table, not with losses of another program.
+    Through the normalized VGG-19, in float32 whatever the hardware likes: a measured number must not depend
+    on the machine. The scale is this network's: compare within one table, not with losses of another program.
 
     Args:
         device: see :func:`nstlib.nets.hardware.resolve_device`.
-        tensors: VGG-19 weights to use instead of the asset's (tests).
 
     Raises:
         AssetError: the weights cannot be had.
@@ -126,17 +114,13 @@ class VggDistance(nn.Module):
     Source: papers A (1)-(3), B (3)-(5).
     """
 
-    def __init__(
-        self, *, device: str | torch.device = "auto", tensors: Mapping[str, Tensor] | None = None
-    ) -> None:
-        super().__init__()
-        # float32 whatever the hardware likes: a measured number must not depend on the machine.
-        self.features = FeatureExtractor(
-            "vgg19", (CONTENT_LAYER, *STYLE_LAYERS), precision="float32", device=device, tensors=tensors
+    def __init__(self, *, device: str | torch.device = "auto") -> None:
+        self.features: Callable[[Tensor], Mapping[str, Tensor]] = FeatureExtractor(
+            "vgg19", (CONTENT_LAYER, *STYLE_LAYERS), precision="float32", device=device
         )
 
     def content(self, a: Tensor, b: Tensor) -> Tensor:
-        """How far the pictures' contents are apart, position by position.
+        """Mean squared difference of relu4_2: how far the pictures' contents are apart, place by place.
 
         Args:
             a: (N, 3, H, W) in [0, 1].
@@ -146,14 +130,18 @@ class VggDistance(nn.Module):
             (N,) in float32, differentiable.
 
         Raises:
-            ImageError: not pictures, values that are not numbers or lie outside [0, 1].
+            ImageError: not pictures, or values outside [0, 1].
             SettingError: the two differ in number or size, or are too small for the network.
         """
         check_pair(a, b)
-        return _content(self.features(a), self.features(b))
+        maps_a, maps_b = (self.features(x)[CONTENT_LAYER] for x in (a, b))
+        return (maps_a - maps_b).square().mean((1, 2, 3))
 
     def style(self, a: Tensor, b: Tensor) -> Tensor:
         """How far the pictures' styles are apart, wherever things are in them.
+
+        The mean over relu1_1 ... relu5_1 of the mean squared difference of their Gram matrices, each divided
+        by H·W.
 
         Args:
             a: (N, 3, H, W) in [0, 1].
@@ -163,29 +151,13 @@ class VggDistance(nn.Module):
             (N,) in float32, differentiable.
 
         Raises:
-            ImageError: not pictures, values that are not numbers or lie outside [0, 1].
+            ImageError: not pictures, or values outside [0, 1].
             SettingError: the two differ in number, or are too small for the network.
         """
         check_pair(a, b, same_size=False)
-        return _style(self.features(a), self.features(b))
-
-    def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """:meth:`content` and :meth:`style` of pictures of one size, in the time of one of them."""
-        check_pair(a, b)
         maps_a, maps_b = self.features(a), self.features(b)
-        return _content(maps_a, maps_b), _style(maps_a, maps_b)
-
-
-def _content(maps_a: Mapping[str, Tensor], maps_b: Mapping[str, Tensor]) -> Tensor:
-    pairs = zip(maps_a[CONTENT_LAYER].split(1), maps_b[CONTENT_LAYER].split(1), strict=True)
-    return torch.stack([content_loss(x, y) for x, y in pairs])
-
-
-def _style(maps_a: Mapping[str, Tensor], maps_b: Mapping[str, Tensor]) -> Tensor:
-    how = style_normalization(NORMALIZATION)
-    terms = []
-    for layer in STYLE_LAYERS:
-        grams_a, grams_b = (gram_matrix(maps[layer], how.divisor).split(1) for maps in (maps_a, maps_b))
-        pairs = zip(grams_a, grams_b, strict=True)
-        terms.append(torch.stack([gram_distance(x, y, how.reduction) for x, y in pairs]))
-    return torch.stack(terms).mean(0)
+        terms = [
+            (gram_matrix(maps_a[layer]) - gram_matrix(maps_b[layer])).square().mean((1, 2))
+            for layer in STYLE_LAYERS
+        ]
+        return torch.stack(terms).mean(0)

@@ -1,21 +1,27 @@
-"""What two pictures of one size differ in, pixel by pixel: MSE, PSNR and SSIM.
+"""What two pictures of one size differ in, pixel by pixel: MSE, PSNR and SSIM, in float64.
 
-Written out, because this is what the course teaches; each equals scikit-image's to rounding. All three are
-computed in float64 (a picture and its copy in a lossless file must agree to the last digit that is printed)
-and are differentiable. They say nothing about a picture's meaning: a shift by one pixel costs more than a
-missing eye.
+They say nothing about a picture's meaning: a shift by one pixel costs more than a missing eye.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any
 
 import torch
+from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from ..errors import ImageError, SettingError
+from ..pictures.files import check_picture
 
-_TOLERANCE = 1 / 255  # as in images: rounding leaves [0, 1] by less than one 8-bit level
+_TOLERANCE = 1 / 255  # rounding leaves [0, 1] by less than one 8-bit level
+
+# Two pictures have two SSIMs, a few hundredths apart, and papers seldom say which is theirs.
+SSIM_WINDOWS: dict[str, dict[str, Any]] = {
+    # Wang et al. 2004: 11 × 11, weights that sum to 1
+    "gaussian": {"win_size": 11, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False},
+    "uniform": {"win_size": 7},  # scikit-image's default, with the covariance of a sample: n/(n - 1)
+}
 
 
 def mse(a: Tensor, b: Tensor) -> Tensor:
@@ -23,17 +29,17 @@ def mse(a: Tensor, b: Tensor) -> Tensor:
 
     Args:
         a: (N, 3, H, W) in [0, 1].
-        b: of the same shape; its picture n is compared to a's picture n.
+        b: of the same shape; its picture n is compared with a's picture n.
 
     Returns:
-        (N,) in float64: 0 for equal pictures, 1 for black against white.
+        (N,) in float64, on the CPU: 0 for equal pictures, 1 for black against white. Differentiable.
 
     Raises:
-        ImageError: not pictures, values that are not numbers or lie outside [0, 1].
+        ImageError: not pictures, or values outside [0, 1].
         SettingError: the two differ in number or size.
     """
-    a, b = check_pair(a, b)
-    return (_wide(a) - _wide(b)).square().mean((1, 2, 3))
+    check_pair(a, b)
+    return (a.cpu().double() - b.cpu().double()).square().mean((1, 2, 3))
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
@@ -47,163 +53,69 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
     return -10 * torch.log10(mse(a, b))
 
 
-class Window(NamedTuple):
-    """What SSIM looks through: the weights along one side, and what its covariances are divided by."""
-
-    weights: tuple[float, ...]
-    sample: bool  # True: covariances of a sample, n/(n - 1) times the mean product of n pixels
-    source: str
-
-
-def _gaussian(sigma: float, radius: int) -> tuple[float, ...]:
-    curve = torch.exp(-torch.arange(-radius, radius + 1, dtype=torch.float64).square() / (2 * sigma**2))
-    return tuple((curve / curve.sum()).tolist())
-
-
-# Two pictures have two SSIMs, a few hundredths apart, and papers seldom say which is theirs.
-WINDOWS = {
-    "gaussian": Window(
-        _gaussian(1.5, 5), False, "Wang et al. 2004: 11 × 11, sigma 1.5, weights that sum to 1"
-    ),
-    "uniform": Window((1 / 7,) * 7, True, "scikit-image's default: 7 × 7, all alike, sample covariance"),
-}
-
-
 def ssim(a: Tensor, b: Tensor, window: str = "gaussian") -> Tensor:
-    """Structural similarity: the mean of :func:`ssim_map` over channels and positions.
+    """Structural similarity (paper A (11)), the mean over all windows inside the picture and the channels.
 
-    Args and errors as :func:`ssim_map`.
+    Args:
+        a: (N, 3, H, W) in [0, 1].
+        b: of the same shape.
+        window: "gaussian", 11 × 11 with sigma 1.5 (Wang et al. 2004), or "uniform", 7 × 7 (scikit-image's
+            default).
 
     Returns:
         (N,) in float64: 1 for equal pictures; negative where one is the other's negative.
-    """
-    return ssim_map(a, b, window).mean((1, 2, 3))
-
-
-def ssim_map(a: Tensor, b: Tensor, window: str = "gaussian") -> Tensor:
-    """Where two pictures have the same structure: paper A (11) in a window around every pixel.
-
-    ``(2 mu_a mu_b + c1)(2 sigma_ab + c2) / ((mu_a² + mu_b² + c1)(sigma_a² + sigma_b² + c2))`` with the
-    window's means mu, variances sigma² and covariance sigma_ab, c1 = (0.01 · 1)² and c2 = (0.03 · 1)²,
-    1 being the picture's range. Each color channel is taken for itself (Wang et al. 2004 have gray pictures;
-    scikit-image with ``channel_axis`` does the same), and only windows that lie wholly inside count.
-
-    Args:
-        a: (N, 3, H, W) in [0, 1], no side shorter than the window.
-        b: of the same shape.
-        window: "gaussian", 11 × 11 with sigma 1.5 and plain weighted covariances, as defined by Wang et al.
-            2004 (scikit-image: ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False``), or
-            "uniform", 7 × 7 with sample covariances (n - 1), scikit-image's default.
-
-    Returns:
-        (N, 3, H - k + 1, W - k + 1) in float64 for a window of k × k, in [-1, 1].
 
     Raises:
-        ImageError: as :func:`mse`.
-        SettingError: unknown window, pictures that differ in number or size, or are smaller than the window.
+        ImageError: not pictures, values outside [0, 1], or smaller than the window.
+        SettingError: unknown window, or pictures that differ in number or size.
     """
-    if window not in WINDOWS:
-        raise SettingError(f"The window of SSIM is one of {', '.join(WINDOWS)}, not '{window}'.")
-    weights, sample, _ = WINDOWS[window]
-    a, b = check_pair(a, b)
-    side = len(weights)
-    if min(a.shape[-2:]) < side:
-        raise SettingError(
-            f"A picture of {a.shape[-1]}×{a.shape[-2]} pixels is smaller than the {window} window of SSIM: "
-            f"it needs {side} pixels a side; enlarge it or take another measure."
-        )
-    a, b = _wide(a), _wide(b)
-    mean_a, mean_b = _window_mean(a, weights), _window_mean(b, weights)
-    unbias = side**2 / (side**2 - 1) if sample else 1.0
-    variance_a = unbias * (_window_mean(a * a, weights) - mean_a**2)
-    variance_b = unbias * (_window_mean(b * b, weights) - mean_b**2)
-    covariance = unbias * (_window_mean(a * b, weights) - mean_a * mean_b)
-    c1, c2 = 0.01**2, 0.03**2
-    brightness = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
-    structure = (2 * covariance + c2) / (variance_a + variance_b + c2)
-    return brightness * structure
-
-
-def _window_mean(x: Tensor, weights: tuple[float, ...]) -> Tensor:
-    """Weighted mean under every position of a square window: down the columns, then along the rows.
-
-    The window is an outer product, so k + k shifted copies do instead of k · k. They are added one by one: a
-    convolution in float64 is slower here and unrolls the picture k times in memory.
-    """
-    for dim in (2, 3):
-        length = x.shape[dim] - len(weights) + 1
-        mean = weights[0] * x.narrow(dim, 0, length)
-        for shift, weight in enumerate(weights[1:], start=1):
-            mean = torch.add(mean, x.narrow(dim, shift, length), alpha=weight)
-        x = mean
-    return x
-
-
-def _wide(x: Tensor) -> Tensor:
-    """In float64; Apple's MPS has none, so from there to the processor."""
-    return (x.cpu() if x.device.type == "mps" else x).double()
+    if window not in SSIM_WINDOWS:
+        raise SettingError(f"The window of SSIM is one of {', '.join(SSIM_WINDOWS)}, not '{window}'.")
+    options = SSIM_WINDOWS[window]
+    check_pair(a, b, least=options["win_size"])
+    pairs = zip(*(x.detach().cpu().double().numpy() for x in (a, b)), strict=True)
+    values = [structural_similarity(x, y, channel_axis=0, data_range=1.0, **options) for x, y in pairs]
+    return torch.tensor(values, dtype=torch.float64)
 
 
 # ------------------------------------------------------------------------------------------------ checks
 
 
-def check_pictures(images: Tensor, name: str = "The batch") -> Tensor:
-    """The same tensor, if every number in it can be a picture's; used by all metrics.
+def check_pictures(name: str, images: Tensor, least: int = 1, count: int | None = None) -> Tensor:
+    """The same tensor, if it is pictures (N, 3, H, W) with values in [0, 1].
 
-    A measure that takes a picture in [0, 255] or [-1, 1], or a NaN, still gives a number, and the table does
-    not show that it means nothing: so all are refused.
+    The metrics of a picture in [0, 255] or [-1, 1] would be numbers all the same, and mean nothing.
 
     Args:
-        images: (N, 3, H, W), floats in [0, 1] (up to one level of 255 beyond is rounding).
-        name: what the message calls it.
+        name: what errors call them.
+        images: what was given.
+        least: fewest pixels of a side.
+        count: how many there must be; None takes any number.
 
     Raises:
-        ImageError: wrong shape or type, values that are not numbers or lie outside [0, 1].
+        ImageError: they are something else.
     """
-    if not isinstance(images, Tensor):
+    low, high = (x.item() for x in check_picture(name, images, least, count).detach().aminmax())
+    if low < -_TOLERANCE or high > 1 + _TOLERANCE:
         raise ImageError(
-            f"{name} is a {type(images).__name__}, not a tensor (N, 3, H, W): load pictures with load_image."
-        )
-    shape = tuple(images.shape)
-    if images.ndim != 4 or shape[1] != 3 or 0 in shape:
-        raise ImageError(
-            f"{name} has the shape {shape}, but pictures to be measured are (N, 3, H, W), at least one of at "
-            "least 1 × 1 pixels; load_image gives the right shape."
-        )
-    if not images.is_floating_point():
-        raise ImageError(f"{name} holds {images.dtype}, not floats in [0, 1]: use images.float() / 255.")
-    values = images.detach()
-    low, high = values.amin((1, 2, 3)), values.amax((1, 2, 3))  # NaN if there is one
-    for n in torch.nonzero(~(torch.isfinite(low) & torch.isfinite(high)))[:, 0].tolist():
-        raise ImageError(
-            f"{name} holds values that are not numbers (NaN or infinity) in picture {n + 1} of {shape[0]}: "
-            "look where they come from, or leave that picture out."
-        )
-    for n in torch.nonzero((low < -_TOLERANCE) | (high > 1 + _TOLERANCE))[:, 0].tolist():
-        raise ImageError(
-            f"{name} has values from {low[n].item():.3g} to {high[n].item():.3g} in picture {n + 1} of "
-            f"{shape[0]}, not from 0 to 1: call .clamp(0, 1) if that is meant, or bring it to that range "
-            "(divide by 255, for instance)."
+            f"The {name} has values from {low:.3g} to {high:.3g}, not from 0 to 1: call .clamp(0, 1) if that "
+            "is meant, or divide by 255 first."
         )
     return images
 
 
-def check_pair(a: Tensor, b: Tensor, *, same_size: bool = True) -> tuple[Tensor, Tensor]:
-    """Both batches, b on a's device, if they can be compared picture by picture.
+def check_pair(a: Tensor, b: Tensor, *, least: int = 1, same_size: bool = True) -> None:
+    """Whether two batches can be compared picture by picture.
 
     Raises:
         ImageError: as :func:`check_pictures`.
         SettingError: they differ in number, or (unless ``same_size`` is False) in height or width.
     """
-    check_pictures(a, "The first batch")
-    check_pictures(b, "The second batch")
-    if len(a) != len(b):
+    check_pictures("first batch", a, least)
+    check_pictures("second batch", b, least)
+    if len(a) != len(b) or (same_size and a.shape != b.shape):
+        (n, _, h, w), (m, _, k, v) = a.shape, b.shape
         raise SettingError(
-            f"Pictures are compared one by one, but there are {len(a)} and {len(b)} of them: give as many."
+            f"Pictures are compared one by one, but these are {n} of {w} × {h} pixels and {m} of {v} × {k}: "
+            "give as many of each, and crop or resize them to one size."
         )
-    if same_size and a.shape != b.shape:
-        raise SettingError(
-            f"Pictures are compared pixel by pixel, but these have {a.shape[-1]}×{a.shape[-2]} and "
-            f"{b.shape[-1]}×{b.shape[-2]} pixels: resize or crop them to one size first."
-        )
-    return a, b.to(a.device)
