@@ -24,7 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..assets.writing import reason
-from ..errors import AssetError, NstError, SettingError
+from ..errors import AssetError, SettingError
 from ..faces.identity import Identity
 from ..nets.hardware import resolve_device
 from ..pictures import files
@@ -121,7 +121,7 @@ def measure(
         if not done:
             raise
         interrupted = True
-    rows = [{"picture": pair[0].name, **pair[0].values} for pair in done if len(pair) == 2]
+    rows = [{"picture": pair[0].name, **pair[0].values} for pair in done if protocol.of_pairs and pair[1:]]
     table = pd.DataFrame(rows, columns=["picture", *protocol.of_pairs])
     sides = [[picture for pair in done for picture in pair if picture.side == side] for side in (0, 1)]
     features = [[x.values["features"] for x in side if "features" in x.values] for side in sides]
@@ -147,7 +147,7 @@ def _read(chunk: list[Pair], protocol: Protocol, failures: Failures) -> None:
         try:
             picture.image = picture.load(protocol)
         except Exception as error:  # decoders raise nearly everything, and one picture must not end it all
-            failures[picture.label, _told(error)] = []
+            failures[picture.label, f"{reason(error)}."] = []
     for picture in itertools.chain(*chunk):
         picture.digest = picture.take_digest()
 
@@ -186,15 +186,8 @@ def _apply(instrument: Instrument, batches: Sequence[Tensor]) -> list[Any]:
         raise
     except Exception as error:  # also out of memory; then each alone, so that one fails alone
         if len(batches[0]) == 1:
-            return [_told(error)]
+            return [f"{reason(error)}."]
     return [_apply(instrument, one)[0] for one in zip(*(x.split(1) for x in batches), strict=True)]
-
-
-def _told(error: Exception) -> str:
-    """An error's sentence; of one that is not ours, its kind and first line."""
-    if isinstance(error, NstError):
-        return str(error)
-    return f"{type(error).__name__}: {reason(error)}; try this picture alone."
 
 
 def _summarize(
