@@ -25,8 +25,7 @@ from nstlib.errors import NstError
 from nstlib.faces import generated as faces
 from nstlib.faces.align import align_portrait
 from nstlib.faces.identity import Identity, portrait_alignment
-from nstlib.methods.face_networks import load_encoder
-from nstlib.methods.inversion import encode, invert
+from nstlib.methods.inversion import encode, invert, load_encoder
 from nstlib.nets import hardware
 from nstlib.pictures import files as images
 

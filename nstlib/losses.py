@@ -487,3 +487,67 @@ def content_weight_factor(source: str, target: str, elements: int) -> float:
         if name not in denominators:
             raise SettingError(f"The reduction is 'mean', 'sum' or 'half_sum', not '{name}'.")
     return denominators[target] / denominators[source]
+
+
+def generator_loss(scores: Tensor, hinge: bool = False) -> Tensor:
+    """What a generator minimizes: non-saturating, ``mean softplus(-D(G(z)))``; or ``-mean D(G(z))`` (hinge).
+
+    Args:
+        scores: the discriminator's of generated pictures, before any sigmoid; any shape.
+        hinge: which of both.
+
+    Source: Goodfellow et al. 2014, section 3, as StyleGAN2 writes it; Lim and Ye 2017 (hinge); paper A's
+    L_adv in equations (8) and (10).
+    """
+    return -scores.mean() if hinge else F.softplus(-scores).mean()
+
+
+def discriminator_loss(generated: Tensor, real: Tensor, hinge: bool = False) -> Tensor:
+    """What a discriminator minimizes, with D its scores of generated pictures G and of real ones x.
+
+    ``mean softplus(D(G)) + mean softplus(-D(x))``, or ``mean max(0, 1 + D(G)) + mean max(0, 1 - D(x))``.
+
+    Args:
+        generated: its scores of generated pictures, any shape.
+        real: its scores of real pictures.
+        hinge: take the second form.
+
+    Source: as for :func:`generator_loss`.
+    """
+    if hinge:
+        return F.relu(1 + generated).mean() + F.relu(1 - real).mean()
+    return F.softplus(generated).mean() + F.softplus(-real).mean()
+
+
+def r1_penalty(scores: Tensor, pictures: Tensor) -> Tensor:
+    """The squared norm of the discriminator's gradient at real pictures, their mean; without gamma / 2.
+
+    Args:
+        scores: of these pictures.
+        pictures: (N, 3, H, W), with ``requires_grad``.
+
+    Source: Mescheder et al. 2018, "Which Training Methods for GANs do actually Converge?", equation (9).
+    """
+    (gradient,) = torch.autograd.grad(scores.sum(), pictures, create_graph=True)
+    return gradient.square().sum((1, 2, 3)).mean()
+
+
+def path_length_penalty(
+    pictures: Tensor, codes: Tensor, mean_length: Tensor, generator: torch.Generator | None = None
+) -> Tensor:
+    """How unevenly equal steps of the codes move the pictures: ``mean (|J^T y| - a)²``, y random pictures.
+
+    Args:
+        pictures: (N, 3, H, W), generated from the codes.
+        codes: w+ (N, layers, 512), with ``requires_grad``.
+        mean_length: a, the running mean of ``|J^T y|``, a scalar; moved here by a hundredth.
+        generator: what y is drawn from, on the CPU.
+
+    Source: Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN", equation (4).
+    """
+    y = torch.randn(pictures.shape, generator=generator).to(pictures) / pictures.shape[-1]
+    (gradient,) = torch.autograd.grad((pictures * y).sum(), codes, create_graph=True)
+    lengths = gradient.square().sum(2).mean(1).sqrt()
+    with torch.no_grad():
+        mean_length.lerp_(lengths.mean(), 0.01)
+    return (lengths - mean_length.clone()).square().mean()

@@ -1,23 +1,50 @@
-"""Trains the networks of faces that the course carries: the prior's head with its critic, and the encoder.
+"""Trains the networks of faces that the course carries: the face prior's head, and the encoder.
 
     python tools/face_networks.py face-prior
     python tools/face_networks.py encoder
 
-A run that was stopped or killed goes on when the same command is given again.
+A run that was stopped or killed goes on when the same command is given again. None of both is a paper's of
+its own. The head (:class:`nstlib.nets.mobilestylegan.DistilledHead`) learns to give at once what MobileStyleGAN
+gives
+after more layers; the encoder (:class:`nstlib.nets.face_encoder.FaceEncoder`) learns to read a face's codes
+off its picture, from pairs without limit: the prior draws them.
 """
 
 from __future__ import annotations
 
+import copy
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
 
 from nstlib.assets.weights import save_weights
-from nstlib.faces.generated import Faces
-from nstlib.methods import face_networks
+from nstlib.errors import Count, Fraction, NotNegative, Positive, Settings, settings
+from nstlib.faces.generated import Faces, cached, listed
+from nstlib.faces.identity import Identity, portrait_alignment
+from nstlib.losses import generator_loss
+from nstlib.methods.dualstylegan.destylization import discriminator_step, source_discriminator
+from nstlib.methods.inversion import mean_w, scale_rates
+from nstlib.metrics import Lpips
 from nstlib.nets import hardware
-from nstlib.training import Schedule, TrainingResult
+from nstlib.nets.face_encoder import SIZE, FaceEncoder
+from nstlib.nets.features import FeatureExtractor
+from nstlib.nets.mobilestylegan import CUT, DistilledHead
+from nstlib.nets.style_generator import STYLE, StyleGenerator
+from nstlib.nets.stylegan2 import Discriminator
+from nstlib.pictures.files import load_image, resize
+from nstlib.training import Schedule, Step, Task, TrainingResult, cosine_decay, shuffled, train
+
+DISCRIMINATOR_CHANNELS = (128, 128, 128, 96, 64, 32)
+"""Of its features at 4, 8 ... 128 pixels: a fiftieth of configuration F's weights."""
 
 # The steps of `shipped` are those of the course's own files.
 PRESETS: dict[str, dict[str, dict[str, int]]] = {
@@ -34,12 +61,297 @@ PRESETS: dict[str, dict[str, dict[str, int]]] = {
 }
 
 
-def story(result: TrainingResult, schedule: Schedule) -> dict[str, Any]:
-    """What a file of weights says of its training."""
-    return {
-        "seed": schedule.seed, "steps": result.step, "batch": schedule.batch,
-        "seconds": round(result.seconds), "losses": result.losses,
-    }  # fmt: skip
+@settings
+class PriorSettings(Settings):
+    """What the head is trained for; all values are ours."""
+
+    pixel_weight: NotNegative = 1.0  # mean absolute difference, in [-1, 1]
+    perceptual_weight: NotNegative = 0.5  # of VGG-16's features, divided by what the target's measure
+    layers: tuple[str, ...] = ("relu1_2", "relu2_2")
+    adversarial_weight: NotNegative = 0.05
+    r1_weight: NotNegative = 10.0  # StyleGAN2's
+    r1_every: Count = 16  # StyleGAN2's
+    learning_rate: Positive = 1e-3
+    discriminator_rate: Positive = 2e-3
+    decay: Positive = 0.1  # the last step's learning rate as a part of the first's, by a cosine
+
+
+class PriorTask(Task):
+    """One step of head and discriminator: features of 64 pixels to the whole network's picture, made smaller.
+
+    Args:
+        head: what learns.
+        discriminator: what tells its pictures from the whole network's; learns too.
+        faces: the generator.
+        pictures: its faces, as files, and ``w``, their styles (see :func:`nstlib.faces.generated.cached`).
+        settings: see :class:`PriorSettings`.
+        steps: of the whole training.
+        tensors: VGG-16's weights instead of the asset's (tests).
+    """
+
+    def __init__(
+        self, head: DistilledHead, discriminator: Discriminator, faces: Faces, pictures: Sequence[Path], w: Tensor,
+        settings: PriorSettings, steps: int, seed: int = 0, tensors: Mapping[str, Tensor] | None = None,
+    ) -> None:  # fmt: skip
+        self.faces, self.pictures, self.w, self.settings = faces, list(pictures), w, settings
+        self.extractor = FeatureExtractor("vgg16", settings.layers, device=faces.device, tensors=tensors)
+        self.steps, self.seed = steps, seed
+        self.modules: dict[str, nn.Module] = {"head": head, "discriminator": discriminator}
+        self.optimizers: dict[str, torch.optim.Optimizer] = {
+            "main": torch.optim.Adam(head.parameters(), settings.learning_rate, betas=(0.5, 0.99)),
+            "discriminator": torch.optim.Adam(
+                discriminator.parameters(), settings.discriminator_rate, betas=(0.0, 0.99)
+            ),
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """The settings, and how long and from how many faces."""
+        described = {"method": "face-prior", "faces": len(self.pictures), "planned": self.steps}
+        return {**described, **asdict(self.settings)}
+
+    @torch.no_grad()
+    def batch(self, positions: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Features (N, 512, 64, 64), the head's styles (N, 512), pictures (N, 3, 128, 128) in [-1, 1]."""
+        chosen = shuffled(len(self.pictures), self.seed, positions)
+        w = self.w[chosen].to(self.faces.device)
+        features = self.faces.synthesis.features(w, CUT)
+        side = 2 * features.shape[-1]
+        pictures = torch.cat([resize(load_image(self.pictures[i]), (side, side)) for i in chosen])
+        return features, w, 2 * pictures - 1
+
+    def step(self, step: Step) -> dict[str, Tensor]:
+        """One step of the head, and one of the discriminator."""
+        s = self.settings
+        scale_rates(self.optimizers.values(), cosine_decay(step.number / self.steps, s.decay))
+        features, w, target = step.batch
+        picture = step.modules["head"](features, w)
+        scores = step.modules["discriminator"].requires_grad_(False)(picture)
+        losses = {
+            "pixel": (picture - target).abs().mean(),
+            "perceptual": self._perceptual(picture, target),
+            "adversarial": generator_loss(scores),
+        }
+        total = (
+            s.pixel_weight * losses["pixel"] + s.perceptual_weight * losses["perceptual"]
+            + s.adversarial_weight * losses["adversarial"]
+        )  # fmt: skip
+        step.descend(total, "main")
+        if s.adversarial_weight:
+            losses["discriminator"] = discriminator_step(
+                step, picture, target, r1_weight=s.r1_weight, r1_every=s.r1_every
+            )
+        return {"total": total, **losses}
+
+    def _perceptual(self, picture: Tensor, target: Tensor) -> Tensor:
+        with torch.no_grad():
+            wanted = self.extractor((target + 1) / 2)
+        found = self.extractor((picture + 1) / 2)
+        return torch.stack([(found[k] - v).abs().mean() / v.abs().mean() for k, v in wanted.items()]).sum()
+
+
+@settings
+class EncoderSettings(Settings):
+    """What the encoder is trained for; all values are ours."""
+
+    truncation: tuple[NotNegative, NotNegative] = (0.4, 1.0)  # of each face, drawn between these two
+    mixed: Fraction = 0.5  # of the faces have the coarse codes of one w and the fine ones of another
+    latent_weight: NotNegative = 1.0  # mean squared difference of codes, in units of their variance
+    rendered: int = 1  # faces of a step that are drawn again from their codes, which costs most of the time
+    pixel_weight: NotNegative = 0.5  # mean absolute difference of these, in [-1, 1]
+    perceptual_weight: NotNegative = 1.0  # their LPIPS (AlexNet)
+    identity_weight: NotNegative = 0.3  # 1 - cosine of their identities
+    jitter: NotNegative = (
+        0.04  # of the picture's place, size and turn, as parts of 1: photographs lie no better
+    )
+    colors: NotNegative = 0.15  # of brightness, contrast and each channel
+    beginning: int = 1500  # faces whose codes a linear map is fitted to, which training begins with
+    learning_rate: Positive = 2e-5  # of that map, which has 4096 inputs
+    trunk_rate: Positive = 1e-4  # of the layers that know faces already
+    decay: Positive = 0.05
+
+
+class EncoderTask(Task):
+    """One step of the encoder: pictures drawn from random codes, and those codes to be found again.
+
+    Args:
+        net: what learns.
+        prior: the generator, frozen.
+        settings: see :class:`EncoderSettings`.
+        steps: of the whole training.
+        seed: of the faces.
+        lpips: measures what pictures drawn again differ by, from [0, 1]; None: LPIPS with AlexNet.
+        identity: tells faces apart; None: leave the identities out.
+    """
+
+    def __init__(
+        self, net: FaceEncoder, prior: StyleGenerator, settings: EncoderSettings, steps: int, seed: int = 0,
+        lpips: nn.Module | None = None, identity: Identity | None = None,
+    ) -> None:  # fmt: skip
+        self.net, self.prior, self.settings, self.steps, self.seed = net, prior, settings, steps, seed
+        self.lpips = Lpips("alexnet") if lpips is None else lpips
+        self.identity = identity
+        self.modules: dict[str, nn.Module] = {"net": net}
+        known = list(net.trunk.parameters())
+        ids = {id(p) for p in known}
+        rest = [p for p in net.parameters() if id(p) not in ids]
+        groups = [
+            {"params": rest, "lr": settings.learning_rate}, {"params": known, "lr": settings.trunk_rate}
+        ]  # fmt: skip
+        self.optimizers: dict[str, torch.optim.Optimizer] = {"main": torch.optim.Adam(groups)}
+        self.center = mean_w(prior)
+        z = torch.randn(1024, STYLE, generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            self.variance = (prior.style(z.to(self.center.device)) - self.center).square().mean(0)
+
+    def describe(self) -> dict[str, Any]:
+        """The settings, and how long."""
+        return {"method": "encoder", "planned": self.steps, "faces_seed": self.seed, **asdict(self.settings)}
+
+    @torch.no_grad()
+    def batch(self, positions: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Codes (N, layers, 512), their pictures as the encoder sees them, and as they are, in [-1, 1]."""
+        codes, seen, drawn = [], [], []
+        for position in positions:
+            random = np.random.default_rng([self.seed, position, 2])
+            code = self._codes(random)
+            # One by one: in a batch of another size the same face may differ in its last bits.
+            picture = self.prior.synthesize(code, self.prior.noise_maps("fixed", 1)).clamp(-1, 1)
+            codes.append(code)
+            drawn.append(picture)
+            seen.append(augment(picture, random, self.settings))
+        return torch.cat(codes), torch.cat(seen), torch.cat(drawn)
+
+    def _codes(self, random: np.random.Generator) -> Tensor:
+        z = torch.tensor(random.standard_normal((2, STYLE), np.float32)).to(self.center.device)
+        truncation = random.uniform(*self.settings.truncation)
+        w = torch.lerp(self.center, self.prior.style(z), truncation)
+        cut = int(random.integers(1, self.prior.layers)) if random.random() < self.settings.mixed else 0
+        return torch.stack([w[1] if layer < cut else w[0] for layer in range(self.prior.layers)])[None]
+
+    def step(self, step: Step) -> dict[str, Tensor]:
+        """One step of the encoder."""
+        settings = self.settings
+        scale_rates(self.optimizers.values(), cosine_decay(step.number / self.steps, settings.decay))
+        codes, seen, drawn = step.batch
+        found = step.modules["net"](seen)
+        latent = ((found - codes).square() / self.variance).mean()
+        total, losses = settings.latent_weight * latent, {"latent": latent}
+        if settings.rendered:
+            wanted, some = drawn[: settings.rendered], found[: settings.rendered]
+            again = self.prior.synthesize(some, self.prior.noise_maps("fixed", len(some)))
+            losses["pixel"] = (again - wanted).abs().mean()
+            again, wanted = (again.clamp(-1, 1) + 1) / 2, (wanted + 1) / 2
+            losses["perceptual"] = self.lpips(again, wanted).mean()
+            total = total + settings.pixel_weight * losses["pixel"]
+            total = total + settings.perceptual_weight * losses["perceptual"]
+            if self.identity is not None and settings.identity_weight:
+                place = portrait_alignment()
+                a, b = self.identity.embed(again, place), self.identity.embed(wanted, place)
+                losses["identity"] = 1 - (a * b).sum(1).mean()
+                total = total + settings.identity_weight * losses["identity"]
+        step.descend(total, "main", clip=5.0)
+        return {"total": total, **losses}
+
+
+def augment(picture: Tensor, random: np.random.Generator, settings: EncoderSettings) -> Tensor:
+    """As photographs come: a little off in place, size, turn and colors, not quite sharp."""
+    j, c = settings.jitter, settings.colors
+    angle, size = random.uniform(-j, j) * 2, 1 + random.uniform(-j, j)
+    x, y = random.uniform(-j, j, 2)
+    cos, sin = np.cos(angle) * size, np.sin(angle) * size
+    theta = torch.tensor([[[cos, -sin, x], [sin, cos, y]]], dtype=torch.float32, device=picture.device)
+    grid = F.affine_grid(theta, list(picture.shape), align_corners=False)
+    moved = F.grid_sample(picture, grid, padding_mode="reflection", align_corners=False)
+    if random.random() < 0.5:
+        small = int(random.integers(48, 112))
+        moved = F.interpolate(
+            F.interpolate(moved, (small, small), mode="bilinear", antialias=True),
+            moved.shape[-2:], mode="bilinear",
+        )  # fmt: skip
+    gain = torch.from_numpy(1 + random.uniform(-c, c, (1, 3, 1, 1)).astype(np.float32)).to(moved)
+    return (moved * gain + float(random.uniform(-c, c)) / 2).clamp(-1, 1)
+
+
+def fit_prior(
+    faces: Faces, count: int, schedule: Schedule, settings: PriorSettings | None = None,
+    folder: str | os.PathLike[str] | None = None, **options: Any,
+) -> tuple[DistilledHead, TrainingResult]:  # fmt: skip
+    """Train the head of the face prior against a new discriminator, from the head there is.
+
+    Args:
+        faces: the generator; its short cut's weights are what training begins with, and stay as they are.
+        count: how many of its faces to learn from; they are drawn into the cache at 256 pixels.
+        schedule: see :class:`nstlib.training.Schedule`.
+        settings: see :class:`PriorSettings`.
+        folder: where to keep checkpoints; the same call goes on from there.
+        options: ``callback`` and ``progress`` of :func:`nstlib.training.train`; ``tensors``, VGG-16's.
+
+    Returns:
+        The head, frozen, and the training's result.
+    """
+    tensors = options.pop("tensors", None)
+    drawn = cached(count, 2 * SIZE, faces=faces, progress=options.get("progress", True))
+    pictures, w = listed(drawn, count)
+    head = copy.deepcopy(faces.distilled_head).requires_grad_(True)
+    discriminator = source_discriminator(None, SIZE, DISCRIMINATOR_CHANNELS, schedule.seed)
+    task = PriorTask(
+        head, discriminator, faces, pictures, w, settings or PriorSettings(), schedule.steps, schedule.seed,
+        tensors,
+    )  # fmt: skip
+    result = train(task, schedule, folder, device=faces.device, **options)
+    head.load_state_dict(result.averages.get("head", head.state_dict()))
+    return head.requires_grad_(False).eval(), result
+
+
+def fit_encoder(
+    prior: StyleGenerator, schedule: Schedule, settings: EncoderSettings | None = None,
+    folder: str | os.PathLike[str] | None = None, identity: Identity | None = None, **options: Any,
+) -> tuple[FaceEncoder, TrainingResult]:  # fmt: skip
+    """Train the encoder of a generator of faces.
+
+    Args:
+        prior: the generator; stays as it is.
+        schedule: see :class:`nstlib.training.Schedule`.
+        settings: see :class:`EncoderSettings`.
+        folder: where to keep checkpoints; the same call goes on from there.
+        identity: its network's layers are what the encoder begins with; None: made here.
+        options: ``callback`` and ``progress`` of :func:`nstlib.training.train`; ``lpips``.
+
+    Returns:
+        The encoder, frozen, and the training's result.
+    """
+    device = next(prior.parameters()).device
+    identity = identity or Identity(device)
+    with torch.random.fork_rng([]):
+        torch.default_generator.manual_seed(schedule.seed)
+        net = FaceEncoder(prior.layers)
+    net.begin_with(identity.net, mean_w(prior).cpu())
+    task = EncoderTask(
+        net, prior, settings or EncoderSettings(), schedule.steps, schedule.seed, options.pop("lpips", None),
+        identity,
+    )  # fmt: skip
+    begun = folder is not None and any(  # then its weights are in there
+        path.name.startswith(("step-", "checkpoint")) for path in Path(folder).glob("*")
+    )
+    if not begun and task.settings.beginning:
+        begin(task, options.get("progress", True))
+    result = train(task, schedule, folder, device=device, **options)
+    net.load_state_dict(result.averages.get("net", net.state_dict()))
+    return net.requires_grad_(False).eval(), result
+
+
+@torch.no_grad()
+def begin(task: EncoderTask, progress: bool) -> None:
+    """Fit the encoder's linear part to faces that the training itself will not see."""
+    other = copy.copy(task)
+    other.settings, other.seed = replace(task.settings, mixed=0.0), task.seed + 1
+    net, features, w = task.net.to(task.center.device).eval(), [], []
+    for index in tqdm(range(task.settings.beginning), "first faces", disable=not progress):
+        codes, seen, _ = other.batch([index])
+        features.append([one.cpu() for one in net.features(seen)])
+        w.append(codes[:, 0].cpu())
+    joined = [torch.cat(maps) for maps in zip(*features, strict=True)]
+    net.cpu().begin_by_least_squares(joined, torch.cat(w))
 
 
 @click.command()
@@ -51,22 +363,21 @@ def story(result: TrainingResult, schedule: Schedule) -> dict[str, Any]:
 def main(network: str, preset: str, folder: Path, seed: int, device: str) -> None:
     """Train one of the networks."""
     hardware.keep_freed_memory()
-    values = PRESETS[network][preset]
+    values, faces, run = PRESETS[network][preset], Faces(device), folder / f"{network}.run"
     schedule = Schedule(steps=values["steps"], batch=values["batch"], average=0.995, seed=seed)
-    run = folder / f"{network}.run"
+    net: nn.Module
     if network == "face-prior":
-        head, critic, result = face_networks.fit_prior(Faces(device), values["faces"], schedule, folder=run)
-        if not result.interrupted:
-            about = {"faces": values["faces"], **story(result, schedule)}
-            name = "mobilestylegan_128.safetensors"
-            save_weights(folder / name, head.state_dict(), {"network": "face prior's head", **about})
-            about["network"] = "face prior's critic"
-            save_weights(folder / "face_critic.safetensors", critic.state_dict(), about)
+        net, result = fit_prior(faces, values["faces"], schedule, folder=run)
+        name, about = "mobilestylegan_128", {"network": "face prior's head", "faces": values["faces"]}
     else:
-        net, result = face_networks.fit_encoder(Faces(device).prior(), schedule, folder=run)
-        if not result.interrupted:
-            about = {"network": "face encoder", **story(result, schedule)}
-            save_weights(folder / "face_encoder.safetensors", net.state_dict(), about)
+        net, result = fit_encoder(faces.prior(), schedule, folder=run)
+        name, about = "face_encoder", {"network": "face encoder"}
+    if not result.interrupted:
+        about |= {
+            "seed": seed, "steps": result.step, "batch": schedule.batch, "seconds": round(result.seconds),
+            "losses": result.losses,
+        }  # fmt: skip
+        save_weights(folder / f"{name}.safetensors", net.state_dict(), about)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ at ``paper`` they are the reader's: DualStyleGAN's published files, for 1024 pix
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar, cast
 
 import torch
@@ -15,14 +15,17 @@ from torch import Tensor, nn
 
 from ..errors import SettingError
 from ..faces.generated import Faces
-from ..methods.dualstylegan import settings as recipes
-from ..methods.dualstylegan import stage_settings as stages
-from ..methods.dualstylegan.critic import source_critic
-from ..methods.dualstylegan.presets import Preset, released, smoke
-from ..methods.dualstylegan.published import load_published, load_published_critic
+from ..methods.dualstylegan import (
+    AS_RELEASED,
+    SMALL,
+    SMOKE,
+    Preset,
+    load_published,
+    load_published_discriminator,
+)
+from ..methods.dualstylegan.destylization import source_discriminator
 from ..methods.dualstylegan.transfer import BOTTLENECK_CHANNELS
-from ..methods.face_networks import load_encoder
-from ..methods.inversion import encode
+from ..methods.inversion import encode, load_encoder
 from ..nets.dualstylegan import DualStyleGAN
 from ..nets.face_encoder import FaceEncoder
 from ..nets.style_generator import StyleGenerator
@@ -35,7 +38,7 @@ TINY_SIZE = 4 << (len(TINY) - 1)
 
 
 @dataclass(frozen=True)
-class Ground:
+class PresetModels:
     """A generator of faces, and how styles are learned over it.
 
     Attributes:
@@ -44,7 +47,7 @@ class Ground:
         preset: the four stages' settings.
         bottleneck_channels: of a new extrinsic path.
         net: a network that has learned already, as it was published; None where there is none.
-        judge: the critic that has learned with the source; None where there is none.
+        published: the discriminator that has learned with the source; None where there is none.
     """
 
     source: StyleGenerator
@@ -52,23 +55,24 @@ class Ground:
     preset: Preset
     bottleneck_channels: int | None
     net: DualStyleGAN | None = None
-    judge: Discriminator | None = None
+    published: Discriminator | None = None
 
     @property
     def space(self) -> str:
         """Of the codes that the first stage works on: "z" or "w"."""
-        return self.preset.stages.destylization.inversion.space
+        return self.preset.destylization.inversion.space
 
     def codes(self, portraits: Tensor) -> Tensor:
         """Portraits to w+ (N, layers, 512), whatever the reader's space is."""
         with torch.no_grad():
             return self.source.w_plus(self.reader(portraits), self.space)
 
-    def critic(self) -> Discriminator | None:
-        """What judges the fine-tuned source in the first stage; None where it does without."""
-        if not self.preset.stages.destylization.adversarial_weight:
+    def discriminator(self) -> Discriminator | None:
+        """Against which the source is fine-tuned in the first stage; None where it does without."""
+        if not self.preset.destylization.adversarial_weight:
             return None
-        return source_critic(self.judge, self.source.size).to(next(self.source.parameters()).device)
+        net = source_discriminator(self.published, self.source.size)
+        return net.to(next(self.source.parameters()).device)
 
 
 class _Reader(nn.Module):
@@ -84,27 +88,18 @@ class _Reader(nn.Module):
 
 def quick() -> Preset:
     """So few steps that all stages run in a minute or two on a processor, and one sees what they do."""
-    first, last = stages.SMALL.destylization, stages.SMALL.latent
-    structure, style = recipes.SMALL.structure, recipes.SMALL.style
-    return Preset(
-        stages.Stages(
-            first.changed(
-                tuning_steps=24,
-                tuning_batch=1,
-                tuning_rate=2e-4,
-                steps=8,
-                inversion=first.inversion.changed(learning_rate=0.03),  # at 0.06 so few steps stay rough
-            ),
-            last.changed(steps=6),
-            stages.SMALL.sampler.changed(steps=400),  # for few portraits; cut shorter, it draws none of them
+    first = SMALL.destylization
+    return SMALL.changed(
+        destylization=first.changed(
+            tuning_steps=24, tuning_batch=1, tuning_rate=2e-4, steps=8,
+            inversion=first.inversion.changed(learning_rate=0.03),  # at 0.06 so few steps stay rough
         ),
-        replace(
-            recipes.SMALL,
-            structure=structure.changed(mixing=((7, 3), (6, 3), (5, 10))),
-            style=style.changed(phases=((16, 1.0, 0.002),)),
-            average=0.8,
-        ),
-    )
+        structure=SMALL.structure.changed(mixing=((7, 3), (6, 3), (5, 10))),
+        style=SMALL.style.changed(phases=((16, 1.0, 0.002),)),
+        latent=SMALL.latent.changed(steps=6),
+        sampler=SMALL.sampler.changed(steps=400),  # for few portraits; cut shorter, it draws none of them
+        average=0.8,
+    )  # fmt: skip
 
 
 def ground(
@@ -114,7 +109,7 @@ def ground(
     *,
     device: str | torch.device = "cpu",
     seed: int = 0,
-) -> Ground:
+) -> PresetModels:
     """The generator of a preset, and what belongs to it.
 
     Args:
@@ -131,25 +126,27 @@ def ground(
         return _published(checkpoint, encoder, torch.device(device))
     if preset == "quick":
         own = load_encoder(device=device)
-        return Ground(Faces(device).prior(), _Reader(own), quick(), BOTTLENECK_CHANNELS)
+        return PresetModels(Faces(device).prior(), _Reader(own), quick(), BOTTLENECK_CHANNELS)
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(seed)
         source = Generator(TINY_SIZE, TINY)
         reader = FaceEncoder(source.layers)
-    return Ground(_frozen(source, device), _Reader(_frozen(reader, device)), smoke(), 4)
+    return PresetModels(_frozen(source, device), _Reader(_frozen(reader, device)), SMOKE, 4)
 
 
 def _published(
     checkpoint: str | os.PathLike[str] | None, encoder: str | os.PathLike[str] | None, device: torch.device
-) -> Ground:
+) -> PresetModels:
     if checkpoint is None or encoder is None:
         raise SettingError(
             "The preset 'paper' fine-tunes the published network: give its two files, as in "
             "nst course 05 --preset paper -p checkpoint=generator.pt -p encoder=encoder.pt."
         )
     made = load_published(checkpoint, encoder, device=device)
-    preset, critic = released(), load_published_critic(checkpoint, device)
-    return Ground(made.source, cast(nn.Module, made.encoder), preset, None, made.net, critic)
+    discriminator = load_published_discriminator(checkpoint, device)
+    return PresetModels(
+        made.source, cast(nn.Module, made.encoder), AS_RELEASED, None, made.net, discriminator
+    )
 
 
 def _frozen(net: Net, device: str | torch.device) -> Net:

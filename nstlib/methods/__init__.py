@@ -2,7 +2,7 @@
 
 from .adain import AdaIN
 from .base import Method
-from .dualstylegan.method import DualStyleMethod
+from .dualstylegan import DualStyle
 from .gatys import Gatys
 from .johnson import Johnson
 from .jojogan import JoJoGAN
@@ -11,7 +11,7 @@ METHODS: dict[str, type[Method]] = {
     "gatys": Gatys,
     "adain": AdaIN,
     "johnson": Johnson,
-    "dualstylegan": DualStyleMethod,
+    "dualstylegan": DualStyle,
     "jojogan": JoJoGAN,
 }
 """Every method by name. What the command, the notebooks and the comparison know, they know from here."""

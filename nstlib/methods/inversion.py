@@ -1,9 +1,5 @@
 """Which code does a generator draw this picture from? Read off by an encoder, or searched for by descent.
 
-A generator turns codes into faces, and what can be done to a face is done to its code; so a portrait's code
-has to be found first. An encoder gives one in one pass, near the portrait but not equal to it. The descent
-begins there (or at the mean face) and changes the code until the picture is the portrait.
-
 Sources: paper A, section 3.2.1 (latent optimization), after Yang et al. 2022, "Pastiche Master"; the descent
 itself is that of Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN", appendix D.
 """
@@ -11,91 +7,84 @@ itself is that of Karras et al. 2020, "Analyzing and Improving the Image Quality
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 from tqdm import tqdm
 
-from ..errors import Changeable, ImageError, OptimizationError, SettingError
+from .. import assets
+from ..assets.weights import read_weights
+from ..errors import Fraction, ImageError, NotNegative, OptimizationError, Positive, SettingError, settings
+from ..errors import Settings as Base
 from ..faces.identity import Identity, portrait_alignment
 from ..metrics import Lpips
-from ..nets.face_encoder import SIZE, FaceEncoder
+from ..nets.face_encoder import SIZE, FaceEncoder, from_state
+from ..nets.hardware import resolve_device
 from ..nets.style_generator import STYLE, StyleGenerator
-from ..pictures.files import resize
+from ..pictures.files import check_picture, resize
 
-SPACES = ("w", "z")
-NETWORKS = ("vgg16", "alexnet")
+Space = Literal["w", "z"]
+Pixels = Annotated[int, Field(ge=32)]  # the smallest side that LPIPS takes with AlexNet
 
-_LEAST = 32  # pixels a side that LPIPS needs with AlexNet
 _TINY = 1e-8  # keeps the slope of a root finite at 0
-_MEAN_OF = 4096  # w's
 
 
-@dataclass(frozen=True)
-class Settings(Changeable):
+@settings
+class Settings(Base):
     """What is minimized, and how. Losses are means over one picture; pixels count in [-1, 1]."""
 
-    space: str = "z"  # of the codes that are changed: "z" is z+, paper A; "w" is w+
-    network: str = "vgg16"  # LPIPS'; released code
-    seen: int = 256  # pixels a side at most that LPIPS sees; released code
-    perceptual_weight: float = 1.0  # of LPIPS; released code
-    pixel_weight: float = 0.0  # of the mean absolute difference: ours
-    identity_weight: float = 0.1  # of 1 - cosine; released code
-    spread_weight: float = 1.0  # of the codes' standard deviation over the layers, its mean; released code
-    start_weight: float = 0.0  # of the mean squared distance to the start: ours
-    noise_weight: float = 1e5  # of the noise maps' self-similarity; StyleGAN2, appendix D
+    space: Space = "z"  # of the codes that are changed: "z" is z+, paper A; "w" is w+
+    network: Literal["vgg16", "alexnet"] = "vgg16"  # LPIPS'; released code
+    loss_resolution: Pixels = 256  # pixels a side at most that LPIPS gets; released code
+    perceptual_weight: NotNegative = 1.0  # of LPIPS; released code
+    pixel_weight: NotNegative = 0.0  # of the mean absolute difference: ours
+    identity_weight: NotNegative = 0.1  # of 1 - cosine; released code
+    layer_std_weight: NotNegative = 1.0  # of the codes' standard deviation over the layers; released code
+    start_weight: NotNegative = 0.0  # of the mean squared distance to the start: ours
+    noise_weight: NotNegative = 1e5  # of the noise maps' self-similarity; StyleGAN2, appendix D
     noises: bool = True  # whether noise maps are changed as well, if the generator has some; released code
-    learning_rate: float = 0.1  # of Adam; StyleGAN2, appendix D
-    rise: float = 0.05  # part of the steps in which the rate grows to that, linearly; the same
-    fall: float = 0.25  # part of the steps in which it falls to 0, by a cosine; the same
+    learning_rate: Positive = 0.1  # of Adam; StyleGAN2, appendix D
+    warmup_fraction: Fraction = 0.05  # of the steps, in which the rate grows to that, linearly; the same
+    anneal_fraction: Fraction = 0.25  # of the steps, in which it falls to 0, by a cosine; the same
 
     def __post_init__(self) -> None:
-        for name, known in (("space", SPACES), ("network", NETWORKS)):
-            if getattr(self, name) not in known:
-                raise SettingError(f"{name} is one of {', '.join(known)}, not '{getattr(self, name)}'.")
-        self._not_negative(*(key for key in asdict(self) if key.endswith("_weight")))
-        self._positive("learning_rate")
-        if not (0 <= self.rise <= 1 and 0 <= self.fall <= 1):
-            raise SettingError(f"rise and fall are parts of 1, not {self.rise} and {self.fall}.")
-        if self.seen < _LEAST:
-            raise SettingError(f"seen is {self.seen} pixels, but must be {_LEAST} or more.")
         if not self.perceptual_weight + self.pixel_weight > 0:
             raise SettingError("Nothing is compared: give perceptual_weight or pixel_weight above 0.")
 
-    def rate(self, number: int, steps: int) -> float:
-        """The learning rate of a step, counted from 0: above 0 in each, so that none is for nothing."""
-        grown = min(1.0, (number + 1) / (self.rise * steps)) if self.rise else 1.0
-        left = min(1.0, (1 - number / steps) / self.fall) if self.fall else 1.0
-        return self.learning_rate * grown * (1 - math.cos(math.pi * left)) / 2
+    def factor(self, number: int, steps: int) -> float:
+        """Of the learning rate at a step, counted from 0: above 0 in each, so that none is for nothing."""
+        grown = min(1.0, (number + 1) / (self.warmup_fraction * steps)) if self.warmup_fraction else 1.0
+        return grown * annealed(number / steps, self.anneal_fraction)
+
+
+def annealed(progress: float, fraction: float) -> float:
+    """A learning rate's factor: 1, and in the last ``fraction`` of the steps down to 0 by half a cosine."""
+    left = min(1.0, (1 - progress) / fraction) if fraction else 1.0
+    return (1 - math.cos(math.pi * left)) / 2
+
+
+def scale_rates(optimizers: Iterable[torch.optim.Optimizer], factor: float) -> None:
+    """Set the learning rates to this part of those the optimizers were made with."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = factor * group.setdefault("initial_lr", group["lr"])
 
 
 AS_RELEASED = Settings()
 """DualStyleGAN's destylization: 300 steps from an encoder's z+."""
 
 SMALL = Settings(
-    space="w", network="alexnet", pixel_weight=0.5, identity_weight=0.3, spread_weight=0.0,
+    space="w", network="alexnet", pixel_weight=0.5, identity_weight=0.3, layer_std_weight=0.0,
     start_weight=0.01, learning_rate=0.06,
 )  # fmt: skip
 """Ours, for the face prior of 128 pixels on a processor: 100 steps from the mean face."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a callback is told after each step."""
-
-    step: int  # steps done: 1, 2, ...
-    steps: int
-    losses: Mapping[str, float]  # before this step, means over the pictures: "total" and its weighted parts
-    seconds: float
-    pictures: Tensor  # before this step: (N, 3, S, S) in [0, 1], on the CPU
-
-
-Callback = Callable[[Progress], "bool | None"]
 
 
 @dataclass
@@ -106,40 +95,40 @@ class Inversion:
     latent: Tensor  # (N, layers, 512), what was changed: z+ in the space "z", else the same as codes
     pictures: Tensor  # (N, 3, S, S), RGB in [0, 1]
     noises: list[Tensor | None]  # the maps they are drawn with; empty for a generator without
-    history: list[dict[str, float]] = field(default_factory=list)  # a row a step: "step", "seconds", losses
-    interrupted: bool = False
-
-    @property
-    def seconds(self) -> float:
-        """Time the descent took."""
-        return self.history[-1]["seconds"] if self.history else 0.0
+    history: list[dict[str, float]]  # the losses before each step
 
 
-class Likeness:
-    """How far drawn pictures are from the ones wanted, each from its own; ready to be asked many times.
+class ReconstructionLoss:
+    """How far drawn pictures are from the targets, each from its own.
 
     Args:
-        wanted: (N, 3, S, S), RGB in [0, 1].
+        targets: (N, 3, S, S), RGB in [0, 1].
         settings: the weights; see :class:`Settings`.
-        lpips: measures; None: made here.
-        identity: the same; asked only if its weight is above 0.
+        lpips: of the settings' network; None: made here.
+        identity: None: made here, if it has a weight.
         device: where to.
+
+    Raises:
+        SettingError: LPIPS of another network than the settings'.
     """
 
     def __init__(
-        self, wanted: Tensor, settings: Settings, lpips: Lpips | None = None,
+        self, targets: Tensor, settings: Settings, lpips: Lpips | None = None,
         identity: Identity | None = None, device: str | torch.device = "auto",
     ) -> None:  # fmt: skip
-        self.settings = settings
-        self.wanted = 2 * wanted - 1
-        self.lpips, self.identity = lpips, identity
+        if lpips is not None and lpips.backbone != settings.network:
+            raise SettingError(
+                f"The settings ask for LPIPS with {settings.network}, and the one given has "
+                f"{lpips.backbone}: change one of both."
+            )
+        self.settings, self.targets, self.lpips = settings, 2 * targets - 1, lpips
         with torch.no_grad():
             if settings.perceptual_weight:
-                self.lpips = Lpips(settings.network, device=device) if lpips is None else lpips
-                self.maps = self._features(self.wanted)
+                self.lpips = lpips or Lpips(settings.network, device=device)
+                self.features = self._features(self.targets)
             if settings.identity_weight:
-                self.identity = Identity(device) if identity is None else identity
-                self.faces = self.identity.embed(wanted, portrait_alignment())
+                self.identity = identity or Identity(device)
+                self.faces = self.identity.embed(targets, portrait_alignment())
 
     def __call__(self, drawn: Tensor) -> dict[str, Tensor]:
         """Weighted losses, (N,) each: those of "perceptual", "pixel", "identity" that have a weight.
@@ -149,63 +138,79 @@ class Likeness:
         """
         s, losses = self.settings, {}
         if s.perceptual_weight:
-            losses["perceptual"] = s.perceptual_weight * self._lpips(drawn)
+            net: Any = self.lpips and self.lpips.net
+            pairs = zip(net.lins, self._features(drawn), self.features, strict=True)
+            parts = [lin((a - b).square()).mean((1, 2, 3)) for lin, a, b in pairs]
+            losses["perceptual"] = s.perceptual_weight * torch.stack(parts).sum(0)
         if s.pixel_weight:
-            losses["pixel"] = s.pixel_weight * (drawn - self.wanted).abs().mean((1, 2, 3))
+            losses["pixel"] = s.pixel_weight * (drawn - self.targets).abs().mean((1, 2, 3))
         if s.identity_weight:
-            assert self.identity is not None
             faces = self.identity.embed((drawn + 1) / 2, portrait_alignment())
             losses["identity"] = s.identity_weight * (1 - (faces * self.faces).sum(1))
         return losses
 
     def _features(self, pictures: Tensor) -> list[Tensor]:
-        assert self.lpips is not None
-        side = pictures.shape[-1]
-        if side > self.settings.seen:
-            pictures = F.adaptive_avg_pool2d(pictures, self.settings.seen)
-        net: Any = self.lpips.net
+        """LPIPS' normalized features; unlike the package's, with a finite slope where all of them are 0."""
+        if pictures.shape[-1] > self.settings.loss_resolution:
+            pictures = F.adaptive_avg_pool2d(pictures, self.settings.loss_resolution)
+        net: Any = self.lpips and self.lpips.net
         found = net.net(net.scaling_layer(pictures.contiguous(memory_format=torch.channels_last)))
         return [x * (x.square().sum(1, keepdim=True) + _TINY).rsqrt() for x in found]
 
-    def _lpips(self, drawn: Tensor) -> Tensor:
-        """LPIPS whose half is known already, and whose slope is finite where all features are 0."""
-        assert self.lpips is not None
-        net: Any = self.lpips.net
-        pairs = zip(net.lins, self._features(drawn), self.maps, strict=True)
-        return torch.stack([lin((a - b).square()).mean((1, 2, 3)) for lin, a, b in pairs]).sum(0)
 
-
-@torch.no_grad()
-def encode(pictures: Tensor, encoder: FaceEncoder) -> Tensor:
-    """The codes an encoder reads off portraits, in one pass.
+def descend(
+    groups: Sequence[tuple[Sequence[Tensor], float]], losses: Callable[[], Mapping[str, Tensor]], steps: int,
+    *, factor: Callable[[int, int], float] = lambda number, steps: 1.0,
+    after: Callable[[], None] = lambda: None, progress: bool = True,
+) -> list[dict[str, float]]:  # fmt: skip
+    """Adam on codes and noise maps, in place: the descent of every search for a code.
 
     Args:
-        pictures: (N, 3, H, W), RGB in [0, 1], aligned like FFHQ.
-        encoder: see :func:`nstlib.methods.face_networks.load_encoder`.
+        groups: what is changed, each with its learning rate.
+        losses: weighted losses, scalars or (N,); their sum is minimized.
+        steps: how many.
+        factor: of the learning rates, from a step's number and their count.
+        after: called behind each step.
+        progress: show a progress bar on standard error.
 
     Returns:
-        (N, layers, 512), w+, where the encoder is.
+        The losses before each step.
 
     Raises:
-        ImageError: not pictures.
+        OptimizationError: a number is none any more; what is changed has the last good values again.
     """
-    first = next(encoder.parameters())
-    small = resize(check_portraits(pictures), (SIZE, SIZE))
-    return encoder(2 * small.to(first) - 1)
+    changed = [tensor.requires_grad_(True) for tensors, _ in groups for tensor in tensors]
+    adam = torch.optim.Adam([{"params": list(tensors), "lr": rate} for tensors, rate in groups])
+    history = []
+    for number in tqdm(range(steps), "descent", unit="step", disable=not progress):
+        with torch.enable_grad():
+            parts = losses()
+            total = torch.stack(list(parts.values())).sum(0)
+            gradients = torch.autograd.grad(total.sum(), changed)
+        good = [tensor.detach().clone() for tensor in changed]
+        for tensor, gradient in zip(changed, gradients, strict=True):
+            tensor.grad = gradient
+        scale_rates([adam], factor(number, steps))
+        adam.step()
+        after()
+        if not all(bool(tensor.isfinite().all()) for tensor in (total, *changed)):
+            with torch.no_grad():
+                for tensor, value in zip(changed, good, strict=True):
+                    tensor.copy_(value)
+            raise OptimizationError(
+                f"The loss is not a number at step {number + 1}: lower the learning rate; the last good "
+                "codes are kept."
+            )
+        row = {name: float(part.detach().mean()) for name, part in {"total": total, **parts}.items()}
+        history.append({"step": number + 1, **row})
+    return history
 
 
 def invert(
-    pictures: Tensor,
-    generator: StyleGenerator,
-    *,
-    start: Tensor | None = None,
-    steps: int = 100,
-    settings: Settings = SMALL,
-    lpips: Lpips | None = None,
-    identity: Identity | None = None,
-    callback: Callback | None = None,
+    pictures: Tensor, generator: StyleGenerator, *, start: Tensor | None = None, steps: int = 100,
+    settings: Settings = SMALL, lpips: Lpips | None = None, identity: Identity | None = None,
     progress: bool = True,
-) -> Inversion:
+) -> Inversion:  # fmt: skip
     """Search for the codes from which a generator draws these pictures.
 
     Each picture is searched for by itself, whatever the others are; several at once only save time on a GPU.
@@ -217,132 +222,69 @@ def invert(
             the settings. None: the mean w, in the space "w" only.
         steps: of Adam; 0 gives the start's pictures.
         settings: see :class:`Settings`.
-        lpips: of the settings' network; None: made here.
-        identity: None: made here, if the settings give it a weight.
-        callback: called after each step; returning False stops, with everything up to then kept.
+        lpips: see :class:`ReconstructionLoss`.
+        identity: the same.
         progress: show a progress bar on standard error.
 
     Returns:
-        The codes; after Ctrl-C what was reached, with ``interrupted=True``.
+        The codes, and what they give.
 
     Raises:
         ImageError: not pictures, or not square.
         OptimizationError: the loss is no longer a number; its ``result`` holds the last good codes.
         SettingError: codes of another shape, no start in the space "z", LPIPS of another network.
     """
-    wanted = check_portraits(pictures)
-    if steps < 0:
-        raise SettingError(f"steps is {steps}, but must be 0 or more.")
-    if lpips is not None and lpips.backbone != settings.network:
-        raise SettingError(
-            f"The settings ask for LPIPS with {settings.network}, and the one given has {lpips.backbone}: "
-            "change one of both."
-        )
-    first = next(generator.parameters())
-    wanted = resize(wanted.to(first), (generator.size, generator.size))
-    begin = _start(start, generator, settings.space, len(wanted)).to(first)
-    search = _Search(generator, wanted, begin, settings, lpips, identity)
-    search.run(steps, callback, progress)
-    return search.found()
+    targets = check_portraits(pictures)
+    first, s = next(generator.parameters()), settings
+    targets = resize(targets.to(first), (generator.size, generator.size))
+    begin = _start(start, generator, s.space, len(targets)).to(first)
+    loss = ReconstructionLoss(targets, s, lpips, identity, first.device)
+    codes = begin.clone()
+    # The network's own maps to begin with: whoever draws from the codes later has these.
+    maps = [
+        None if m is None else m.detach().expand(len(targets), -1, -1, -1).clone()
+        for m in generator.noise_maps("fixed", len(targets))
+    ]
+    noises = [m for m in maps if m is not None] if s.noises else []
 
-
-class _Search:
-    """The state of one descent."""
-
-    def __init__(
-        self, generator: StyleGenerator, wanted: Tensor, begin: Tensor, settings: Settings,
-        lpips: Lpips | None, identity: Identity | None,
-    ) -> None:  # fmt: skip
-        self.generator, self.settings, self.begin = generator, settings, begin
-        self.likeness = Likeness(wanted, settings, lpips, identity, wanted.device)
-        self.codes = begin.clone().requires_grad_(True)
-        # The network's own maps to begin with: whoever draws from the codes later has these.
-        own = generator.noise_maps("fixed", len(wanted))
-        self.maps: list[Tensor | None] = [
-            None if m is None else m.detach().expand(len(wanted), -1, -1, -1).clone() for m in own
-        ]
-        changed = [m for m in self.maps if m is not None] if settings.noises else []
-        self.changed = [self.codes, *(m.requires_grad_(True) for m in changed)]
-        self.good = [t.detach().clone() for t in self.changed]
-        self.history: list[dict[str, float]] = []
-        self.interrupted = False
-
-    def run(self, steps: int, callback: Callback | None, progress: bool) -> None:
-        """Descend, until it is enough."""
-        adam = torch.optim.Adam(self.changed, self.settings.learning_rate)
-        began = time.perf_counter()
-        bar = tqdm(total=steps, desc="inversion", unit="step", disable=not progress)
-        try:
-            with bar, torch.enable_grad():
-                for number in range(steps):
-                    total, parts, drawn = self.losses()
-                    gradients = torch.autograd.grad(total.sum(), self.changed)
-                    self._check(number, [total, *gradients])
-                    self.good = [t.detach().clone() for t in self.changed]
-                    for group in adam.param_groups:
-                        group["lr"] = self.settings.rate(number, steps)
-                    for tensor, gradient in zip(self.changed, gradients, strict=True):
-                        tensor.grad = gradient
-                    adam.step()
-                    self._normalize()
-                    row = {k: float(v.detach().mean()) for k, v in {"total": total, **parts}.items()}
-                    seconds = time.perf_counter() - began
-                    self.history.append({"step": number + 1, "seconds": round(seconds, 3), **row})
-                    bar.update()
-                    bar.set_postfix(loss=f"{row['total']:.4g}", refresh=False)
-                    if callback is not None:
-                        seen = _shown(drawn)
-                        if callback(Progress(number + 1, steps, row, seconds, seen)) is False:
-                            break
-        except KeyboardInterrupt:
-            self.interrupted = True
-        if all(bool(t.isfinite().all()) for t in self.changed):
-            self.good = [t.detach() for t in self.changed]
-
-    def losses(self) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """Those of each picture, (N,): the total and its weighted parts; and the pictures in [-1, 1]."""
-        s = self.settings
-        w_plus = self.generator.w_plus(self.codes, s.space)
-        drawn = self.generator.synthesize(w_plus, self.maps)
-        parts = self.likeness(drawn)
-        if s.spread_weight:
-            parts["spread"] = s.spread_weight * (self.codes.var(1) + _TINY).sqrt().mean(1)
+    def losses() -> dict[str, Tensor]:
+        parts = loss(generator.synthesize(generator.w_plus(codes, s.space), maps))
+        if s.layer_std_weight:
+            parts["layer_std"] = s.layer_std_weight * (codes.var(1) + _TINY).sqrt().mean(1)
         if s.start_weight:
-            parts["start"] = s.start_weight * (self.codes - self.begin).square().mean((1, 2))
-        if len(self.changed) > 1 and s.noise_weight:
-            parts["noise"] = s.noise_weight * noise_similarity(self.changed[1:])
-        return torch.stack(list(parts.values())).sum(0), parts, drawn
-
-    def _check(self, number: int, tensors: list[Tensor]) -> None:
-        if not all(bool(t.isfinite().all()) for t in tensors):
-            raise OptimizationError(
-                f"The loss is not a number at step {number + 1}: lower the learning rate; the last good "
-                "codes are kept.",
-                self.found(),
-            )
+            parts["start"] = s.start_weight * (codes - begin).square().mean((1, 2))
+        if noises and s.noise_weight:
+            parts["noise"] = s.noise_weight * noise_similarity(noises)
+        return parts
 
     @torch.no_grad()
-    def _normalize(self) -> None:
-        """Noise stays noise: mean 0, deviation 1 (StyleGAN2, appendix D)."""
-        for noise in self.changed[1:]:
-            noise.sub_(noise.mean((1, 2, 3), keepdim=True))
-            noise.div_(noise.square().mean((1, 2, 3), keepdim=True).sqrt() + _TINY)
-
-    @torch.no_grad()
-    def found(self) -> Inversion:
-        """What was good last."""
-        codes, *noises = self.good
-        given = iter(noises)
-        maps = [m if m is None or not noises else next(given) for m in self.maps]
-        w_plus = self.generator.w_plus(codes, self.settings.space)
-        drawn = self.generator.synthesize(w_plus, maps)
+    def found(history: list[dict[str, float]]) -> Inversion:
+        w_plus = generator.w_plus(codes.detach(), s.space)
+        drawn = ((generator.synthesize(w_plus, maps).float() + 1) / 2).clamp(0, 1).cpu()
         kept = [None if m is None else m.detach().cpu() for m in maps]
-        return Inversion(
-            w_plus.clone().cpu(), codes.cpu(), _shown(drawn), kept, self.history, self.interrupted
+        return Inversion(w_plus.clone().cpu(), codes.detach().cpu(), drawn, kept, history)
+
+    groups = [([codes, *noises], s.learning_rate)]
+    try:
+        return found(
+            descend(
+                groups, losses, steps, factor=s.factor, after=lambda: _normalize(noises), progress=progress
+            )
         )
+    except OptimizationError as error:
+        error.result = found([])
+        raise
 
 
-def noise_similarity(maps: list[Tensor]) -> Tensor:
+@torch.no_grad()
+def _normalize(noises: Sequence[Tensor]) -> None:
+    """Noise stays noise: mean 0, deviation 1 (StyleGAN2, appendix D)."""
+    for noise in noises:
+        noise.sub_(noise.mean((1, 2, 3), keepdim=True))
+        noise.div_(noise.square().mean((1, 2, 3), keepdim=True).sqrt() + _TINY)
+
+
+def noise_similarity(maps: Sequence[Tensor]) -> Tensor:
     """How much noise maps carry of the picture: their squared correlation with themselves, one pixel on.
 
     At every size down to 8 pixels; at each halving the mean of four is doubled, which keeps the deviation.
@@ -372,15 +314,48 @@ def check_portraits(pictures: Tensor) -> Tensor:
     Raises:
         ImageError: they are something else.
     """
-    if not isinstance(pictures, Tensor) or pictures.ndim != 4 or pictures.shape[1] != 3 or not len(pictures):
-        found = tuple(pictures.shape) if isinstance(pictures, Tensor) else type(pictures).__name__
-        raise ImageError(f"Portraits have the shape (N, 3, S, S), not {found}: load them with load_image.")
+    check_picture("portrait", pictures)
     height, width = pictures.shape[-2:]
     if height != width:
-        raise ImageError(f"A portrait is square, not {width}×{height} pixels: cut the face out first.")
-    if not bool(((pictures >= 0) & (pictures <= 1)).all()):  # also NaN
+        raise ImageError(
+            f"A portrait is square, not {width}×{height} pixels: cut the face out with align_portrait."
+        )
+    if not bool(((pictures >= 0) & (pictures <= 1)).all()):
         raise ImageError("Portraits have values in [0, 1], and these have others: see load_image.")
     return pictures.detach().float()
+
+
+def load_encoder(
+    path: str | os.PathLike[str] | None = None, device: str | torch.device = "auto"
+) -> FaceEncoder:
+    """An encoder from its file; None: the one the course carries, for the face prior.
+
+    Raises:
+        SettingError: the file holds no such network.
+    """
+    found = Path(path) if path else assets.data_path("weights/face_encoder.safetensors")
+    return from_state(read_weights(found)[0]).to(resolve_device(device))
+
+
+@torch.no_grad()
+def encode(pictures: Tensor, encoder: FaceEncoder) -> Tensor:
+    """The codes w+ (N, layers, 512) that an encoder reads off portraits, in one pass.
+
+    Args:
+        pictures: (N, 3, H, W), RGB in [0, 1], aligned like FFHQ.
+        encoder: see :func:`load_encoder`.
+
+    Raises:
+        ImageError: not such portraits.
+    """
+    small = resize(check_portraits(pictures), (SIZE, SIZE))
+    return encoder(2 * small.to(next(encoder.parameters())) - 1)
+
+
+def mean_w(generator: StyleGenerator) -> Tensor:
+    """The mean w (1, 512) of a generator, always the same."""
+    device = next(generator.parameters()).device
+    return generator.mean_w(generator=torch.Generator(device).manual_seed(0))
 
 
 def _start(start: Tensor | None, generator: StyleGenerator, space: str, count: int) -> Tensor:
@@ -390,21 +365,11 @@ def _start(start: Tensor | None, generator: StyleGenerator, space: str, count: i
                 "In the space 'z' there is no mean to begin with: give an encoder's codes as start, or take "
                 "the space 'w'."
             )
-        start = generator.mean_w(_MEAN_OF, torch.Generator(_device(generator)).manual_seed(0))
+        start = mean_w(generator)
     if start.shape[1:] not in ((STYLE,), (generator.layers, STYLE)) or len(start) not in (1, count):
         raise SettingError(
             f"The start of {count} pictures is ({count}, {generator.layers}, {STYLE}), or one for all, and "
             f"not {tuple(start.shape)}."
         )
-    if not bool(start.isfinite().all()):
-        raise SettingError("The start has values that are no numbers: encode the pictures again.")
     plus = start[:, None].expand(-1, generator.layers, -1) if start.ndim == 2 else start
     return plus.detach().expand(count, -1, -1)
-
-
-def _device(generator: StyleGenerator) -> torch.device:
-    return next(generator.parameters()).device
-
-
-def _shown(drawn: Tensor) -> Tensor:
-    return ((drawn.detach().float() + 1) / 2).clamp(0, 1).cpu()

@@ -10,35 +10,475 @@ does. Nobody has such pairs, so they are made, in three steps that each can be l
 3. image embedding: from the same code the generator as it was draws a face (:func:`photographic`), and the
    encoder reads that face's code, which lies among those of real faces.
 
+The released code fine-tunes against a discriminator alone, for 600 steps of 32 pictures. Ours may have one,
+too, but learns from VGG-16's features if it has none, which takes some hundred pictures.
+
 Source: paper A, section 3.2.1, after Yang et al. 2022, "Pastiche Master", section 3.1.
 """
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import safetensors.torch
 import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ...assets.writing import write_atomic
 from ...errors import OptimizationError, SettingError
 from ...faces.identity import Identity
+from ...losses import (
+    content_loss,
+    contextual_loss,
+    discriminator_loss,
+    feature_moments,
+    generator_loss,
+    r1_penalty,
+)
 from ...metrics import Lpips
+from ...nets.features import FeatureExtractor
 from ...nets.style_generator import STYLE, StyleGenerator
+from ...nets.stylegan2 import Discriminator
 from ...pictures.files import resize
-from ..inversion import check_portraits, invert
-from .codes import Destylized
-from .portrait_files import PortraitFiles, digest
-from .source import center_of, fine_tune_source
-from .stage_settings import SMALL, DestylizationSettings
+from ...training import Callback, Checkpoints, Schedule, Step, Task, TrainingResult, shuffled, train
+from ..inversion import check_portraits, invert, mean_w
+from .settings import SMALL, DestylizationSettings
+
+MOMENTS, CONTEXTUAL, CONTENT = ("relu1_2", "relu2_2", "relu3_3"), "relu3_3", "relu4_3"
+"""VGG-16's layers of the source's losses: ours; the first are Johnson's."""
 
 Encoder = Callable[[Tensor], Tensor]
 """Portraits (N, 3, S, S) in [0, 1] -> codes (N, layers, 512), in the space of the inversion's settings."""
 
+_RESOLUTION = 256  # pixels a side at most that VGG-16 gets
 
+
+@dataclass(frozen=True)
+class Destylized:
+    """K portraits of one style, and their codes in w+.
+
+    Raises:
+        SettingError: shapes that do not go together, or a value that is no number.
+    """
+
+    extrinsic: Tensor  # (K, layers, 512): of the portrait as it is
+    intrinsic: Tensor  # (K, layers, 512): of the photograph that might be behind it
+    portraits: Tensor  # (K, 3, S, S), RGB in [0, 1]
+
+    def __post_init__(self) -> None:
+        count = len(check_portraits(self.portraits))
+        codes = self.extrinsic.shape
+        if len(codes) != 3 or codes[2] != STYLE or codes[0] != count or self.intrinsic.shape != codes:
+            raise SettingError(
+                f"{count} portraits have extrinsic and intrinsic codes ({count}, layers, {STYLE}) both, not "
+                f"{tuple(codes)} and {tuple(self.intrinsic.shape)}."
+            )
+        if not all(bool(t.isfinite().all()) for t in (self.extrinsic, self.intrinsic)):
+            raise SettingError("A code has a value that is no number: destylize its portrait again.")
+
+    def __len__(self) -> int:
+        return len(self.portraits)
+
+    @property
+    def layers(self) -> int:
+        """Codes of a w+."""
+        return self.extrinsic.shape[1]
+
+    @property
+    def size(self) -> int:
+        """Pixels a side of the portraits."""
+        return self.portraits.shape[-1]
+
+
+# ------------------------------------------------------------------ portraits done one by one
+
+
+def each_portrait(
+    count: int, prepare: Callable[[], Callable[[int], Mapping[str, Tensor]]],
+    folder: str | os.PathLike[str] | None, description: Mapping[str, Any], *, name: str,
+    progress: bool = True,
+) -> list[dict[str, Tensor]]:  # fmt: skip
+    """What is computed for each portrait; with a folder, an interrupted run goes on behind the last one.
+
+    Portraits do not know of each other, so several processes (``accelerate launch``) take turns with them,
+    and find each other's results in the folder.
+
+    Args:
+        count: of portraits.
+        prepare: gives what computes the tensors of one, by its number; not called where all are done.
+        folder: keeps a file for each; None keeps nothing.
+        description: everything that, changed, would give other results.
+        name: of the progress bar.
+        progress: show it.
+
+    Raises:
+        SettingError: the folder holds other portraits' results, or several processes have none in common.
+    """
+    processes, rank = (int(os.environ.get(key, value)) for key, value in (("WORLD_SIZE", "1"), ("RANK", "0")))
+    if folder is None and processes > 1:
+        raise SettingError("Several processes share their portraits through a folder: name one.")
+    with _first_process_first(processes):
+        files = None if folder is None else Checkpoints(folder, description).folder
+
+    def load(index: int) -> dict[str, Tensor] | None:
+        if files is None:
+            return None
+        try:
+            return safetensors.torch.load_file(files / f"{index:04d}.safetensors")
+        except (OSError, SafetensorError):  # not done, or damaged
+            return None
+
+    found = [load(index) for index in range(count)]
+    compute = prepare() if None in found else found.__getitem__
+    for index in tqdm(range(rank, count, processes), name, disable=not progress):
+        if found[index] is None:
+            try:
+                made = compute(index)
+            except OptimizationError as error:
+                raise OptimizationError(f"Portrait {index + 1}: {error}", error.result) from error
+            found[index] = {key: tensor.detach().cpu().contiguous() for key, tensor in made.items()}
+            if files is not None:
+                write_atomic(files / f"{index:04d}.safetensors", safetensors.torch.save(found[index]))
+    with _first_process_first(processes):
+        pass
+    done = [one if one is not None else load(index) for index, one in enumerate(found)]
+    if None in done:
+        raise SettingError(
+            f"Portrait {done.index(None) + 1} is not in '{folder}', where another process has kept it: name "
+            "a folder that all of them see."
+        )
+    return [one for one in done if one is not None]
+
+
+@contextmanager
+def _first_process_first(processes: int) -> Iterator[None]:
+    """All others wait until the first of several processes has left the block."""
+    if processes == 1:
+        yield
+        return
+    from accelerate import PartialState
+
+    with PartialState(cpu=not torch.cuda.is_available()).main_process_first():
+        yield
+
+
+def digest(of: Tensor | nn.Module) -> str:
+    """Sixteen letters that tell these numbers from others: of a tensor, or of a network's weights."""
+    tensors = [of] if isinstance(of, Tensor) else [t for _, t in sorted(of.state_dict().items())]
+    found = hashlib.sha256()
+    for tensor in tensors:
+        found.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
+# ------------------------------------------------------------------ against a discriminator
+
+
+def source_discriminator(
+    given: Discriminator | None, size: int, channels: Sequence[int] | None = None, seed: int = 0
+) -> Discriminator:
+    """StyleGAN2's discriminator, ready to learn: a copy of the one given, or a new one.
+
+    Args:
+        given: has learned with the source; stays as it is.
+        size: pixels a side of a new one's pictures.
+        channels: of a new one; None: configuration F's.
+        seed: of a new one's weights.
+    """
+    if given is not None:
+        return copy.deepcopy(given).requires_grad_(True)
+    with torch.random.fork_rng([]):
+        torch.default_generator.manual_seed(seed)
+        return Discriminator(size, channels)
+
+
+def discriminator_step(
+    step: Step, generated: Tensor, real: Tensor, *, r1_weight: float, r1_every: int, number: int | None = None
+) -> Tensor:
+    """One step of ``step.modules["discriminator"]``, with the R1 penalty in every so many of them.
+
+    Args:
+        step: of the task.
+        generated: pictures (N, 3, H, W) in [-1, 1].
+        real: pictures, likewise.
+        r1_weight: StyleGAN2's gamma.
+        r1_every: steps.
+        number: of the discriminator's steps before; None: ``step.number``.
+
+    Returns:
+        The loss.
+    """
+    discriminator = step.modules["discriminator"].requires_grad_(True)
+    penalized = r1_weight > 0 and (step.number if number is None else number) % r1_every == 0
+    real = real.detach().requires_grad_(penalized)
+    scores = discriminator(real)
+    loss = discriminator_loss(discriminator(generated.detach()), scores)
+    if penalized:
+        loss = loss + r1_weight / 2 * r1_every * r1_penalty(scores, real)
+    step.descend(loss, "discriminator")
+    return loss
+
+
+def augmentation(
+    random: np.random.Generator, flip: float = 0.5, shift: float = 0.125, colors: float = 0.2
+) -> list[float]:
+    """Six numbers for one picture: mirrored or not, moved down and across, brightness, saturation, contrast.
+
+    A few portraits are soon known by heart. So what a discriminator gets is augmented at random, generated
+    and real pictures alike (Zhao et al. 2020, "Differentiable Augmentation"). Released code: adaptively.
+
+    Args:
+        random: what they are drawn from.
+        flip: part of the pictures that is mirrored.
+        shift: at most, as a part of the side.
+        colors: at most, of brightness, saturation, contrast.
+    """
+    mirrored = float(random.random() < flip)
+    return [
+        mirrored,
+        *random.uniform(-shift, shift, 2).tolist(),
+        *random.uniform(-colors, colors, 3).tolist(),
+    ]
+
+
+def augment(pictures: Tensor, draws: Tensor) -> Tensor:
+    """Pictures (N, 3, H, W) in [-1, 1] by the numbers (N, 6) of :func:`augmentation`, differentiable."""
+    brightness, saturation, contrast = (draws[:, i].to(pictures).view(-1, 1, 1, 1) for i in (3, 4, 5))
+    gray = pictures.mean(1, keepdim=True)
+    x = gray + (1 + saturation) * (pictures - gray) + brightness
+    middle = x.mean((1, 2, 3), keepdim=True)
+    return moved(middle + (1 + contrast) * (x - middle), draws)
+
+
+def moved(x: Tensor, draws: Tensor) -> Tensor:
+    """Mirrored and moved by whole pixels; what comes in at the border is 0."""
+    height, width = x.shape[-2:]
+    placed = []
+    for one, (mirrored, down, across) in zip(x.split(1), draws[:, :3].tolist(), strict=True):
+        a, b = round(across * width), round(down * height)
+        placed.append(F.pad(one.flip(3) if mirrored else one, (a, -a, b, -b)))
+    return torch.cat(placed)
+
+
+# ------------------------------------------------------------------ the source that draws portraits
+
+
+class StyleDistance:
+    """How far drawn pictures are from a set of portraits in style, and from other pictures in content.
+
+    The features' mean and second moment over all pictures and positions are the style as a whole; few
+    pictures are enough to learn from them, where a discriminator would soon know each portrait by heart.
+
+    Args:
+        portraits: (K, 3, S, S), RGB in [0, 1].
+        settings: the weights.
+        device: where to.
+        tensors: VGG-16's weights instead of the asset's (tests).
+    """
+
+    def __init__(
+        self, portraits: Tensor, settings: DestylizationSettings, device: str | torch.device = "auto",
+        tensors: Mapping[str, Tensor] | None = None,
+    ) -> None:  # fmt: skip
+        self.settings = settings
+        layers = [*MOMENTS, *([CONTENT] if settings.content_weight else [])]
+        self.extractor = FeatureExtractor(
+            "vgg16", layers, device=device, precision="float32", tensors=tensors
+        )
+        with torch.no_grad():
+            found = [_moments(self._features(2 * one - 1)) for one in portraits.split(1)]
+        self.goal = [torch.stack(parts).mean(0) for parts in zip(*found, strict=True)]
+
+    def __call__(self, drawn: Tensor, portraits: Tensor, before: Tensor) -> dict[str, Tensor]:
+        """Weighted losses, scalars: those of "moments", "contextual", "content" that have a weight.
+
+        Args:
+            drawn: (N, 3, S, S), about [-1, 1].
+            portraits: some of the set, one for each picture, in [-1, 1].
+            before: what the source drew from the same codes, in [-1, 1].
+        """
+        s, losses = self.settings, {}
+        features = self._features(drawn)
+        with torch.no_grad():
+            goal = self._features(portraits) if s.contextual_weight else {}
+            kept = self._features(before) if s.content_weight else {}
+        if s.moments_weight:
+            pairs = zip(_moments(features), self.goal, strict=True)
+            parts = [(found - goal).square().sum() / goal.square().sum() for found, goal in pairs]
+            losses["moments"] = s.moments_weight * torch.stack(parts).mean()
+        if s.contextual_weight:
+            loss = contextual_loss(features[CONTEXTUAL], goal[CONTEXTUAL])
+            losses["contextual"] = s.contextual_weight * loss
+        if s.content_weight:
+            size = kept[CONTENT].square().mean()
+            losses["content"] = s.content_weight * content_loss(features[CONTENT], kept[CONTENT]) / size
+        return losses
+
+    def _features(self, pictures: Tensor) -> dict[str, Tensor]:
+        if pictures.shape[-1] > _RESOLUTION:
+            pictures = F.adaptive_avg_pool2d(pictures, _RESOLUTION)
+        return self.extractor((pictures + 1) / 2)
+
+
+def _moments(features: Mapping[str, Tensor]) -> list[Tensor]:
+    """Mean (C,) and second moment (C, C) of each layer, over pictures and positions."""
+    found = []
+    for name in MOMENTS:
+        mean, covariance = feature_moments(features[name])
+        found += [mean.mean(0), (covariance + mean[:, :, None] * mean[:, None]).mean(0)]
+    return found
+
+
+class SourceTask(Task):
+    """One step of the source: pictures from random codes, to be like the portraits.
+
+    Args:
+        source: what learns; its weights that are frozen by the settings do not.
+        before: the source as it was; draws the codes and what is to be kept.
+        portraits: (K, 3, S, S), RGB in [0, 1], of the source's size.
+        settings: see :class:`.DestylizationSettings`.
+        seed: of codes, order and augmentation.
+        discriminator: pictures (N, 3, S, S) in [-1, 1] -> scores; learns too. None: there is none.
+        distance: see :class:`StyleDistance`, or what is called like it; None: there is none.
+    """
+
+    def __init__(
+        self, source: StyleGenerator, before: StyleGenerator, portraits: Tensor,
+        settings: DestylizationSettings, seed: int = 0, discriminator: nn.Module | None = None,
+        distance: Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]] | None = None,
+    ) -> None:  # fmt: skip
+        self.before, self.portraits, self.settings, self.seed = before, portraits, settings, seed
+        self.distance, self.center = distance, mean_w(before)
+        for name, parameter in source.named_parameters():
+            parameter.requires_grad_(not name.startswith(settings.frozen))
+        learning = [p for p in source.parameters() if p.requires_grad]
+        if not learning or (discriminator is None and distance is None):
+            raise SettingError(
+                "The source has nothing to learn, or nothing to learn from: leave some weights out of "
+                "frozen, and give a discriminator, or a weight of moments, contextual or content above 0."
+            )
+        rate = settings.tuning_rate
+        # Against a discriminator, which changes, momentum does harm; against a fixed goal it helps.
+        momentum = 0.9 if discriminator is None else 0.0
+        self.modules: dict[str, nn.Module] = {"source": source}
+        self.optimizers: dict[str, torch.optim.Optimizer] = {
+            "main": torch.optim.Adam(learning, rate, betas=(momentum, 0.99))
+        }
+        if discriminator is not None:
+            self.modules["discriminator"] = discriminator
+            self.optimizers["discriminator"] = torch.optim.Adam(
+                discriminator.parameters(), rate, betas=(0.0, 0.99)
+            )
+
+    def describe(self) -> dict[str, Any]:
+        """The settings that count here, the portraits and the source."""
+        described = {k: v for k, v in asdict(self.settings).items() if k not in _LATER}
+        sources = {"portraits": digest(self.portraits), "source": digest(self.before)}
+        return {"method": "destylization", **described, **sources, "networks": sorted(self.modules)}
+
+    @torch.no_grad()
+    def batch(self, positions: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Codes z (N, 512), portraits (N, 3, S, S) in [-1, 1], numbers of the augmentation (2N, 6)."""
+        z, draws = [], []
+        for position in positions:
+            random = np.random.default_rng([self.seed, position, 3])
+            z.append(torch.from_numpy(random.standard_normal((1, STYLE), np.float32)))
+            draws += [augmentation(random) for _ in range(2)]
+        chosen = shuffled(len(self.portraits), self.seed, positions)
+        return torch.cat(z), 2 * self.portraits[chosen] - 1, torch.tensor(draws)
+
+    def step(self, step: Step) -> dict[str, Tensor]:
+        """One step of the source, and one of the discriminator."""
+        s, (z, portraits, draws) = self.settings, step.batch
+        near: dict[str, Any] = {"truncation": s.tuning_truncation, "center": self.center}
+        drawn = step.modules["source"](z, **near)
+        losses: dict[str, Tensor] = {}
+        if self.distance is not None:
+            with torch.no_grad():
+                before = self.before(z, **near) if s.content_weight else drawn
+            losses = self.distance(drawn, portraits, before)
+        discriminator, generated, real = step.modules.get("discriminator"), drawn, portraits
+        if discriminator is not None:
+            if s.augmented:
+                generated, real = augment(drawn, draws[::2]), augment(portraits, draws[1::2])
+            scores = discriminator.requires_grad_(False)(generated)
+            losses["adversarial"] = s.adversarial_weight * generator_loss(scores)
+        total = torch.stack(list(losses.values())).sum()
+        step.descend(total)
+        if discriminator is not None:
+            losses["discriminator"] = discriminator_step(
+                step, generated, real, r1_weight=s.r1_weight, r1_every=s.r1_every
+            )
+        return {"total": total, **losses}
+
+
+_LATER = ("steps", "inversion", "restored", "truncation", "center", "tuning_steps", "tuning_batch")
+"""Settings that the fine-tuning does not depend on, or that its schedule says."""
+
+
+def fine_tune_source(
+    source: StyleGenerator, portraits: Tensor, settings: DestylizationSettings = SMALL.destylization,
+    folder: str | os.PathLike[str] | None = None, *, discriminator: nn.Module | None = None, seed: int = 0,
+    tensors: Mapping[str, Tensor] | None = None, callback: Callback | None = None, progress: bool = True,
+) -> tuple[StyleGenerator, TrainingResult]:  # fmt: skip
+    """A copy of the source that draws from the same codes, but in the style of the portraits.
+
+    Args:
+        source: stays as it is.
+        portraits: (K, 3, H, W), RGB in [0, 1], square, aligned like FFHQ.
+        settings: the weights say what it learns from.
+        folder: where to keep checkpoints; the same call goes on from there.
+        discriminator: of pictures (N, 3, S, S) in [-1, 1] of the source's size, see
+            :func:`source_discriminator`; learns in place. Needed where ``adversarial_weight`` is above 0.
+        seed: of the training.
+        tensors: VGG-16's weights instead of the asset's (tests).
+        callback: see :func:`nstlib.training.train`.
+        progress: show a progress bar.
+
+    Returns:
+        The copy, frozen, and the training's result.
+
+    Raises:
+        ImageError: no portraits, or not square.
+        OptimizationError: see :func:`nstlib.training.train`.
+        SettingError: the same; nothing to learn, or a discriminator missing or too many.
+    """
+    device = next(source.parameters()).device
+    portraits = resize(check_portraits(portraits), (source.size, source.size)).cpu()
+    if (discriminator is not None) != (settings.adversarial_weight > 0):
+        raise SettingError(
+            "adversarial_weight is above 0 if there is a discriminator, and only then: give one, or set the "
+            "weight to 0."
+        )
+    changed = copy.deepcopy(source)
+    if not settings.tuning_steps:
+        return changed.requires_grad_(False).eval(), TrainingResult(0, {"source": changed}, {})
+    distance = None
+    if settings.moments_weight + settings.contextual_weight + settings.content_weight > 0:
+        distance = StyleDistance(portraits, settings, device, tensors)
+    task = SourceTask(changed, source, portraits, settings, seed, discriminator, distance)
+    schedule = Schedule(steps=settings.tuning_steps, batch=settings.tuning_batch, seed=seed)
+    result = train(
+        task, schedule, folder, device=device, precision="float32", callback=callback, progress=progress
+    )
+    return changed.requires_grad_(False).eval(), result
+
+
+# ------------------------------------------------------------------ the three steps
+
+
+@torch.no_grad()
 def initial_codes(portraits: Tensor, encoder: Encoder, source: StyleGenerator) -> Tensor:
     """The first step: the codes that an encoder reads off portraits, (K, layers, 512), where the source is.
 
@@ -46,16 +486,19 @@ def initial_codes(portraits: Tensor, encoder: Encoder, source: StyleGenerator) -
         ImageError: no portraits, or not square.
         SettingError: the encoder's codes do not fit the source.
     """
-    return torch.cat([_encoded(one, encoder, source) for one in check_portraits(portraits).split(1)])
+    codes = torch.cat([encoder(one) for one in check_portraits(portraits).split(1)])
+    if codes.shape != (len(portraits), source.layers, STYLE):
+        raise SettingError(
+            f"The encoder gives codes {tuple(codes.shape)}, and the source takes ({len(portraits)}, "
+            f"{source.layers}, {STYLE}): take the encoder that was trained for it."
+        )
+    return codes.to(next(source.parameters()))
 
 
 def optimized_codes(
-    portraits: Tensor,
-    tuned: StyleGenerator,
-    start: Tensor,
-    settings: DestylizationSettings = SMALL.destylization,
-    **options: Any,
-) -> Tensor:
+    portraits: Tensor, tuned: StyleGenerator, start: Tensor,
+    settings: DestylizationSettings = SMALL.destylization, **options: Any,
+) -> Tensor:  # fmt: skip
     """The second step: codes from which the fine-tuned source draws the portraits, in the encoder's colors.
 
     Args:
@@ -63,21 +506,17 @@ def optimized_codes(
         tuned: see :func:`fine_tune_source`.
         start: (K, layers, 512), see :func:`initial_codes`.
         settings: steps, inversion, restored.
-        options: ``lpips``, ``identity``, ``callback`` and ``progress`` of
-            :func:`nstlib.methods.inversion.invert`.
+        options: ``lpips``, ``identity`` and ``progress`` of :func:`nstlib.methods.inversion.invert`.
 
     Returns:
         (K, layers, 512), in the space of the start.
 
     Raises:
-        KeyboardInterrupt: after Ctrl-C.
         OptimizationError, SettingError: see :func:`nstlib.methods.inversion.invert`.
     """
     found = invert(
         portraits, tuned, start=start, steps=settings.steps, settings=settings.inversion, **options
     )
-    if found.interrupted:
-        raise KeyboardInterrupt
     codes = found.latent.to(start)
     # Under the tuned source the colors are its own, whatever the code; under the source they would be wrong.
     return torch.cat([codes[:, : settings.restored], start[:, settings.restored :]], 1)
@@ -85,10 +524,7 @@ def optimized_codes(
 
 @torch.no_grad()
 def photographic(
-    codes: Tensor,
-    source: StyleGenerator,
-    settings: DestylizationSettings = SMALL.destylization,
-    center: Tensor | None = None,
+    codes: Tensor, source: StyleGenerator, settings: DestylizationSettings = SMALL.destylization
 ) -> Tensor:
     """The third step: the faces that the source draws from the portraits' codes, (K, 3, S, S) in [0, 1].
 
@@ -96,31 +532,19 @@ def photographic(
         codes: (K, layers, 512), in the space of the inversion's settings.
         source: as it was.
         settings: inversion's space, truncation, center.
-        center: the source's mean w (1, 512), if it is known (:func:`.center_of`); else it is drawn.
     """
-    if settings.center == "zero":
-        center = None
-    elif center is None:
-        center = center_of(source)
+    center = mean_w(source) if settings.center == "mean" else None
     drawn = source(codes, space=settings.inversion.space, truncation=settings.truncation, center=center)
     return ((drawn + 1) / 2).clamp(0, 1)
 
 
 def destylize(
-    portraits: Tensor,
-    source: StyleGenerator,
-    encoder: Encoder,
-    settings: DestylizationSettings = SMALL.destylization,
-    folder: str | os.PathLike[str] | None = None,
-    *,
-    tuned: StyleGenerator | None = None,
-    critic: nn.Module | None = None,
-    lpips: Lpips | None = None,
-    identity: Identity | None = None,
-    seed: int = 0,
-    tensors: Mapping[str, Tensor] | None = None,
+    portraits: Tensor, source: StyleGenerator, encoder: Encoder,
+    settings: DestylizationSettings = SMALL.destylization, folder: str | os.PathLike[str] | None = None, *,
+    tuned: StyleGenerator | None = None, discriminator: nn.Module | None = None, lpips: Lpips | None = None,
+    identity: Identity | None = None, seed: int = 0, tensors: Mapping[str, Tensor] | None = None,
     progress: bool = True,
-) -> Destylized:
+) -> Destylized:  # fmt: skip
     """All three steps, portrait by portrait.
 
     Args:
@@ -130,7 +554,7 @@ def destylize(
         settings: see :class:`.DestylizationSettings`.
         folder: where to keep what is done, the fine-tuned source too; the same call goes on from there.
         tuned: a source that is fine-tuned already; None: by :func:`fine_tune_source`.
-        critic: for that.
+        discriminator: for that.
         lpips: of the inversion's network; None: made here.
         identity: None: made here, if the inversion gives it a weight.
         seed: of the fine-tuning.
@@ -151,56 +575,32 @@ def destylize(
         "stage": "destylization", **asdict(settings), "portraits": digest(portraits), "seed": seed,
         "source": digest(source), "tuned": None if tuned is None else digest(tuned),
     }  # fmt: skip
-    files = PortraitFiles(folder, described)
-    kept: list[Mapping[str, Tensor] | None] = [files.load(index) for index in range(len(portraits))]
-    if tuned is None and None in kept:
-        inner = None if files.folder is None else files.folder / "source"
-        tuned, result = fine_tune_source(
-            source, portraits, settings, inner, critic=critic, seed=seed, tensors=tensors, progress=progress
-        )
-        if result.interrupted:
-            raise KeyboardInterrupt
-    space, device = settings.inversion.space, next(source.parameters()).device
-    if None in kept:  # once for all portraits
-        if lpips is None and settings.inversion.perceptual_weight:
-            lpips = Lpips(settings.inversion.network, device=device)
-        if identity is None and settings.inversion.identity_weight:
-            identity = Identity(device)
-    center = center_of(source) if None in kept else None
-    mine = [index for index in range(len(portraits)) if files.turn(index)]
-    for index in tqdm(mine, "destylization", disable=not progress):
-        if kept[index] is None:
-            assert tuned is not None
+
+    def prepare() -> Callable[[int], dict[str, Tensor]]:
+        device, s = next(source.parameters()).device, settings.inversion
+        options: dict[str, Any] = {
+            "lpips": lpips or (Lpips(s.network, device=device) if s.perceptual_weight else None),
+            "identity": identity or (Identity(device) if s.identity_weight else None),
+        }
+        drawing = tuned
+        if drawing is None:
+            drawing, result = fine_tune_source(
+                source, portraits, settings, folder and Path(folder, "source"), discriminator=discriminator,
+                seed=seed, tensors=tensors, progress=progress,
+            )  # fmt: skip
+            if result.interrupted:
+                raise KeyboardInterrupt
+
+        def compute(index: int) -> dict[str, Tensor]:
             portrait = portraits[index, None]
             start = initial_codes(portrait, encoder, source)
-            try:
-                codes = optimized_codes(
-                    portrait, tuned, start, settings, lpips=lpips, identity=identity, progress=False
-                )
-            except OptimizationError as error:
-                raise OptimizationError(f"Portrait {index + 1}: {error}", error.result) from error
-            face = _encoded(photographic(codes, source, settings, center), encoder, source)
+            codes = optimized_codes(portrait, drawing, start, settings, progress=False, **options)
+            face = initial_codes(photographic(codes, source, settings), encoder, source)
             with torch.no_grad():
-                found = {
-                    "extrinsic": source.w_plus(codes, space).cpu(),
-                    "intrinsic": source.w_plus(face, space).cpu(),
-                }
-            files.save(index, found)
-            kept[index] = found
-    done = files.gather(kept, device)
-    return Destylized(
-        torch.cat([one["extrinsic"] for one in done]),
-        torch.cat([one["intrinsic"] for one in done]),
-        portraits,
-    )
+                return {"extrinsic": source.w_plus(codes, s.space), "intrinsic": source.w_plus(face, s.space)}
 
+        return compute
 
-@torch.no_grad()
-def _encoded(portrait: Tensor, encoder: Encoder, source: StyleGenerator) -> Tensor:
-    codes = encoder(portrait)
-    if codes.shape != (len(portrait), source.layers, STYLE):
-        raise SettingError(
-            f"The encoder gives codes {tuple(codes.shape)}, and the source takes ({len(portrait)}, "
-            f"{source.layers}, {STYLE}): take the encoder that was trained for it."
-        )
-    return codes.to(next(source.parameters()))
+    done = each_portrait(len(portraits), prepare, folder, described, name="destylization", progress=progress)
+    extrinsic, intrinsic = (torch.cat([one[key] for one in done]) for key in ("extrinsic", "intrinsic"))
+    return Destylized(extrinsic, intrinsic, portraits)

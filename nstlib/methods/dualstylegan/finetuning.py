@@ -3,14 +3,14 @@
 Source: paper A, section 3.2.3, equations (8) to (10). The first stage needs no step: a new extrinsic path
 adds nearly nothing to the structure and hands the colors on as they are. In the second, on faces alone, the
 path is given another face as its style and learns to give what the generator makes of both codes mixed. In
-the third it learns from portraits with their codes, see :class:`Destylized`. The generator stays as it is, so
-what is saved is the path.
+the third it learns from portraits with their codes, see :class:`.Destylized`. The generator stays as it is,
+so what is saved is the path.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -18,34 +18,114 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from ...errors import SettingError
 from ...faces.identity import Identity, portrait_alignment
-from ...losses import contextual_loss, feature_matching
+from ...losses import (
+    contextual_loss,
+    discriminator_loss,
+    feature_matching,
+    generator_loss,
+    path_length_penalty,
+)
 from ...nets.dualstylegan import DualStyleGAN
 from ...nets.features import FeatureExtractor
-from ...nets.style_generator import STYLE
-from ...training import Schedule, Step, Task, TrainingResult, shuffled, train
-from ..face_networks import cosine
-from .codes import Destylized
-from .critic import (
-    FEATURES,
-    FeatureCritic,
+from ...nets.style_generator import STRUCTURE, STYLE
+from ...training import Callback, Schedule, Step, Task, TrainingResult, cosine_decay, shuffled, train
+from ..inversion import scale_rates
+from .destylization import (
+    Destylized,
+    augment,
     augmentation,
-    augmented_features,
-    augmented_pictures,
-    fooled,
-    make_critic,
-    told_apart,
+    digest,
+    discriminator_step,
+    moved,
+    source_discriminator,
 )
-from .path import ExtrinsicPath, extrinsic_weights, residual_norms, uneven
-from .settings import LAYERS, StructureSettings, StyleSettings
+from .settings import LAYERS, FineTuningSettings, StructureSettings, StyleSettings
 
-Views = tuple[list[Tensor], list[Tensor]]
-"""What a critic sees of drawn pictures and of real ones."""
+FEATURES = {"relu2_1": 128, "relu3_1": 256}
+"""VGG-19's layers that the quick discriminator gets, and their channels."""
+
+Features = dict[str, Tensor]
 
 _KEPT = 1_500_000_000  # bytes of portraits' features that are kept in memory
 _SAMPLES = 1024  # of w, by which their mean and deviation are known
+
+
+class ExtrinsicPath(nn.Module):
+    """The part of a DualStyleGAN that learns: called, the whole network; saved and averaged, this part alone.
+
+    Args:
+        net: whose parts these are.
+
+    Attributes:
+        path_length: the running mean of the path length penalty.
+    """
+
+    path_length: Tensor
+
+    def __init__(self, net: DualStyleGAN) -> None:
+        super().__init__()
+        self.style, self.res = net.style, net.res
+        self.register_buffer("path_length", torch.zeros(()))
+        self.__dict__["whole"] = net  # not as a module of this one: the generator would be saved with it
+
+    def forward(self, intrinsic: Tensor, extrinsic: Tensor) -> Tensor:
+        """Codes w+ (N, layers, 512) of faces and of styles -> pictures (N, 3, size, size), about [-1, 1]."""
+        # The noise is fixed: the goal of the second stage has the same one, and differs in style alone.
+        return self.__dict__["whole"](intrinsic, extrinsic, space="w", extrinsic_space="w")
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ExtrinsicPath:
+        self.__dict__["whole"].generator._apply(fn)  # to another device together
+        return super()._apply(fn, recurse)
+
+
+class FeatureDiscriminator(nn.Module):
+    """A small network on each layer of VGG-19's features, which scores every patch.
+
+    Over the features of a network that knows pictures, few examples and little time are enough. Ours gets the
+    layers as they are, without the paper's random mixing.
+
+    Source: Sauer et al. 2021, "Projected GANs Converge Faster".
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(self._head(channels) for channels in FEATURES.values())
+
+    def forward(self, *views: Sequence[Tensor]) -> list[list[Tensor]]:
+        """Features (N, C, H, W) of each layer -> scores (N, 1, H / 2, W / 2); of each view."""
+        counts = [len(view[0]) for view in views]
+        # Together: each pass sharpens a layer's spectral norm, in which views must not differ.
+        layers = [torch.cat(layer) for layer in zip(*views, strict=True)]
+        scores = [head(layer).split(counts) for head, layer in zip(self.heads, layers, strict=True)]
+        return [list(view) for view in zip(*scores, strict=True)]
+
+    @staticmethod
+    def _head(channels: int, width: int = 64) -> nn.Sequential:
+        # Bounded slopes instead of a gradient penalty, which would have to be differentiated twice.
+        return nn.Sequential(
+            spectral_norm(nn.Conv2d(channels, width, 1)), nn.LeakyReLU(0.2),
+            spectral_norm(nn.Conv2d(width, width, 3, stride=2, padding=1)), nn.LeakyReLU(0.2),
+            spectral_norm(nn.Conv2d(width, 1, 1)),
+        )  # fmt: skip
+
+
+def make_discriminator(settings: FineTuningSettings, size: int, seed: int = 0) -> nn.Module:
+    """A discriminator of the settings' kind, which has learned nothing yet.
+
+    Args:
+        settings: of the second or the third stage.
+        size: pixels a side of the pictures.
+        seed: of its weights.
+    """
+    if settings.discriminator == "stylegan2":
+        return source_discriminator(None, size, settings.discriminator_channels, seed)
+    with torch.random.fork_rng([]):
+        torch.default_generator.manual_seed(seed)
+        return FeatureDiscriminator()
 
 
 class FineTuning(Task):
@@ -56,125 +136,103 @@ class FineTuning(Task):
         settings: of the stage.
         steps: of the whole training, by which the learning rate falls.
         styles: the style's portraits and codes; for the third stage.
-        critic: to go on with; None: a new one.
+        discriminator: to go on with; None: a new one.
         identity: tells faces apart, in the third stage; None leaves the identity out.
-        seed: of the faces and of the critic.
+        seed: of the faces and of the discriminator.
         tensors: VGG-19's weights instead of the asset's (tests).
         precision: of VGG-19's features.
 
     Raises:
-        SettingError: there are no styles for the third stage, or they do not fit the network; a critic of
-            another kind.
+        SettingError: there are no styles for the third stage, or they do not fit the network; a
+            discriminator of another kind.
     """
 
     def __init__(
-        self,
-        net: DualStyleGAN,
-        settings: StructureSettings | StyleSettings,
-        steps: int,
-        *,
-        styles: Destylized | None = None,
-        critic: nn.Module | None = None,
-        identity: Identity | None = None,
-        seed: int = 0,
-        tensors: Mapping[str, Tensor] | None = None,
+        self, net: DualStyleGAN, settings: StructureSettings | StyleSettings, steps: int, *,
+        styles: Destylized | None = None, discriminator: nn.Module | None = None,
+        identity: Identity | None = None, seed: int = 0, tensors: Mapping[str, Tensor] | None = None,
         precision: str | torch.dtype = "auto",
-    ) -> None:
-        if isinstance(settings, StyleSettings):
-            _fitting(styles, net)
+    ) -> None:  # fmt: skip
+        third = isinstance(settings, StyleSettings)
+        if third:
+            _check_styles(styles, net)
         self.net, self.settings, self.steps, self.seed = net, settings, steps, seed
-        self.styles = styles if isinstance(settings, StyleSettings) else None
-        self.identity = identity if isinstance(settings, StyleSettings) else None
-        self.quick = settings.critic == "features"
+        self.styles, self.identity = (styles, identity) if third else (None, None)
+        self.quick = settings.discriminator == "features"
         net.generator.requires_grad_(False).eval()
         self.path = ExtrinsicPath(net).requires_grad_(True)
         device = next(net.generator.parameters()).device
-        looked_at: dict[str, Any] = {"device": device, "precision": precision, "tensors": tensors}
-        layers = self._layers()
-        self.seen = FeatureExtractor("vgg19", layers, **looked_at) if layers else None
+        layers = LAYERS[0 if settings.perceptual_layers[0] else 1 :]
+        self.extractor = FeatureExtractor(
+            "vgg19", layers, device=device, precision=precision, tensors=tensors
+        )
         with torch.no_grad():
             z = torch.randn(_SAMPLES, STYLE, generator=torch.Generator().manual_seed(0))
             w = net.generator.style(z.to(device))
             self.center, self.deviation = w.mean(0), w.std(0)
         self.modules: dict[str, nn.Module] = {"net": self.path}
         betas = (0.0, 0.99)  # StyleGAN2's
-        self.rates = {"main": settings.learning_rate}
         self.optimizers: dict[str, torch.optim.Optimizer] = {
             "main": torch.optim.Adam(self.path.parameters(), settings.learning_rate, betas=betas)
         }
         if settings.adversarial_weight:
-            critic = make_critic(settings, net.size, seed) if critic is None else critic
-            if isinstance(critic, FeatureCritic) != self.quick:
+            discriminator = discriminator or make_discriminator(settings, net.size, seed)
+            if isinstance(discriminator, FeatureDiscriminator) != self.quick:
                 raise SettingError(
-                    f"The settings ask for a critic of the kind '{settings.critic}', and the one given is of "
-                    "another: change the setting, or begin with a new critic."
+                    f"The settings ask for a discriminator of the kind '{settings.discriminator}', and the "
+                    "one given is of another: change the setting, or begin with a new one."
                 )
-            self.critic = critic.to(device).requires_grad_(True)
-            self.modules["critic"], self.rates["critic"] = self.critic, settings.critic_rate
-            self.optimizers["critic"] = torch.optim.Adam(
-                self.critic.parameters(), settings.critic_rate, betas=betas
+            self.discriminator = discriminator.to(device).requires_grad_(True)
+            self.modules["discriminator"] = self.discriminator
+            self.optimizers["discriminator"] = torch.optim.Adam(
+                self.discriminator.parameters(), settings.discriminator_rate, betas=betas
             )
-        self._kept: dict[int, dict[str, Tensor]] = {}
-
-    def _layers(self) -> list[str]:
-        """The layers of VGG-19 that a loss with a weight looks at."""
-        s = self.settings
-        wanted = {n for n, weight in zip(LAYERS, s.perceptual_layers, strict=True) if s.perceives and weight}
-        if isinstance(s, StyleSettings):
-            wanted |= set(LAYERS[2:] if s.contextual_weight else ())
-            wanted |= set(LAYERS[1:] if s.matching_weight else ())
-        if self.quick and s.adversarial_weight:
-            wanted |= set(FEATURES)
-        return sorted(wanted)
+        self._kept: dict[int, Features] = {}
 
     def describe(self) -> dict[str, Any]:
-        """All of the settings, the seed, and the generator and the styles, as a few of their numbers."""
+        """All of the settings, the seed, the generator and the styles."""
         described = {
-            "method": "dualstylegan", "stage": "structure" if self.styles is None else "style",
-            "faces_seed": self.seed, "identity": self.identity is not None,
-            "generator": [self.net.size, *_few(self.center)], **asdict(self.settings),
+            "method": "dualstylegan", "stage": type(self.settings).__name__, "faces_seed": self.seed,
+            "identity": self.identity is not None, "generator": digest(self.net.generator),
+            **asdict(self.settings),
         }  # fmt: skip
         if self.styles is not None:
-            few = *_few(self.styles.extrinsic), *_few(self.styles.portraits)
-            described["styles"] = [len(self.styles), *few]
+            described["styles"] = [digest(self.styles.extrinsic), digest(self.styles.portraits)]
         # The learning rate falls towards the end, so with another end it is another training.
         return described | ({"planned": self.steps} if self.settings.decay != 1 else {})
 
     def batch(self, positions: Sequence[int]) -> dict[str, Any]:
         """Random numbers, and which portraits: all from the position alone."""
-        z, augment, jitter = [], [], []
+        s, z, draws, jitter = self.settings, [], [], []
         for position in positions:
             random = np.random.default_rng([self.seed, position, 3])
             z.append(random.standard_normal((2, STYLE), np.float32))
-            augment.append([augmentation(random, self.settings) for _ in range(2)])
+            draws.append([augmentation(random, s.flip, s.shift, s.colors) for _ in range(2)])
             jitter.append(random.standard_normal((self.net.layers, STYLE), np.float32))
-        found: dict[str, Any] = {"z": torch.tensor(np.stack(z)), "augment": torch.tensor(augment)}
+        found: dict[str, Any] = {"z": torch.tensor(np.stack(z)), "augment": torch.tensor(draws)}
         if self.styles is not None:
             chosen = shuffled(len(self.styles), self.seed, positions)
             found |= {
                 "chosen": chosen, "jitter": torch.tensor(np.stack(jitter)),
                 "extrinsic": self.styles.extrinsic[chosen], "intrinsic": self.styles.intrinsic[chosen],
             }  # fmt: skip
-            if not self.quick and self.settings.adversarial_weight:
+            if not self.quick and s.adversarial_weight:
                 found["real"] = 2 * self.styles.portraits[chosen] - 1
         return found
 
     def step(self, step: Step) -> dict[str, Tensor]:
-        """The pictures of the batch, their losses, one step of the path, and one of the critic."""
+        """The pictures of the batch, their losses, one step of the path, and one of the discriminator."""
         s = self.settings
-        fallen = float(cosine(step.number, self.steps, s.decay))  # NumPy's numbers cannot be saved
-        for name, first in self.rates.items():
-            for group in self.optimizers[name].param_groups:
-                group["lr"] = first * fallen
+        scale_rates(self.optimizers.values(), cosine_decay(min(1.0, step.number / self.steps), s.decay))
         parts, views = self._style(step, s) if isinstance(s, StyleSettings) else self._structure(step, s)
         total = torch.stack(list(parts.values())).sum()
         step.descend(total, "main")
         losses = {"total": total, **parts}
         if views is not None:
-            losses["critic"] = self._criticize(step, views)
+            losses["discriminator"] = self._discriminator_step(step, *views)
         return losses
 
-    def _structure(self, step: Step, s: StructureSettings) -> tuple[dict[str, Tensor], Views | None]:
+    def _structure(self, step: Step, s: StructureSettings) -> Any:
         """Equation (8) on faces: a face in the style of another one, and what the mixture of codes gives."""
         face, other = self._random_codes(step.batch["z"]).unbind(1)
         face, other = (self.net.generator.w_plus(w) for w in (face, other))
@@ -185,13 +243,13 @@ class FineTuning(Task):
         with torch.no_grad():
             wanted = self._features(goal)
         found = self._features(made)
-        parts: dict[str, Tensor] = {}
-        if s.perceives:
+        parts = {}
+        if s.has_perceptual:
             parts["perceptual"] = s.perceptual_weight * self._perceptual(found, wanted)
-        views = self._judged(parts, step, (made, found), (goal, wanted))
+        views = self._adversarial(parts, step, (made, found), (goal, wanted))
         return self._with_path(parts, step, face, other), views
 
-    def _style(self, step: Step, s: StyleSettings) -> tuple[dict[str, Tensor], Views | None]:
+    def _style(self, step: Step, s: StyleSettings) -> Any:
         """Equations (8) to (10) on portraits: with the faces behind them, or in their style random ones."""
         batch, parts, views = step.batch, {}, None
         identity_weight, norms_weight = s.phase(step.number)
@@ -204,7 +262,7 @@ class FineTuning(Task):
             face = self._random_faces(batch["z"], s)
             made = step.modules["net"](face, style)
             found, wanted = self._features(made), self._portraits(batch["chosen"])
-            views = self._judged(parts, step, (made, found), (batch.get("real"), wanted))
+            views = self._adversarial(parts, step, (made, found), (batch.get("real"), wanted))
             if s.contextual_weight:
                 loss = contextual_loss(found[LAYERS[2]], wanted[LAYERS[2]], s.bandwidth)
                 parts["contextual"] = s.contextual_weight * loss
@@ -212,7 +270,7 @@ class FineTuning(Task):
                 losses = [feature_matching(found[name], wanted[name]) for name in LAYERS[1:]]
                 parts["matching"] = s.matching_weight * torch.stack(losses).sum()
             if self.identity is not None and identity_weight:
-                parts["identity"] = identity_weight * self._other_face(made, face)
+                parts["identity"] = identity_weight * self._identity_loss(made, face)
         if norms_weight:
             parts["norms"] = norms_weight * residual_norms(self.net)
         return self._with_path(parts, step, face, style), views
@@ -231,42 +289,40 @@ class FineTuning(Task):
         return codes
 
     def _small(self, pictures: Tensor) -> Tensor:
-        """From [-1, 1] to [0, 1], as large as is looked at."""
-        times = pictures.shape[-1] // self.settings.seen
+        """From [-1, 1] to [0, 1], at the resolution of the losses."""
+        times = pictures.shape[-1] // self.settings.loss_resolution
         return (F.avg_pool2d(pictures, times) if times > 1 else pictures) / 2 + 0.5
 
-    def _features(self, pictures: Tensor) -> dict[str, Tensor]:
-        return {} if self.seen is None else self.seen(self._small(pictures))
+    def _features(self, pictures: Tensor) -> Features:
+        return self.extractor(self._small(pictures))
 
-    def _portraits(self, chosen: Sequence[int]) -> dict[str, Tensor]:
+    def _portraits(self, chosen: Sequence[int]) -> Features:
         """The portraits' features: computed once, one by one, and kept in half the precision."""
         found = [self._portrait(index) for index in chosen]
         return {name: torch.cat([one[name] for one in found]).float() for name in found[0]}
 
-    def _portrait(self, index: int) -> dict[str, Tensor]:
+    def _portrait(self, index: int) -> Features:
         if index in self._kept:
             return self._kept[index]
         assert self.styles is not None
         with torch.no_grad():
             picture = self.styles.portraits[index : index + 1].to(self.center.device)
-            seen = self._features(2 * picture - 1)
+            features = self._features(2 * picture - 1)
         # Rounded whether kept or not, so that what fits into memory changes no number.
-        half = {name: t.half() if t.dtype == torch.float32 else t for name, t in seen.items()}
-        size = sum(t.numel() * t.element_size() for t in half.values())
-        if (1 + len(self._kept)) * size <= _KEPT:
+        half = {name: t.half() if t.dtype == torch.float32 else t for name, t in features.items()}
+        if (1 + len(self._kept)) * sum(t.numel() * t.element_size() for t in half.values()) <= _KEPT:
             self._kept[index] = half
         return half
 
-    def _perceptual(self, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Tensor:
-        return torch.stack(
-            [
-                weight * (found[name].float() - wanted[name]).abs().mean()
-                for name, weight in zip(LAYERS, self.settings.perceptual_layers, strict=True)
-                if weight
-            ]
-        ).sum()
+    def _perceptual(self, found: Features, wanted: Features) -> Tensor:
+        losses = [
+            weight * (found[name].float() - wanted[name]).abs().mean()
+            for name, weight in zip(LAYERS, self.settings.perceptual_layers, strict=True)
+            if weight
+        ]
+        return torch.stack(losses).sum()
 
-    def _other_face(self, made: Tensor, codes: Tensor) -> Tensor:
+    def _identity_loss(self, made: Tensor, codes: Tensor) -> Tensor:
         """1 - the cosine of the picture's face and the generator's own."""
         assert self.identity is not None
         if not bool(made.isfinite().all()):  # embed would raise its own error; descend knows what to do
@@ -277,65 +333,85 @@ class FineTuning(Task):
         found = self.identity.embed(self._small(made).clamp(0, 1), portrait_alignment())
         return 1 - (found * wanted).sum(1).mean()
 
-    def _judged(
-        self, parts: dict[str, Tensor], step: Step,
-        made: tuple[Tensor, Mapping[str, Tensor]], real: tuple[Tensor | None, Mapping[str, Tensor]],
-    ) -> Views | None:  # fmt: skip
-        """Add the adversarial loss; what the critic has seen, for its own step."""
+    def _adversarial(
+        self, parts: dict[str, Tensor], step: Step, made: tuple[Tensor, Features],
+        real: tuple[Tensor | None, Features],
+    ) -> tuple[list[Tensor], list[Tensor]] | None:  # fmt: skip
+        """Add the generator's loss; what the discriminator gets, of generated and of real pictures."""
         if not self.settings.adversarial_weight:
             return None
-        drawn, true = step.batch["augment"].unbind(1)
-        views = self._view(*made, drawn), self._view(*real, true)
-        self.critic.requires_grad_(False)
-        loss = fooled(self.critic(views[0])[0], self.quick)
-        self.critic.requires_grad_(True)
+        generated, true = step.batch["augment"].unbind(1)
+        views = self._view(*made, generated), self._view(*real, true)
+        self.discriminator.requires_grad_(False)
+        scores = self.discriminator(views[0])[0] if self.quick else [self.discriminator(views[0][0])]
+        self.discriminator.requires_grad_(True)
+        loss = torch.stack([generator_loss(one, self.quick) for one in scores]).mean()
         parts["adversarial"] = self.settings.adversarial_weight * loss
         return views
 
-    def _view(self, pictures: Tensor | None, features: Mapping[str, Tensor], draws: Tensor) -> list[Tensor]:
+    def _view(self, pictures: Tensor | None, features: Features, draws: Tensor) -> list[Tensor]:
+        """Augmented: the picture; or features, which have no colors, only a contrast."""
         if self.quick:
-            return augmented_features([features[name].float() for name in FEATURES], draws)
+            gain = 1 + draws[:, 5].view(-1, 1, 1, 1)
+            return [moved(features[name].float() * gain.to(features[name]), draws) for name in FEATURES]
         assert pictures is not None
-        return [augmented_pictures(pictures, draws)]
+        return [augment(pictures, draws)]
 
-    def _criticize(self, step: Step, views: Views) -> Tensor:
+    def _discriminator_step(self, step: Step, generated: list[Tensor], real: list[Tensor]) -> Tensor:
         s = self.settings
-        number = s.judged(step.number) if isinstance(s, StyleSettings) else step.number
-        penalized = not self.quick and s.r1_weight > 0 and number % s.r1_every == 0
-        drawn, real = ([one.detach() for one in view] for view in views)
-        if penalized:
-            real[0].requires_grad_(True)
-        of_drawn, of_real = step.modules["critic"](drawn, real)
-        loss = told_apart(of_drawn, of_real, self.quick)
-        if penalized:
-            (slope,) = torch.autograd.grad(of_real[0].sum(), real[0], create_graph=True)
-            loss = loss + s.r1_weight / 2 * s.r1_every * slope.square().sum((1, 2, 3)).mean()
-        step.descend(loss, "critic")
+        if not self.quick:
+            number = s.discriminator_steps(step.number) if isinstance(s, StyleSettings) else step.number
+            return discriminator_step(
+                step, generated[0], real[0], r1_weight=s.r1_weight, r1_every=s.r1_every, number=number
+            )
+        views = [[one.detach() for one in view] for view in (generated, real)]
+        pairs = zip(*step.modules["discriminator"](*views), strict=True)
+        loss = torch.stack([discriminator_loss(a, b, hinge=True) for a, b in pairs]).mean()
+        step.descend(loss, "discriminator")
         return loss
 
     def _with_path(
         self, parts: dict[str, Tensor], step: Step, face: Tensor, style: Tensor
     ) -> dict[str, Tensor]:
-        """Add path length regularization, every so often, on half of the batch."""
-        s = self.settings
+        """Add the path length penalty, every so often, on half of the batch."""
+        s, some = self.settings, max(1, len(face) // 2)
         if not s.path_weight or step.number % s.path_every:
             return parts
-        some = max(1, len(face) // 2)
-        loss = uneven(self.path, step.modules["net"], face[:some], style[:some], step.generator)
+        codes = style[:some].detach().clone().requires_grad_(True)
+        made = step.modules["net"](face[:some], codes)
+        loss = path_length_penalty(made, codes, self.path.path_length, step.generator)
         return {**parts, "path": s.path_weight * s.path_every * loss}
 
 
+def residual_norms(net: DualStyleGAN) -> Tensor:
+    """The sum of the norms, not squared, of the residual blocks' weights: paper A (10), as released."""
+    blocks = list(net.res)[:STRUCTURE]
+    return torch.stack([p.norm() for block in blocks for p in block.parameters()]).sum()
+
+
+def extrinsic_weights(
+    result: TrainingResult, first_transform: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
+    """What a training gives in the end, as :meth:`DualStyleGAN.extrinsic_state` names it.
+
+    Args:
+        result: of a training of :class:`FineTuning`.
+        first_transform: T_s as it was before the training, to stand in for what was learned; see
+            ``average_transform`` of the settings. It makes sense only together with an average.
+
+    Returns:
+        The averages if they were taken, else the last weights.
+    """
+    state = result.averages.get("net") or result.modules["net"].state_dict()
+    weights = {k: t.detach().clone() for k, t in state.items() if k != "path_length"}
+    return weights | {f"style.{k}": t.clone() for k, t in (first_transform or {}).items()}
+
+
 def fine_tune(
-    net: DualStyleGAN,
-    settings: StructureSettings | StyleSettings,
-    schedule: Schedule,
-    folder: str | os.PathLike[str] | None = None,
-    *,
-    precision: str | torch.dtype = "auto",
-    callback: Any = None,
-    progress: bool = True,
-    **options: Any,
-) -> tuple[nn.Module | None, TrainingResult]:
+    net: DualStyleGAN, settings: StructureSettings | StyleSettings, schedule: Schedule,
+    folder: str | os.PathLike[str] | None = None, *, precision: str | torch.dtype = "auto",
+    callback: Callback | None = None, progress: bool = True, **options: Any,
+) -> tuple[nn.Module | None, TrainingResult]:  # fmt: skip
     """Train a DualStyleGAN's extrinsic path for one stage, from the weights it has.
 
     Args:
@@ -346,10 +422,10 @@ def fine_tune(
         precision: see :func:`nstlib.training.train`.
         callback: the same.
         progress: the same.
-        options: ``styles``, ``critic``, ``identity``, ``tensors`` of :class:`FineTuning`.
+        options: ``styles``, ``discriminator``, ``identity``, ``tensors`` of :class:`FineTuning`.
 
     Returns:
-        The critic, for the next stage, and the training's result.
+        The discriminator, for the next stage, and the training's result.
 
     Raises:
         OptimizationError: see :func:`nstlib.training.train`.
@@ -366,10 +442,10 @@ def fine_tune(
         net.load_state_dict({**net.state_dict(), **extrinsic_weights(result, kept)})
     finally:
         net.requires_grad_(False).eval()
-    return task.modules.get("critic"), result
+    return task.modules.get("discriminator"), result
 
 
-def _fitting(styles: Destylized | None, net: DualStyleGAN) -> None:
+def _check_styles(styles: Destylized | None, net: DualStyleGAN) -> None:
     if styles is None:
         raise SettingError(
             "The third stage learns from portraits with their codes: give styles, a Destylized set."
@@ -379,7 +455,3 @@ def _fitting(styles: Destylized | None, net: DualStyleGAN) -> None:
             f"This network makes {net.size} pixels from {net.layers} codes, but the portraits have "
             f"{styles.size} pixels and {styles.layers} codes: destylize them with the same generator."
         )
-
-
-def _few(tensor: Tensor) -> list[float]:
-    return [round(float(v), 3) for v in tensor.flatten()[:3]]

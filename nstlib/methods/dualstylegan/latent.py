@@ -7,58 +7,44 @@ to turn random numbers into such codes, of structure and of color apart, so that
 
 Sources: paper A, section 3.2.4, after Yang et al. 2022, "Pastiche Master"; Li and Malik 2018, "Implicit
 Maximum Likelihood Estimation": of many drawn codes the nearest one to each wanted code moves towards it. So
-every wanted code is drawn sooner or later; a critic would be content with some of them.
+every wanted code is drawn sooner or later; a generator against a discriminator would be content with some.
 """
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from ...assets.weights import read_weights, save_weights
 from ...errors import OptimizationError, SettingError
 from ...losses import contextual_loss
 from ...metrics import Lpips
-from ...nets.dualstylegan import DualStyleGAN, Sampler, sampler_from_official
+from ...nets.dualstylegan import DualStyleGAN, Sampler
 from ...nets.features import FeatureExtractor
 from ...nets.style_generator import STRUCTURE, STYLE
 from ...pictures.files import resize
 from ...training import Callback, Schedule, Step, Task, TrainingResult, shuffled, train
-from ..inversion import Likeness, noise_similarity
-from .codes import Destylized
-from .portrait_files import PortraitFiles, digest
-from .stage_settings import SMALL, LatentSettings, SamplerSettings
+from ..inversion import ReconstructionLoss, annealed, descend, noise_similarity, scale_rates
+from .destylization import Destylized, digest, each_portrait
+from .settings import SMALL, LatentSettings, SamplerSettings
 
 CONTEXTUAL = "relu3_1"
-"""VGG-19's layer that the contextual loss sees, as in the third stage."""
+"""VGG-19's layer of the contextual loss, as in the third stage."""
 
 PARTS = ("structure", "color")
 
-Told = Callable[[int, int, Mapping[str, float]], "bool | None"]
-"""The portrait's number, the step, both from 0, and the losses before it; False ends this portrait."""
-
 
 def refine_codes(
-    net: DualStyleGAN,
-    destylized: Destylized,
-    settings: LatentSettings = SMALL.latent,
-    folder: str | os.PathLike[str] | None = None,
-    *,
-    lpips: Lpips | None = None,
-    tensors: Mapping[str, Tensor] | None = None,
-    callback: Told | None = None,
-    progress: bool = True,
-) -> Destylized:
+    net: DualStyleGAN, destylized: Destylized, settings: LatentSettings = SMALL.latent,
+    folder: str | os.PathLike[str] | None = None, *, lpips: Lpips | None = None,
+    tensors: Mapping[str, Tensor] | None = None, progress: bool = True,
+) -> Destylized:  # fmt: skip
     """Fit each portrait's extrinsic code to the network, which is fixed, as is the intrinsic code.
 
     Args:
@@ -68,7 +54,6 @@ def refine_codes(
         folder: where to keep each portrait's code; the same call goes on from there.
         lpips: of the settings' network; None: made here.
         tensors: VGG-19's weights instead of the asset's (tests).
-        callback: see :data:`Told`; what it ends is kept as it is.
         progress: show a progress bar.
 
     Returns:
@@ -76,7 +61,7 @@ def refine_codes(
 
     Raises:
         KeyboardInterrupt: after Ctrl-C; the portraits that are done are kept in the folder.
-        OptimizationError: the loss is no longer a number; ``result`` holds the codes reached.
+        OptimizationError: the loss is no longer a number; ``result`` holds the code reached.
         SettingError: codes for another network, LPIPS of another network, a folder of other portraits.
     """
     if destylized.layers != net.layers:
@@ -84,127 +69,83 @@ def refine_codes(
             f"The portraits have {destylized.layers} codes, and the network takes {net.layers}: give those "
             "of its own destylization."
         )
-    if lpips is not None and lpips.backbone != settings.network:
-        raise SettingError(
-            f"The settings ask for LPIPS with {settings.network}, and the one given has {lpips.backbone}: "
-            "change one of both."
-        )
     described = {
         "stage": "latent", **asdict(settings), "network weights": digest(net),
         "portraits": digest(destylized.portraits), "intrinsic": digest(destylized.intrinsic),
         "extrinsic": digest(destylized.extrinsic),
     }  # fmt: skip
-    files = PortraitFiles(folder, described)
-    kept: list[Mapping[str, Tensor] | None] = [files.load(index) for index in range(len(destylized))]
-    device = next(net.parameters()).device
-    seen: FeatureExtractor | None = None
-    if None in kept:  # once for all portraits
-        if settings.perceptual_weight and lpips is None:
-            lpips = Lpips(settings.network, device=device)
-        if settings.contextual_weight:
-            seen = FeatureExtractor(
-                "vgg19", [CONTEXTUAL], device=device, precision="float32", tensors=tensors
-            )
+    first = next(net.parameters())
     portraits = resize(destylized.portraits.float(), (net.size, net.size))
-    mine = [index for index in range(len(destylized)) if files.turn(index)]
-    for index in tqdm(mine, "latent optimization", disable=not progress):
-        if kept[index] is None:
-            codes = (destylized.intrinsic[index, None], destylized.extrinsic[index, None])
-            fit = _Fit(net, portraits[index, None].to(device), codes, settings, lpips, seen)
-            try:
-                fit.run(index, callback)
-            except OptimizationError as error:
-                reached = destylized.extrinsic.clone()
-                for other, one in enumerate(kept[:index]):
-                    if one is not None:
-                        reached[other] = one["extrinsic"][0]
-                reached[index] = error.result[0]
-                error.result = reached
-                raise
-            kept[index] = {"extrinsic": fit.good}
-            files.save(index, {"extrinsic": fit.good})
-    done = [one["extrinsic"] for one in files.gather(kept, device)]
-    return Destylized(torch.cat(done), destylized.intrinsic, destylized.portraits)
 
-
-class _Fit:
-    """The descent of one portrait's extrinsic code."""
-
-    def __init__(
-        self, net: DualStyleGAN, portrait: Tensor, codes: tuple[Tensor, Tensor], settings: LatentSettings,
-        lpips: Lpips | None, seen: FeatureExtractor | None,
-    ) -> None:  # fmt: skip
-        first = next(net.parameters())
-        self.net, self.settings, self.seen = net, settings, seen
-        self.intrinsic, extrinsic = (one.detach().to(first) for one in codes)
-        self.likeness = Likeness(portrait, settings.likeness(), lpips, device=first.device)
-        with torch.no_grad():
-            self.goal = None if seen is None else self._features(2 * portrait - 1)
-        self.structure = extrinsic[:, :STRUCTURE].clone().requires_grad_(True)
-        self.color = extrinsic[:, STRUCTURE:].clone().requires_grad_(True)
-        maps = net.generator.noise_maps("fixed", 1)
-        self.maps = [None if m is None else m.detach().clone().requires_grad_(True) for m in maps]
-        self.noises = [m for m in self.maps if m is not None]
-        self.good = extrinsic.cpu().clone()
-
-    def run(self, index: int, callback: Told | None) -> None:
-        """Take all steps; ``good`` is what was reached."""
-        s = self.settings
-        groups = [([self.structure], s.structure_rate), ([self.color], s.color_rate)]
-        groups += [(self.noises, s.noise_rate)] if self.noises else []
-        changed = [tensor for tensors, _ in groups for tensor in tensors]
-        adam = torch.optim.Adam([{"params": tensors, "lr": rate} for tensors, rate in groups])
-        for number in range(s.steps):
-            with torch.enable_grad():
-                losses = self.losses()
-                total = torch.stack(list(losses.values())).sum()
-                gradients = torch.autograd.grad(total, changed)
-            if not all(bool(t.isfinite().all()) for t in (total, *gradients)):
-                raise OptimizationError(
-                    f"The loss of portrait {index + 1} is not a number at step {number + 1}: lower the "
-                    "rates; the last good codes are kept.",
-                    self.good,
-                )
-            self.good = self._joined()
-            for tensor, gradient in zip(changed, gradients, strict=True):
-                tensor.grad = gradient
-            adam.step()
-            told = {"total": float(total.detach())} | {k: float(v.detach()) for k, v in losses.items()}
-            if callback is not None and callback(index, number, told) is False:
-                break
-        if bool(self._joined().isfinite().all()):
-            self.good = self._joined()
-
-    def losses(self) -> dict[str, Tensor]:
-        """Weighted scalars: "perceptual", "contextual", "noise", those that have a weight."""
-        s = self.settings
-        code = torch.cat([self.structure, self.color], 1)
-        noise: str | list[Tensor | None] = self.maps if self.noises else "fixed"
-        drawn = self.net(self.intrinsic, code, space="w", extrinsic_space="w", noise=noise)
-        losses = {name: values.sum() for name, values in self.likeness(drawn).items()}
-        if self.goal is not None:
-            losses["contextual"] = s.contextual_weight * contextual_loss(
-                self._features(drawn), self.goal, s.bandwidth
+    def prepare() -> Callable[[int], dict[str, Tensor]]:
+        measure = lpips or Lpips(settings.network, device=first.device)
+        extractor = None
+        if settings.contextual_weight:
+            extractor = FeatureExtractor(
+                "vgg19", [CONTEXTUAL], device=first.device, precision="float32", tensors=tensors
             )
-        if self.noises and s.noise_weight:
-            losses["noise"] = s.noise_weight * noise_similarity(self.noises).sum()
-        return losses
 
-    def _features(self, pictures: Tensor) -> Tensor:
-        assert self.seen is not None
-        if pictures.shape[-1] > self.settings.seen:
-            pictures = F.adaptive_avg_pool2d(pictures, self.settings.seen)
-        return self.seen((pictures + 1) / 2)[CONTEXTUAL]
+        def compute(index: int) -> dict[str, Tensor]:
+            face, style = (codes[index, None] for codes in (destylized.intrinsic, destylized.extrinsic))
+            portrait = portraits[index, None].to(first)
+            code = _refined(net, portrait, face.to(first), style.to(first), settings, measure, extractor)
+            return {"extrinsic": code}
 
-    def _joined(self) -> Tensor:
-        return torch.cat([self.structure, self.color], 1).detach().cpu()
+        return compute
+
+    done = each_portrait(
+        len(destylized), prepare, folder, described, name="latent optimization", progress=progress
+    )
+    codes = torch.cat([one["extrinsic"] for one in done])
+    return Destylized(codes, destylized.intrinsic, destylized.portraits)
+
+
+def _refined(
+    net: DualStyleGAN, portrait: Tensor, intrinsic: Tensor, extrinsic: Tensor, s: LatentSettings,
+    lpips: Lpips, extractor: FeatureExtractor | None,
+) -> Tensor:  # fmt: skip
+    """One portrait's extrinsic code (1, layers, 512), searched for from the one it has."""
+    reconstruction = ReconstructionLoss(portrait, s.reconstruction(), lpips, device=portrait.device)
+    structure, color = extrinsic[:, :STRUCTURE].clone(), extrinsic[:, STRUCTURE:].clone()
+    fixed = net.generator.noise_maps("fixed", 1)
+    maps = [None if m is None else m.detach().clone() for m in fixed]
+    noises = [m for m in maps if m is not None]
+
+    def features(pictures: Tensor) -> Tensor:
+        assert extractor is not None
+        if pictures.shape[-1] > s.loss_resolution:
+            pictures = F.adaptive_avg_pool2d(pictures, s.loss_resolution)
+        return extractor((pictures + 1) / 2)[CONTEXTUAL]
+
+    with torch.no_grad():
+        goal = None if extractor is None else features(2 * portrait - 1)
+
+    def losses() -> dict[str, Tensor]:
+        drawn = net(
+            intrinsic, torch.cat([structure, color], 1), space="w", extrinsic_space="w",
+            noise=maps if noises else "fixed",
+        )  # fmt: skip
+        parts = {name: values.sum() for name, values in reconstruction(drawn).items()}
+        if goal is not None:
+            parts["contextual"] = s.contextual_weight * contextual_loss(features(drawn), goal, s.bandwidth)
+        if noises and s.noise_weight:
+            parts["noise"] = s.noise_weight * noise_similarity(noises).sum()
+        return parts
+
+    groups = [([structure], s.structure_rate), ([color], s.color_rate)]
+    try:
+        descend([*groups, (noises, s.noise_rate)] if noises else groups, losses, s.steps, progress=False)
+    except OptimizationError as error:
+        error.result = torch.cat([structure, color], 1).detach().cpu()
+        raise
+    return torch.cat([structure, color], 1).detach()
 
 
 class SamplerTask(Task):
     """One step of both sampling networks: codes drawn, the nearest one to each wanted code moved to it.
 
     The nearest is looked for anew in each step, among codes of one pass, so nothing has to be kept between
-    steps, and batch normalization sees as many random numbers as it will be used with, not the chosen ones.
+    steps, and batch normalization gets as many random numbers as it will be used with, not the chosen ones.
     Each wanted code has a share of them, drawn by lot, to choose from. If all chose from all, the copies of
     one code would choose the same drawn one, and most would never be chosen and never learn.
 
@@ -227,10 +168,10 @@ class SamplerTask(Task):
         self.count = -(-settings.codes // len(codes)) * len(codes)
 
     def describe(self) -> dict[str, Any]:
-        """See :class:`nstlib.training.Task`."""
+        """All of the settings, and the codes."""
         described = {k: v for k, v in asdict(self.settings).items() if k not in ("steps", "batch")}
         # The rate falls towards the end, so with another end it is another training.
-        until = {"until": self.settings.steps} if self.settings.fall else {}
+        until = {"until": self.settings.steps} if self.settings.anneal_fraction else {}
         return {"method": "sampler", **described, "portraits": digest(self.codes), **until}
 
     def batch(self, positions: Sequence[int]) -> Tensor:
@@ -243,13 +184,11 @@ class SamplerTask(Task):
         return torch.stack(wanted)
 
     def step(self, step: Step) -> dict[str, Tensor]:
-        """See :class:`nstlib.training.Task`."""
+        """One step of each network."""
         s, losses = self.settings, {}
-        left = min(1.0, (1 - step.number / s.steps) / s.fall) if s.fall else 1.0
+        scale_rates(self.optimizers.values(), annealed(step.number / s.steps, s.anneal_fraction))
         z = {name: torch.randn(s.pool, s.inputs, generator=step.generator) for name in PARTS}
         for name, wanted in zip(PARTS, _parts(step.batch), strict=True):
-            for group in self.optimizers[name].param_groups:
-                group["lr"] = s.learning_rate * (1 - math.cos(math.pi * left)) / 2
             drawn, goal = step.modules[name](z[name].to(step.device)).float(), wanted.flatten(1)
             with torch.no_grad():
                 # |a - b|² but for |goal|², which is the same for all drawn codes.
@@ -263,76 +202,12 @@ class SamplerTask(Task):
         return {"total": torch.stack(list(losses.values())).sum(), **losses}
 
 
-@dataclass(frozen=True)
-class Samplers:
-    """Two networks that draw extrinsic codes, of structure and of color; frozen."""
-
-    structure: Sampler  # 7 codes
-    color: Sampler  # the others
-    about: dict[str, Any] = field(default_factory=dict)  # what is known of their training
-
-    @property
-    def layers(self) -> int:
-        """Codes of a w+."""
-        return sum(net.lin_out.out_features for net in (self.structure, self.color)) // STYLE
-
-    def save(self, path: str | os.PathLike[str], **about: Any) -> Path:
-        """Write both as float16 safetensors, with what is known of their training in the header.
-
-        Raises:
-            ImageError: the file cannot be written.
-        """
-        state = {
-            f"{name}.{key}": tensor
-            for name in PARTS
-            for key, tensor in getattr(self, name).state_dict().items()
-        }
-        return save_weights(path, state, {"method": "sampler", **self.about, **about})
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Samplers:
-        """What :meth:`save` has written, on the CPU.
-
-        Raises:
-            SettingError: there is no such file, or it holds something else.
-        """
-        tensors, about = read_weights(Path(path), "as Samplers.save writes it")
-        found = cls.of(tensors, about=about)
-        if found is None:
-            raise SettingError(f"'{path}' holds no samplers: name a file that Samplers.save has written.")
-        return found
-
-    @classmethod
-    def of(
-        cls, tensors: Mapping[str, Tensor], prefix: str = "", about: Mapping[str, Any] | None = None
-    ) -> Samplers | None:
-        """From a file's tensors, "structure.lin1.weight" and so on, behind a prefix; None if it has none.
-
-        Raises:
-            SettingError: a tensor is missing, left over or of another shape.
-        """
-        split: dict[str, dict[str, Tensor]] = {name: {} for name in PARTS}
-        for key, tensor in tensors.items():
-            name, _, rest = key.removeprefix(prefix).partition(".")
-            if key.startswith(prefix) and name in split:
-                split[name][rest] = tensor.float() if tensor.is_floating_point() else tensor
-        if not any(split.values()):
-            return None
-        structure, color = (sampler_from_official(split[name]) for name in PARTS)
-        return cls(structure, color, dict(about or {}))
-
-
 def train_sampler(
-    codes: Destylized | Tensor,
-    settings: SamplerSettings = SMALL.sampler,
-    folder: str | os.PathLike[str] | None = None,
-    *,
-    seed: int = 0,
-    device: str | torch.device = "auto",
-    callback: Callback | None = None,
-    progress: bool = True,
-) -> tuple[Samplers, TrainingResult]:
-    """Train both sampling networks on the portraits' extrinsic codes.
+    codes: Destylized | Tensor, settings: SamplerSettings = SMALL.sampler,
+    folder: str | os.PathLike[str] | None = None, *, seed: int = 0, device: str | torch.device = "auto",
+    callback: Callback | None = None, progress: bool = True,
+) -> tuple[nn.ModuleDict, TrainingResult]:  # fmt: skip
+    """Train two networks that draw extrinsic codes, of "structure" and of "color".
 
     Args:
         codes: (K, layers, 512), w+, or the portraits with theirs (:func:`refine_codes`).
@@ -356,8 +231,6 @@ def train_sampler(
             f"Extrinsic codes are (K, layers, {STYLE}) with more than {STRUCTURE} layers, not "
             f"{tuple(given.shape)}."
         )
-    if not bool(given.isfinite().all()):
-        raise SettingError("A code has a value that is no number: destylize its portrait again.")
     given = given.detach().float().cpu()
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(seed)
@@ -365,18 +238,16 @@ def train_sampler(
             name: Sampler(part.shape[1], settings.inputs)
             for name, part in zip(PARTS, _parts(given), strict=True)
         }
-    task = SamplerTask(nets, given, settings, seed)
     result = train(
-        task, Schedule(settings.steps, settings.batch, seed=seed), folder, device=device, precision="float32",
-        callback=callback, progress=progress,
+        SamplerTask(nets, given, settings, seed),
+        Schedule(steps=settings.steps, batch=settings.batch, seed=seed), folder, device=device,
+        precision="float32", callback=callback, progress=progress,
     )  # fmt: skip
-    structure, color = (net.requires_grad_(False).eval() for net in nets.values())
-    about = {"settings": asdict(settings), "portraits": len(given), "steps": result.step}
-    return Samplers(structure, color, about), result
+    return nn.ModuleDict(nets).requires_grad_(False).eval(), result
 
 
 @torch.no_grad()
-def sample_styles(samplers: Samplers, count: int, seed: int = 0) -> Tensor:
+def sample_styles(samplers: nn.ModuleDict, count: int, seed: int = 0) -> Tensor:
     """Extrinsic codes of styles that the collection might have held, structure and color drawn apart.
 
     Args:
@@ -386,14 +257,10 @@ def sample_styles(samplers: Samplers, count: int, seed: int = 0) -> Tensor:
 
     Returns:
         (count, layers, 512), w+, where the samplers are.
-
-    Raises:
-        SettingError: a negative count or seed.
     """
-    if count < 0 or seed < 0:
-        raise SettingError(f"count and seed are 0 or more, not {count} and {seed}.")
     found = []
-    for number, net in enumerate((samplers.structure, samplers.color)):
+    for number, part in enumerate(PARTS):
+        net: Any = samplers[part]
         weight = net.lin1.weight
         rows = [
             np.random.default_rng([seed, index, 5 + number]).standard_normal(weight.shape[1], np.float32)

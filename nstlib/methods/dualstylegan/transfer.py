@@ -1,8 +1,9 @@
 """The method as a whole: four stages in a row to learn a style, one pass to put a face into it.
 
-    >>> method = DualStyle("ink")                                           # doctest: +SKIP
-    >>> face = align_portrait(load_image("me.jpg")).picture                 # doctest: +SKIP
-    >>> picture = method.stylize(face, 12, structure=0.6, color=1.0)        # doctest: +SKIP
+    >>> method = DualStyle.load("ink")                                                   # doctest: +SKIP
+    >>> face = align_portrait(load_image("me.jpg")).picture                              # doctest: +SKIP
+    >>> picture = method.stylize(face, 12, structure=0.6)                                # doctest: +SKIP
+    >>> theirs = load_published("generator.pt", "encoder.pt", "refined_exstyle_code.npy")  # doctest: +SKIP
 
 Source: paper A, section 3.2 and its figures 3 and 8, after Yang et al. 2022, "Pastiche Master".
 """
@@ -13,41 +14,84 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self, cast
 
 import torch
+import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from ... import assets
-from ...assets.weights import read_weights, save_weights
-from ...errors import SettingError
+from ...assets.weights import read_arrays, read_checkpoint
+from ...errors import Fraction, NotNegative, SettingError, settings
+from ...errors import Settings as Base
 from ...faces.generated import Faces
 from ...faces.identity import Identity
-from ...nets.dualstylegan import DualStyleGAN, layer_weights
+from ...faces.style_sets import load_style_set
+from ...nets import from_official
+from ...nets.dualstylegan import DualStyleGAN, layer_weights, sampler_from_official
 from ...nets.face_prior import FacePrior
 from ...nets.hardware import resolve_device
 from ...nets.official import blocks
+from ...nets.psp import PICTURE
 from ...nets.style_generator import STYLE, StyleGenerator
-from ...nets.stylegan2 import Discriminator
+from ...nets.stylegan2 import Discriminator, Generator
 from ...pictures.files import resize
-from ...training import TrainingResult
-from ..face_networks import load_encoder
-from ..inversion import SPACES, check_portraits, encode, invert
-from .critic import PictureCritic, source_critic
-from .destylization import Encoder, destylize
+from ...training import Callback, Schedule, TrainingResult
+from ..base import Method
+from ..inversion import check_portraits, encode, invert, load_encoder, mean_w
+from .destylization import Encoder, destylize, source_discriminator
 from .finetuning import fine_tune
-from .latent import Samplers, refine_codes, sample_styles, train_sampler
-from .presets import Preset
-from .stage_settings import CENTERS
+from .latent import PARTS, refine_codes, sample_styles, train_sampler
+from .settings import AS_RELEASED, SMALL, SMOKE, Number, Preset
 
 SHIPPED: tuple[str, ...] = ("ink", "sketch", "fantasy_portraits")
 """Styles whose extrinsic paths the course carries, in ``data/weights``; each has learned that style set."""
 
 BOTTLENECK_CHANNELS = 48
-"""Channels between the 1 × 1 convolutions of a small extrinsic path: a style is a file of 5 MB."""
+"""Of a small extrinsic path, see :class:`nstlib.nets.dualstylegan.BottleneckModRes`: a style is a file of 5 MB."""
 
-Exemplar = int | Tensor | Mapping[int, float]
-"""A portrait of the style by its number, codes (layers, 512), or several numbers with weights."""
+SEARCH = 40  # steps from the encoder's codes to a photograph's: without them it is another person
+
+RELEASED_STRENGTHS: dict[str, Any] = {"structure": 0.75, "truncation": 0.75, "iterations": 0}
+"""For :meth:`DualStyle.stylize`: what the released program takes if nothing else is said."""
+
+Exemplar = int | Tensor | Mapping[int, float] | Sequence[int]
+"""A portrait of the style by its number, codes (layers, 512), or several numbers, with weights or alike."""
+
+File = str | os.PathLike[str]
+Strength = Fraction | tuple[Fraction, ...]
+
+
+@settings
+class Training(Base):
+    """What a style is learned with, and over."""
+
+    stages: Preset = SMALL
+    generator: Path | None = Field(
+        default=None,
+        description="Of paper: the authors' generator-pretrain.pt, or a StyleGAN2 in this layout.",
+    )
+    encoder: Path | None = Field(default=None, description="Of paper: the authors' encoder.pt.")
+    portraits: int | None = Field(
+        default=None, ge=1, description="How many of the set, from its first.  [default: all]"
+    )
+
+
+@settings
+class Options(Base):
+    """What :meth:`DualStyle.stylize` takes besides the common arguments."""
+
+    structure: Strength = Field(default=1.0, description="How much of the portrait's shapes.")
+    color_strength: Strength = Field(default=1.0, description="How much of its colors.")
+    iterations: Number = Field(default=SEARCH, description="Steps of descent from the encoder's codes.")
+    truncation: Fraction = 1.0  # of the face toward the mean face: 1 keeps it
+    fuse_index: Number | None = None  # the last layer with the style, see nstlib.nets.dualstylegan
+    shares: tuple[NotNegative, ...] | None = None  # of several portraits
+    encoder: Path | None = Field(
+        default=None, description="With the authors' generator.pt:12 as the style: their encoder.pt."
+    )
+    codes: Path | None = Field(default=None, description="Likewise: their refined_exstyle_code.npy.")
 
 
 @dataclass
@@ -55,67 +99,66 @@ class Learned:
     """What a style's training leaves besides the weights."""
 
     extrinsic: Tensor  # (K, layers, 512), w+ of the style's portraits
-    samplers: Samplers | None = None
+    samplers: nn.ModuleDict | None = None  # "structure" and "color", see train_sampler
     about: dict[str, Any] = field(default_factory=dict)
     portraits: Tensor | None = None  # (K, 3, S, S) in [0, 1], if they are there
 
 
-class DualStyle:
+class DualStyle(Method):
     """Faces in the style of an artistic portrait, by DualStyleGAN over a generator of faces.
 
     Args:
-        style: a name of :data:`SHIPPED` or a file that :meth:`save` has written; None: a new path, which has
-            learned nothing and is to be :meth:`fit`.
+        settings: of a training; with a generator of the authors, all that follows is theirs.
         source: the generator of faces; None: the face prior of 128 pixels.
         encoder: portraits (N, 3, S, S) in [0, 1] -> codes (N, layers, 512); None: the course's own, which is
             for the face prior.
         space: of the encoder's codes: "w" is w+, "z" is z+, as the published one gives them.
         center: what :meth:`stylize` truncates toward: the "mean" w, or "zero" as in the released code.
-        bottleneck_channels: of a new extrinsic path, see :class:`nstlib.nets.dualstylegan.BottleneckModRes`;
-            None: as published.
-        seed: of a new path's weights.
-        device: see :func:`nstlib.nets.hardware.resolve_device`.
+        bottleneck_channels: of a new extrinsic path; None: as published.
+        options: ``device`` and ``seed`` of :class:`.Method`; the seed is of a new path and of the training.
 
     Attributes:
         net: the network.
         learned: the style's codes, samplers and story; None before it is learned.
 
     Raises:
-        SettingError: an unknown space or center; no such style, or a file that does not fit the source.
+        SettingError: a file of the authors is missing or holds something else.
         AssetError: the prior's weights cannot be had.
     """
 
+    summary = "the face alone, like a portrait of a style it was trained for (ink:12)"
+    settings_class = Training
+    options_class = Options
+    shipped = SHIPPED
+    portraits = True
+    takes = frozenset({"shares", "strength"})
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "small": {"stages": SMALL}, "smoke": {"stages": SMOKE}, "paper": {"stages": AS_RELEASED}
+    }  # fmt: skip
+
     def __init__(
-        self,
-        style: str | os.PathLike[str] | None = None,
-        *,
-        source: StyleGenerator | None = None,
-        encoder: Encoder | None = None,
-        space: str = "w",
-        center: str = "mean",
-        bottleneck_channels: int | None = BOTTLENECK_CHANNELS,
-        seed: int = 0,
-        device: str | torch.device = "auto",
-    ) -> None:
-        for name, given, known in (("space", space, SPACES), ("center", center, CENTERS)):
-            if given not in known:
-                raise SettingError(f"{name} is one of {', '.join(known)}, not '{given}'.")
-        self.device = resolve_device(device)
-        self.source = (Faces(self.device).prior() if source is None else source).to(self.device)
+        self, settings: Training | None = None, *, source: StyleGenerator | None = None,
+        encoder: Encoder | None = None, space: str = "w", center: str = "mean",
+        bottleneck_channels: int | None = BOTTLENECK_CHANNELS, **options: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(settings, **options)
+        net: DualStyleGAN | None = None
+        if self.settings.generator is not None:
+            source, net = _published_generator(self.settings.generator)
+            space, center, bottleneck_channels = "z", "zero", None
+            encoder = None
+            if self.settings.encoder is not None:
+                encoder = PublishedEncoder(self.settings.encoder).to(self.device)
+        self.source = (source or Faces(self.device).prior()).to(self.device)
         self._encoder, self.space, self.center = encoder, space, center
         self.learned: Learned | None = None
-        if style is None:
+        self.usual: dict[str, Any] = {} if net is None else dict(RELEASED_STRENGTHS)
+        if net is None:
             with torch.random.fork_rng([]):
-                torch.default_generator.manual_seed(seed)
+                torch.default_generator.manual_seed(self.seed)
                 net = DualStyleGAN.over(self.source, bottleneck_channels)
-            self.net = net.to(self.device).requires_grad_(False).eval()
-        else:
-            self.net, self.learned = self._read(style)
-
-    @property
-    def size(self) -> int:
-        """Pixels a side of the pictures."""
-        return self.net.size
+        self.net = net.to(self.device).requires_grad_(False).eval()
+        self.size = self.net.size
 
     @property
     def encoder(self) -> Encoder:
@@ -134,107 +177,107 @@ class DualStyle:
             self._encoder = lambda pictures: encode(pictures, own)
         return self._encoder
 
+    # ---------------------------------------------------------------- the four stages
+
     def fit(
-        self,
-        faces: object,
-        styles: Tensor,
-        preset: Preset | None = None,
-        folder: str | os.PathLike[str] | None = None,
-        *,
-        seed: int = 0,
-        identity: Identity | None = None,
-        critic: Discriminator | None = None,
-        told: Callable[[str], None] | None = None,
-        progress: bool = True,
-        **tensors: Mapping[str, Tensor],
-    ) -> TrainingResult:
+        self, faces: Any = None, styles: Tensor | str | None = None, *, schedule: Schedule | None = None,
+        folder: File | None = None, callback: Callback | None = None, progress: bool = True,
+        identity: Identity | None = None, discriminator: Discriminator | None = None,
+        on_stage: Callable[[str], None] = lambda stage: None, **tensors: Mapping[str, Tensor],
+    ) -> TrainingResult:  # fmt: skip
         """All four stages; each goes on from its part of the folder.
 
         Args:
             faces: for the common protocol; the generator draws its own, so this is not looked at.
-            styles: the style's portraits (K, 3, S, S), in [0, 1], aligned like FFHQ.
-            preset: the stages' settings; None: the small ones, for a processor.
+            styles: the style's portraits (K, 3, S, S), in [0, 1], aligned like FFHQ; or a style set's name,
+                or a folder.
+            schedule: likewise; the settings say how long each stage takes.
             folder: where to keep what is done; the same call goes on from there.
-            seed: of everything random.
-            identity: None: made here, if a setting gives it a weight.
-            critic: StyleGAN2's, which has learned with the source; copies of it learn on, where the settings
-                ask for one. None: new ones.
-            told: called with the name of each stage as it begins.
+            callback: see :func:`nstlib.training.train`; of the last three stages' trainings.
             progress: show progress bars.
+            identity: None: made here, if a setting gives it a weight.
+            discriminator: StyleGAN2's, which has learned with the source; copies of it learn on, where the
+                settings ask for one. None: the authors' file has it, or new ones are made.
+            on_stage: called with the name of each stage as it begins.
             tensors: ``vgg16``, ``vgg19``: weights instead of the assets' (tests).
 
         Returns:
-            The last stage's result; after Ctrl-C that of the stage it came in, ``interrupted``.
+            The last training's result; if it was stopped, that of the stage it was stopped in.
 
         Raises:
             ImageError: no portraits, or not square.
+            KeyboardInterrupt: after Ctrl-C between two trainings; the same call with the same folder goes on.
             OptimizationError: see the stages.
             SettingError: the same; settings for an encoder of another space.
         """
-        preset, say = preset or Preset(), told or (lambda stage: None)
-        wanted = preset.stages.destylization.inversion.space
-        if wanted != self.space:
+        s, stages = self.settings, self.settings.stages
+        if stages.destylization.inversion.space != self.space:
             raise SettingError(
-                f"The settings search in {wanted}+, and the encoder reads {self.space}+: set the inversion's "
-                "space, or take another encoder."
+                f"The settings search in {stages.destylization.inversion.space}+, and the encoder reads "
+                f"{self.space}+: with --preset paper give the authors' --generator and --encoder, and with "
+                "no other preset."
             )
+        about: dict[str, Any] = {}
+        if isinstance(styles, str):
+            found_set = load_style_set(styles, self.size)
+            about["licence"] = found_set.licence
+            styles = found_set.pictures
+        portraits = check_portraits(cast(Tensor, styles))[: s.portraits]
+        if discriminator is None and s.generator is not None:
+            discriminator = load_published_discriminator(s.generator, self.device)
         parts = {
-            name: None if folder is None else Path(folder) / name
+            name: None if folder is None else Path(folder, name)
             for name in ("1_destylization", "2_structure", "3_style", "4_codes", "4_sampler")
         }
-        vgg16, vgg19 = tensors.get("vgg16"), tensors.get("vgg19")
-        say("destylization")
+        vgg19 = tensors.get("vgg19")
+        on_stage("destylization")
+        judge: nn.Module | None = None
+        if stages.destylization.adversarial_weight:
+            channels = stages.structure.discriminator_channels
+            judge = source_discriminator(discriminator, self.size, channels, self.seed).to(self.device)
         found = destylize(
-            styles, self.source, lambda some: self.encoder(some), preset.stages.destylization,
-            parts["1_destylization"],
-            critic=self._judge(critic, preset, seed), identity=identity, seed=seed, tensors=vgg16,
+            portraits, self.source, lambda some: self.encoder(some), stages.destylization,
+            parts["1_destylization"], discriminator=judge, identity=identity, seed=self.seed,
+            tensors=tensors.get("vgg16"), progress=progress,
+        )  # fmt: skip
+        judge = None
+        if discriminator is not None and stages.structure.discriminator == "stylegan2":
+            judge = source_discriminator(discriminator, self.size)
+        if identity is None and any(weight for _, weight, _ in stages.style.phases):
+            identity = Identity(self.device)
+        both = zip(("structure", "style"), stages.schedules(self.seed), strict=True)
+        for number, (name, plan) in enumerate(both, start=2):
+            on_stage(name)
+            judge, result = fine_tune(
+                self.net, getattr(stages, name), plan, parts[f"{number}_{name}"], discriminator=judge,
+                styles=found, identity=identity, tensors=vgg19, callback=callback, progress=progress,
+            )  # fmt: skip
+            if result.step < plan.steps:
+                return result
+        on_stage("latent optimization")
+        found = refine_codes(
+            self.net, found, stages.latent, parts["4_codes"], tensors=vgg19, progress=progress
+        )
+        on_stage("sampling network")
+        samplers, result = train_sampler(
+            found, stages.sampler, parts["4_sampler"], seed=self.seed, device=self.device, callback=callback,
             progress=progress,
         )  # fmt: skip
-        first, second = preset.recipe.schedules(seed)
-        stages: dict[str, Any] = {"2_structure": (preset.recipe.structure, first)}
-        stages["3_style"] = (preset.recipe.style, second)
-        judge: nn.Module | None = None
-        if critic is not None and preset.recipe.structure.critic == "stylegan2":
-            judge = PictureCritic(source_critic(critic, self.size))
-        for name, (settings, schedule) in stages.items():
-            say("structure" if name == "2_structure" else "style")
-            options: dict[str, Any] = {"critic": judge, "tensors": vgg19, "progress": progress}
-            if name == "3_style":
-                known = any(weight for _, weight, _ in settings.phases)
-                options |= {
-                    "styles": found,
-                    "identity": (identity or Identity(self.device)) if known else None,
-                }
-            judge, result = fine_tune(self.net, settings, schedule, parts[name], **options)
-            if result.interrupted:
-                return result
-        say("latent optimization")
-        found = refine_codes(
-            self.net, found, preset.stages.latent, parts["4_codes"], tensors=vgg19, progress=progress
-        )
-        say("sampling network")
-        samplers, drawn = train_sampler(
-            found, preset.stages.sampler, parts["4_sampler"], seed=seed, device=self.device, progress=progress
-        )
-        if drawn.interrupted:
-            return drawn
-        about = {
-            "portraits": len(found),
-            "seed": seed,
-            "steps": {"structure": first.steps, "style": second.steps},
-        }
-        self.learned = Learned(found.extrinsic, samplers, about, found.portraits)
-        return drawn
+        if result.step == stages.sampler.steps:
+            steps = {"structure": stages.structure.steps, "style": stages.style.steps}
+            about |= {"portraits": len(found), "seed": self.seed, "steps": steps}
+            self.learned = Learned(found.extrinsic, samplers, about, found.portraits)
+            self.about = about
+        return result
 
-    def faces(self, content: Tensor, steps: int = 0) -> Tensor:
-        """The intrinsic codes of portraits: the encoder's, and if wanted so many steps of descent from there.
+    # ---------------------------------------------------------------- codes and pictures
+
+    def faces(self, content: Tensor, iterations: int = 0) -> Tensor:
+        """The intrinsic codes w+ (N, layers, 512) of portraits: the encoder's, and by descent from there.
 
         Args:
             content: (N, 3, H, W), in [0, 1], square, aligned like FFHQ.
-            steps: of :func:`nstlib.methods.inversion.invert`; 0 takes the encoder's codes as they are.
-
-        Returns:
-            (N, layers, 512), w+.
+            iterations: of :func:`nstlib.methods.inversion.invert`; 0 takes the encoder's codes as they are.
 
         Raises:
             ImageError: not such portraits.
@@ -243,9 +286,9 @@ class DualStyle:
         pictures = resize(check_portraits(content), (self.size, self.size)).to(self.device)
         with torch.no_grad():
             codes = self.source.w_plus(self.encoder(pictures), self.space)
-        return (
-            invert(pictures, self.source, start=codes, steps=steps, progress=False).codes if steps else codes
-        )
+        if not iterations:
+            return codes
+        return invert(pictures, self.source, start=codes, steps=iterations, progress=False).codes
 
     def codes(self, style: Exemplar) -> Tensor:
         """The extrinsic codes (layers, 512) of an exemplar, or of several, fused (paper A, figure 8).
@@ -253,29 +296,24 @@ class DualStyle:
         Raises:
             SettingError: nothing is learned yet, there is no such portrait, weights that sum up to 0.
         """
+        wanted = (self.net.layers, STYLE)
         if isinstance(style, Tensor):
-            if style.shape not in ((self.net.layers, STYLE), (1, self.net.layers, STYLE)):
-                raise SettingError(
-                    f"Codes of a style are ({self.net.layers}, {STYLE}), not {tuple(style.shape)}."
-                )
-            return style.reshape(self.net.layers, STYLE)
-        if self.learned is None:
-            raise SettingError(
-                "No style has been learned yet: fit the method, or name a style when making it."
-            )
-        extrinsic, weights = self.learned.extrinsic, {style: 1.0} if isinstance(style, int) else dict(style)
-        wrong = [number for number in weights if not 0 <= number < len(extrinsic)]
-        if wrong or not weights:
+            if style.shape not in (wanted, (1, *wanted)):
+                raise SettingError(f"Codes of a style are {wanted}, not {tuple(style.shape)}.")
+            return style.reshape(wanted)
+        extrinsic = self._known().extrinsic
+        if not isinstance(style, Mapping):
+            style = dict.fromkeys([style] if isinstance(style, int) else style, 1.0)
+        wrong = [number for number in style if not 0 <= number < len(extrinsic)]
+        if wrong or not style:
             raise SettingError(
                 f"The style has portraits 0 to {len(extrinsic) - 1}, not {wrong[0] if wrong else 'none'}: "
                 "name one of these."
             )
-        total = sum(weights.values())
-        if not total > 0 or min(weights.values()) < 0:
+        total = sum(style.values())
+        if not total > 0 or min(style.values()) < 0:
             raise SettingError("The weights of several styles are 0 or more, and not all 0.")
-        return torch.stack([extrinsic[number] * (weight / total) for number, weight in weights.items()]).sum(
-            0
-        )
+        return torch.stack([extrinsic[number] * (weight / total) for number, weight in style.items()]).sum(0)
 
     def sample(self, count: int, seed: int = 0) -> Tensor:
         """Codes (count, layers, 512) of styles like those that were learned, from the sampling networks.
@@ -283,54 +321,50 @@ class DualStyle:
         Raises:
             SettingError: no sampling network is there.
         """
-        if self.learned is None or self.learned.samplers is None:
-            raise SettingError(
-                "No sampling network is there: fit the method, or name a style when making it."
-            )
-        return sample_styles(self.learned.samplers, count, seed)
+        samplers = self._known().samplers
+        if samplers is None:
+            raise SettingError("This style has no sampling network: name one of its portraits.")
+        return sample_styles(samplers, count, seed)
 
     @torch.no_grad()
     def stylize(
-        self,
-        content: Tensor,
-        style: Exemplar = 0,
-        *,
-        structure: float | Sequence[float] = 1.0,
-        color: float | Sequence[float] = 1.0,
-        keep_colors: bool = False,
-        fuse_index: int | None = None,
-        truncation: float = 1.0,
-        steps: int = 0,
-    ) -> Tensor:
+        self, content: Tensor, style: Exemplar | None = None, *, strength: float = 1.0,
+        keep_colors: bool | str = False, masks: Sequence[Tensor] | None = None, **own: Any,
+    ) -> Tensor:  # fmt: skip
         """Portraits in the style of an exemplar.
 
         Args:
             content: (N, 3, H, W), in [0, 1], square, aligned like FFHQ (:func:`nstlib.faces.align
                 .align_portrait`); or intrinsic codes (N, layers, 512) that :meth:`faces` gave.
-            style: see :data:`Exemplar`.
-            structure: how much of the exemplar's shapes: a number from 0 to 1, or one for each of 7 layers.
-            color: how much of its colors: a number, or one for each further layer.
+            style: see :data:`Exemplar`; None: the first portrait.
+            strength: of structure and colors together.
             keep_colors: take the colors from the content.
-            fuse_index: the last layer with the style, see :class:`nstlib.nets.dualstylegan.DualStyleGAN`.
-            truncation: of the face toward the mean face: 1 keeps it.
-            steps: see :meth:`faces`.
+            masks: there are none for a drawn face.
+            own: see :class:`Options`. ``structure`` is a number from 0 to 1, or one for each of 7 layers,
+                ``color_strength`` likewise one for each further layer.
 
         Returns:
             (N, 3, size, size), in [0, 1], on the CPU.
 
         Raises:
             ImageError: not such portraits.
-            SettingError: see :meth:`codes`; weights that do not fit.
+            SettingError: see :meth:`codes`; strengths that do not fit.
         """
-        face = content if content.ndim == 3 else self.faces(content, steps)
-        face = face.to(self.device)
-        art = self.codes(style)[None].to(face)
-        center = self._mean() if truncation < 1 and self.center == "mean" else None
+        o = Options(**{**self.usual, **own})
+        if masks is not None:
+            raise SettingError("A face is drawn anew as a whole, so there are no regions: leave masks out.")
+        if isinstance(style, list) and o.shares:
+            pairs = list(zip(style, o.shares, strict=True))
+            style = {number: sum(share for n, share in pairs if n == number) for number in style}
+        face = (content if content.ndim == 3 else self.faces(content, o.iterations)).to(self.device)
+        art = self.codes(0 if style is None else style)[None].to(face)
+        weights = layer_weights(self.net.layers, o.structure, o.color_strength)
+        center = mean_w(self.source) if o.truncation < 1 and self.center == "mean" else None
         drawn = [
             self.net(
-                one, art, space="w", extrinsic_space="w",
-                interp_weights=layer_weights(self.net.layers, structure, color), fuse_index=fuse_index,
-                keep_colors=keep_colors, truncation=truncation, center=center,
+                one, art, space="w", extrinsic_space="w", interp_weights=strength * torch.as_tensor(weights),
+                fuse_index=o.fuse_index, keep_colors=bool(keep_colors), truncation=o.truncation,
+                center=center,
             )
             for one in face.split(1)
         ]  # fmt: skip
@@ -339,67 +373,230 @@ class DualStyle:
     def grid(
         self, content: Tensor, style: Exemplar, structures: Sequence[float], colors: Sequence[float]
     ) -> Tensor:
-        """One face at several strengths: a row for each of structure, a column for each of color.
+        """One face at several strengths, (rows, columns, 3, size, size): structure downward, color across.
 
         Args:
             content: a single portrait or its codes, see :meth:`stylize`.
             style: see :data:`Exemplar`.
             structures: strengths.
             colors: strengths.
-
-        Returns:
-            (rows, columns, 3, size, size), in [0, 1].
         """
-        face = content if content.ndim == 3 else self.faces(content)
+        face = content if content.ndim == 3 else self.faces(content, Options().iterations)
         rows = [
-            torch.stack([self.stylize(face, style, structure=s, color=c)[0] for c in colors])
+            torch.cat([self.stylize(face, style, structure=s, color_strength=c) for c in colors])
             for s in structures
         ]
         return torch.stack(rows)
 
-    def save(self, path: str | os.PathLike[str], **about: Any) -> Path:
-        """Write the style as float16 safetensors: extrinsic path, codes, samplers, and no generator.
+    # ---------------------------------------------------------------- files
+
+    def state(self) -> dict[str, Tensor]:
+        """The extrinsic path, the portraits' codes and the samplers; no generator."""
+        if self.learned is None:
+            return {}
+        state = {f"path.{key}": tensor for key, tensor in self.net.extrinsic_state().items()}
+        samplers = self.learned.samplers.state_dict() if self.learned.samplers else {}
+        state |= {f"sampler.{key}": tensor for key, tensor in samplers.items()}
+        self.about = self.learned.about
+        return {**state, "extrinsic": self.learned.extrinsic}
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what :meth:`state` gave.
 
         Raises:
-            ImageError: the file cannot be written.
-            SettingError: nothing is learned yet.
+            SettingError: it is of another generator, or no style.
         """
-        if self.learned is None:
-            raise SettingError("No style has been learned yet: fit the method first.")
-        state = {f"path.{key}": tensor for key, tensor in self.net.extrinsic_state().items()}
-        state["extrinsic"] = self.learned.extrinsic
-        if self.learned.samplers is not None:
-            for name in ("structure", "color"):
-                net = getattr(self.learned.samplers, name)
-                state |= {f"sampler.{name}.{key}": tensor for key, tensor in net.state_dict().items()}
-        return save_weights(path, state, {"method": "dualstylegan", **self.learned.about, **about})
-
-    def _mean(self) -> Tensor:
-        return self.source.mean_w(generator=torch.Generator(self.device).manual_seed(0))
-
-    def _judge(self, given: Discriminator | None, preset: Preset, seed: int) -> Discriminator | None:
-        """The critic of the first stage, where the settings ask for one."""
-        if not preset.stages.destylization.adversarial_weight:
-            return None
-        channels = preset.recipe.structure.critic_channels
-        return source_critic(given, self.size, channels, seed).to(self.device)
-
-    def _read(self, style: str | os.PathLike[str]) -> tuple[DualStyleGAN, Learned]:
-        named = isinstance(style, str) and style in SHIPPED
-        path = assets.data_path(f"weights/dualstyle_{style}.safetensors") if named else Path(style)
-        tensors, about = read_weights(path, f"or a style of {', '.join(SHIPPED)}")
-        state = {k.removeprefix("path."): t.float() for k, t in tensors.items() if k.startswith("path.")}
-        bottleneck_channels = len(state["res.0.narrow.weight"]) if "res.0.narrow.weight" in state else None
-        net = DualStyleGAN.over(self.source, bottleneck_channels).to(self.device)
+        state = _inside(tensors, "path.")
+        narrow = state.get("res.0.narrow.weight")
+        net = DualStyleGAN.over(self.source, None if narrow is None else len(narrow)).to(self.device)
         fits = blocks(state, "res.") == net.layers and {k: t.shape for k, t in state.items()} == {
             k: t.shape for k, t in net.extrinsic_state().items()
         }
         if "extrinsic" not in tensors or not fits:
             raise SettingError(
-                f"'{path}' holds no style for a generator of {self.source.size} pixels and "
-                f"{self.source.layers} codes: name a file that DualStyle.save has written for it."
+                f"The file holds no style for a generator of {self.source.size} pixels and "
+                f"{self.source.layers} codes: name one that DualStyle.save has written for it."
             )
         net.load_state_dict({**net.state_dict(), **state})
-        return net.requires_grad_(False).eval(), Learned(
-            tensors["extrinsic"].float(), Samplers.of(tensors, "sampler."), about
+        self.net = net.requires_grad_(False).eval()
+        parts = {name: _inside(tensors, f"sampler.{name}.") for name in PARTS}
+        samplers = None
+        if any(parts.values()):
+            samplers = nn.ModuleDict({name: sampler_from_official(part) for name, part in parts.items()})
+        self.learned = Learned(tensors["extrinsic"].float(), samplers, self.about)
+
+    @classmethod
+    def load(cls, path: File, **options: Any) -> Self:
+        """See :meth:`.Method.load`; ``options`` are those of the class."""
+        named = str(path) in SHIPPED
+        return super().load(
+            assets.data_path(f"weights/dualstyle_{path}.safetensors") if named else path, **options
         )
+
+    # ---------------------------------------------------------------- what the command asks
+
+    @classmethod
+    def read_styles(cls, words: Sequence[str], size: int | None = None) -> str:
+        """One style set: the course's (oil, ink ...), the authors' (cartoon ...), or a folder."""
+        if len(words) != 1:
+            raise SettingError(f"One set of portraits is learned at a time, not {', '.join(words)}.")
+        return words[0]
+
+    @classmethod
+    def open(
+        cls, words: Sequence[str], chosen: Mapping[str, Any], *, size: int, progress: bool, **options: Any
+    ) -> tuple[Self, Any]:
+        """NAME[:NUMBER] ..., each a portrait of one style; NAME:random draws a new one."""
+        named = [_parted(word) for word in words]
+        names = list(dict.fromkeys(name for name, _ in named))
+        if len(names) != 1:
+            raise SettingError(
+                f"Portraits of one style can be fused, not {' and '.join(names) or 'none'}: name one "
+                "of them only."
+            )
+        name, theirs = names[0], names[0].endswith(".pt")
+        encoder, codes = chosen.get("encoder"), chosen.get("codes")
+        if theirs != bool(encoder and codes) or bool(encoder) != bool(codes):
+            raise SettingError(
+                "The authors' generator.pt goes with the files it was published with: --encoder encoder.pt "
+                f"and --codes refined_exstyle_code.npy; '{name}' needs {'both' if theirs else 'none'}."
+            )
+        if theirs and encoder and codes:
+            method = cls(Training(generator=Path(name), encoder=encoder), **options)
+            method.learned = Learned(_codes(codes, method.source), about={"codes": Path(codes).name})
+        elif name in SHIPPED or name.endswith(".safetensors"):
+            method = cls.load(name, **options)
+        else:
+            raise SettingError(
+                f"No style '{name}' has been learned: take one of {', '.join(SHIPPED)}, as in ink:12, or a "
+                "file that nst train dualstylegan has written."
+            )
+        numbers = [number for _, number in named]
+        if "random" not in numbers:
+            return method, [int(number) for number in numbers]
+        if len(numbers) > 1:
+            raise SettingError("A random style stands alone: name it once, and no other portrait.")
+        return method, method.sample(1, options.get("seed", 0))[0]
+
+    def _known(self) -> Learned:
+        if self.learned is None:
+            raise SettingError("No style has been learned yet: fit the method, or load a style.")
+        return self.learned
+
+
+def _parted(text: str) -> tuple[str, str]:
+    """NAME[:NUMBER] -> name and number, which is 0 if it is not said."""
+    name, sign, number = text.rpartition(":")
+    if sign and (number == "random" or number.isdigit()):
+        return name, number
+    return text, "0"
+
+
+def _inside(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those whose names begin so, in float32."""
+    return {
+        k.removeprefix(prefix): t.float() if t.is_floating_point() else t
+        for k, t in tensors.items()
+        if k.startswith(prefix)
+    }
+
+
+# ------------------------------------------------------------------ the authors' files
+
+
+class PublishedEncoder(nn.Module):
+    """The published encoder for portraits in [0, 1], which are made smaller as in the released program.
+
+    Args:
+        path: encoder.pt.
+    """
+
+    def __init__(self, path: File) -> None:
+        super().__init__()
+        state = _part(path, "state_dict", "encoder.pt")
+        self.net = from_official("psp_encoder", _inside(state, "encoder.") or state)
+
+    @torch.no_grad()
+    def forward(self, portraits: Tensor) -> Tensor:
+        """(N, 3, S, S) -> z+ (N, layers, 512)."""
+        first = next(self.net.parameters())
+        return self.net(2 * F.adaptive_avg_pool2d(portraits.to(first), PICTURE) - 1)
+
+
+def load_published(
+    checkpoint: File, encoder: File | None = None, codes: File | None = None,
+    *, seed: int = 0, device: str | torch.device = "auto",
+) -> DualStyle:  # fmt: skip
+    """DualStyleGAN from its authors' files, or a new one over a published StyleGAN2.
+
+    What the released program does with them: the encoder reads z+ off 256 pixels, the face's w+ is shortened
+    towards 0, the structure of a portrait enters by three quarters and its colors whole.
+
+    Args:
+        checkpoint: a DualStyleGAN ("g_ema" of a generator.pt), with the style it has learned; or a StyleGAN2
+            in the same layout, over which the extrinsic path is new.
+        encoder: encoder.pt, which gives z+; needed for all that begins with a portrait.
+        codes: exstyle_code.npy or refined_exstyle_code.npy: z+ of the style's portraits, in the file's order.
+        seed: of a new extrinsic path.
+        device: see :func:`nstlib.nets.hardware.resolve_device`.
+
+    Raises:
+        SettingError: a file is missing or holds something else, or they do not belong together.
+    """
+    method = DualStyle(
+        Training(
+            stages=AS_RELEASED, generator=Path(checkpoint), encoder=None if encoder is None else Path(encoder)
+        ),
+        seed=seed, device=device,
+    )  # fmt: skip
+    if codes is not None:
+        method.learned = Learned(_codes(codes, method.source), about={"codes": Path(codes).name})
+    return method
+
+
+def load_published_discriminator(
+    checkpoint: File, device: str | torch.device = "auto"
+) -> Discriminator | None:
+    """The discriminator of a checkpoint ("d"), which has learned with its generator; None if it has none.
+
+    Raises:
+        SettingError: the file is missing or holds something else.
+    """
+    if "d" not in read_checkpoint(Path(checkpoint), "such as the authors' generator.pt"):
+        return None
+    net = from_official("stylegan2_disc", _part(checkpoint, "d", "generator.pt"))
+    return cast(Discriminator, net.to(resolve_device(device)))
+
+
+def _published_generator(path: File) -> tuple[Generator, DualStyleGAN | None]:
+    """The generator of faces, and the network over it if the file has one."""
+    state = _part(path, "g_ema", "generator.pt")
+    if any(key.startswith("res.") for key in state):
+        net = cast(DualStyleGAN, from_official("dualstylegan", state))
+        return cast(Generator, net.generator), net
+    return cast(Generator, from_official("jojogan_generator", state)), None
+
+
+def _part(path: File, name: str, such: str) -> dict[str, Tensor]:
+    """A part of a checkpoint, or the whole file where it is that part."""
+    held = read_checkpoint(Path(path), f"such as the authors' {such}")
+    state = held.get(name, held)
+    if not isinstance(state, dict) or not all(isinstance(one, Tensor) for one in state.values()):
+        raise SettingError(
+            f"'{os.fspath(path)}' has no weights under '{name}': give the checkpoint as it was published."
+        )
+    return state
+
+
+@torch.no_grad()
+def _codes(path: File, source: StyleGenerator) -> Tensor:
+    """The portraits' z+, through the mapping network: w+ (K, layers, 512), on the CPU."""
+    found = read_arrays(Path(path))
+    wanted = (1, source.layers, STYLE)
+    if not found or any(one.shape != wanted for one in found.values()):
+        raise SettingError(
+            f"'{os.fspath(path)}' holds no codes {wanted} for a generator of {source.size} pixels: give the "
+            "file that was published with it."
+        )
+    first = next(source.parameters())
+    return torch.cat([source.w_plus(torch.tensor(one).to(first), "z").cpu() for one in found.values()])
