@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
-import json
-import math
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,29 +15,32 @@ from conftest import make_weights
 
 from nstlib.errors import ImageError, OptimizationError, SettingError
 from nstlib.methods.dualstylegan.destylization import (
+    SourceTask,
+    StyleDistance,
     destylize,
+    each_portrait,
     fine_tune_source,
     initial_codes,
     optimized_codes,
     photographic,
 )
-from nstlib.methods.dualstylegan.source import SourceTask, StyleDistance, center_of
-from nstlib.methods.dualstylegan.stage_settings import AS_RELEASED, SMALL, DestylizationSettings
+from nstlib.methods.dualstylegan.settings import AS_RELEASED, SMALL
+from nstlib.methods.inversion import mean_w
 from nstlib.metrics import Lpips
 from nstlib.nets.stylegan2 import Discriminator, Generator
 from nstlib.training import Schedule, train
 
+TESTS = Path(__file__).parent
 CHANNELS = (8, 8, 8, 8)
 TINY = SMALL.destylization.changed(
     tuning_steps=3, steps=2, inversion=SMALL.destylization.inversion.changed(identity_weight=0.0)
 )
 
 
-def one_sentence(caught):
-    text = str(caught.value)
-    assert "\n" not in text
-    assert text.endswith(".")
-    return text
+def said(caught):
+    """One sentence, as every error is."""
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).endswith(".")
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +95,7 @@ def same(a, b):
 
 def test_the_source_stays_and_its_copy_learns_the_style(source, portraits, vgg):
     before = weights_of(source)
-    settings = TINY.changed(tuning_steps=20, keeping_weight=0.0, contextual_weight=0.0, tuning_rate=5e-3)
+    settings = TINY.changed(tuning_steps=20, content_weight=0.0, contextual_weight=0.0, tuning_rate=5e-3)
     tuned, result = fine_tune_source(source, portraits, settings, tensors=vgg, progress=False)
     assert same(weights_of(source), before)
     assert not any(p.requires_grad for p in [*tuned.parameters(), *source.parameters()])
@@ -110,9 +116,9 @@ def test_the_distance_is_0_for_what_it_wants(portraits, vgg):
     distance = StyleDistance(portraits, TINY, "cpu", vgg)
     pictures = 2 * portraits - 1
     losses = distance(pictures, pictures, pictures)
-    assert set(losses) == {"moments", "contextual", "keeping"}
+    assert set(losses) == {"moments", "contextual", "content"}
     assert float(losses["moments"]) == pytest.approx(0, abs=1e-6)
-    assert float(losses["keeping"]) == 0
+    assert float(losses["content"]) == 0
     other = distance(pictures.flip(2).roll(5, 3) * 0.5, pictures, pictures)
     assert all(float(other[name]) > float(losses[name]) + 1e-4 for name in losses)
     twice = StyleDistance(portraits, TINY.changed(moments_weight=2.0), "cpu", vgg)
@@ -122,12 +128,12 @@ def test_the_distance_is_0_for_what_it_wants(portraits, vgg):
     )
 
 
-def test_a_tuning_that_was_broken_off_ends_the_same(source, portraits, vgg, tmp_path):
+def test_a_tuning_that_was_broken_off_ends_the_same(source, portraits, vgg, tmp_path, one_thread):
     settings = TINY.changed(tuning_steps=4)
     options = {"tensors": vgg, "progress": False}
     whole, _ = fine_tune_source(source, portraits, settings, **options)
     fine_tune_source(
-        source, portraits, settings, tmp_path / "run", callback=lambda told: told.step < 2, **options
+        source, portraits, settings, tmp_path / "run", callback=lambda progress: progress.step < 2, **options
     )
     again, result = fine_tune_source(source, portraits, settings, tmp_path / "run", **options)
     assert result.step == 4
@@ -136,27 +142,17 @@ def test_a_tuning_that_was_broken_off_ends_the_same(source, portraits, vgg, tmp_
         fine_tune_source(source, portraits.flip(3), settings, tmp_path / "run", **options)
 
 
-def test_a_critic_may_teach_it(source, portraits):
+def test_a_discriminator_may_teach_it(source, portraits):
     with torch.random.fork_rng([]):
         torch.manual_seed(1)
-        critic = Discriminator(32, CHANNELS)
-    before, judged = weights_of(source), weights_of(critic)
+        discriminator = Discriminator(32, CHANNELS)
+    before, judged = weights_of(source), weights_of(discriminator)
     settings = AS_RELEASED.destylization.changed(tuning_steps=2, tuning_batch=2)
-    tuned, result = fine_tune_source(source, portraits, settings, critic=critic, progress=False)
-    assert set(result.history[0]) == {"step", "seconds", "total", "adversarial", "critic"}
-    assert not same(weights_of(critic), judged)
+    tuned, result = fine_tune_source(source, portraits, settings, discriminator=discriminator, progress=False)
+    assert set(result.history[0]) == {"step", "seconds", "total", "adversarial", "discriminator"}
+    assert not same(weights_of(discriminator), judged)
     changed = {key for key, tensor in weights_of(tuned).items() if not torch.equal(tensor, before[key])}
     assert any(key.startswith("style.") for key in changed)  # as released, the mapping network learns too
-
-
-def test_each_step_has_its_own_codes_and_portraits(source, portraits):
-    task = SourceTask(source, source, portraits, TINY, 3, distance=lambda *_: {})
-    source.requires_grad_(False)
-    z, wanted, draws = task.batch(range(4))
-    assert z.shape == (4, 512)
-    assert draws.shape == (8, 6)
-    assert torch.equal(task.batch([2])[0], z[2:3])
-    assert {float(one.sum()) for one in wanted[:3]} == {float(one.sum()) for one in 2 * portraits - 1}
 
 
 @pytest.mark.parametrize("truncation", [0.0, 0.6])
@@ -165,7 +161,7 @@ def test_random_faces_are_truncated(source, portraits, truncation):
 
     def distance(drawn, wanted, before):
         seen.append((drawn.detach(), before))
-        return {"keeping": drawn.square().mean()}
+        return {"content": drawn.square().mean()}
 
     task = SourceTask(
         copy.deepcopy(source),
@@ -176,33 +172,26 @@ def test_random_faces_are_truncated(source, portraits, truncation):
         None,
         distance,
     )
-    train(task, Schedule(1, 2), precision="float32", progress=False)
+    train(task, Schedule(steps=1, batch=2), precision="float32", progress=False)
     (drawn, before) = seen[0]
     with torch.no_grad():
-        wanted = source(task.batch([0, 1])[0], truncation=truncation, center=center_of(source))
+        wanted = source(task.batch([0, 1])[0], truncation=truncation, center=mean_w(source))
     torch.testing.assert_close(drawn, wanted)
     torch.testing.assert_close(before, wanted)
 
 
-def test_no_steps_give_a_copy(source, portraits):
-    tuned, result = fine_tune_source(source, portraits, TINY.changed(tuning_steps=0))
-    assert tuned is not source
-    assert same(weights_of(tuned), weights_of(source))
-    assert result.step == 0
-
-
 def test_nothing_to_learn_is_refused(source, portraits, vgg):
-    nothing = TINY.changed(moments_weight=0.0, contextual_weight=0.0, keeping_weight=0.0)
+    nothing = TINY.changed(moments_weight=0.0, contextual_weight=0.0, content_weight=0.0)
     for settings, words in (
-        (nothing, "nothing to learn from"),
-        (TINY.changed(frozen=("",)), "All weights of the source are frozen"),
-        (TINY.changed(adversarial_weight=1.0), "if there is a critic, and only then"),
+        (nothing, "nothing to learn"),
+        (TINY.changed(frozen=("",)), "nothing to learn"),
+        (TINY.changed(adversarial_weight=1.0), "if there is a discriminator, and only then"),
     ):
         with pytest.raises(SettingError, match=words) as caught:
             fine_tune_source(source, portraits, settings, tensors=vgg, progress=False)
-        one_sentence(caught)
-    with pytest.raises(SettingError, match="if there is a critic, and only then"):
-        fine_tune_source(source, portraits, TINY, critic=torch.nn.Identity(), progress=False)
+        said(caught)
+    with pytest.raises(SettingError, match="if there is a discriminator, and only then"):
+        fine_tune_source(source, portraits, TINY, discriminator=torch.nn.Identity(), progress=False)
 
 
 # --------------------------------------------------------------------------------------------- the steps
@@ -223,11 +212,10 @@ def test_the_colors_come_back_exactly(source, portraits, lpips, restored):
 def test_the_face_is_the_sources_own(source, portraits):
     codes = initial_codes(portraits, Encoder(source.layers), source)
     faces = photographic(codes, source, TINY)
-    center = center_of(source)
+    center = mean_w(source)
     with torch.no_grad():
         wanted = source(torch.lerp(center, codes, 0.7), space="w")
     torch.testing.assert_close(faces, ((wanted + 1) / 2).clamp(0, 1), rtol=1e-4, atol=1e-5)
-    assert torch.equal(faces, photographic(codes, source, TINY, center))
     with torch.no_grad():
         zero = source(0.7 * codes, space="w")
     torch.testing.assert_close(
@@ -253,6 +241,8 @@ def test_all_steps_together(source, portraits, lpips, vgg, space):
 
 
 def test_what_was_broken_off_goes_on_with_the_same_codes(source, portraits, lpips, vgg, tmp_path):
+    # Not to the bit: LPIPS' gradient differs by 1e-9 between a process's first call and the later ones,
+    # and Adam makes 4e-5 of it.
     options = {"lpips": lpips, "tensors": vgg, "progress": False}
     whole = destylize(portraits, source, Encoder(source.layers), TINY, **options)
     folder = tmp_path / "run"
@@ -264,7 +254,7 @@ def test_what_was_broken_off_goes_on_with_the_same_codes(source, portraits, lpip
     again = destylize(portraits, source, encoder, TINY, folder, **options)
     assert encoder.calls == 4
     for name in ("extrinsic", "intrinsic", "portraits"):
-        assert torch.equal(getattr(again, name), getattr(whole, name))
+        torch.testing.assert_close(getattr(again, name), getattr(whole, name), rtol=0, atol=1e-3)
     encoder = Encoder(source.layers)
     destylize(portraits, source, encoder, TINY, folder, **options)
     assert encoder.calls == 0
@@ -276,29 +266,12 @@ def test_a_folder_of_other_portraits_is_refused(source, portraits, lpips, tmp_pa
     encoder = Encoder(source.layers)
     destylize(portraits[:1], source, encoder, settings, tmp_path / "run", **options)
     for changed, values in ((portraits[1:2], settings), (portraits[:1], settings.changed(truncation=0.5))):
-        with pytest.raises(SettingError, match="holds results with another") as caught:
+        with pytest.raises(SettingError, match="other settings") as caught:
             destylize(changed, source, encoder, values, tmp_path / "run", **options)
-        one_sentence(caught)
+        said(caught)
     (tmp_path / "run" / "0000.safetensors").write_bytes(b"half")  # a damaged portrait is done again
     destylize(portraits[:1], source, encoder, settings, tmp_path / "run", **options)
     assert encoder.calls == 4
-    (tmp_path / "run" / "portraits.json").write_text("{")
-    with pytest.raises(SettingError, match="is damaged"):
-        destylize(portraits[:1], source, encoder, settings, tmp_path / "run", **options)
-    (tmp_path / "file").write_text("")
-    with pytest.raises(SettingError, match="name another folder") as caught:
-        destylize(portraits[:1], source, encoder, settings, tmp_path / "file", **options)
-    one_sentence(caught)
-
-
-def test_the_folder_says_what_it_was_made_with(source, portraits, lpips, tmp_path):
-    destylize(
-        portraits[:1], source, Encoder(source.layers), TINY.changed(steps=0), tmp_path, tuned=source,
-        lpips=lpips, progress=False,
-    )  # fmt: skip
-    said = json.loads((tmp_path / "portraits.json").read_text())
-    assert said["restored"] == 7
-    assert said["inversion"]["space"] == "w"
 
 
 def test_a_loss_that_is_no_number_names_the_portrait(source, portraits, lpips):
@@ -307,32 +280,75 @@ def test_a_loss_that_is_no_number_names_the_portrait(source, portraits, lpips):
         destylize(
             portraits, source, Encoder(source.layers), settings, tuned=source, lpips=lpips, progress=False
         )
-    one_sentence(caught)
+    said(caught)
 
 
 def test_what_does_not_fit_is_refused(source, portraits, lpips):
-    with pytest.raises(SettingError, match=r"encoder gives codes \(1, 3, 512\)") as caught:
+    with pytest.raises(SettingError, match=r"encoder gives codes \(3, 3, 512\)") as caught:
         initial_codes(portraits, Encoder(3), source)
-    one_sentence(caught)
+    said(caught)
     with pytest.raises(ImageError, match="square"):
         destylize(torch.zeros(1, 3, 32, 16), source, Encoder(source.layers), TINY)
     with pytest.raises(ImageError, match=r"\[0, 1\]"):
         fine_tune_source(source, 2 * portraits, TINY)
 
 
-@pytest.mark.parametrize(
-    ("values", "words"),
-    [
-        ({"truncation": 2.0}, "truncation and tuning_truncation are from 0 to 1"),
-        ({"center": "middle"}, "center is one of zero, mean"),
-        ({"steps": -1}, "steps is -1"),
-        ({"tuning_batch": 0}, "tuning_batch is 0"),
-        ({"tuning_rate": math.inf}, "tuning_rate is inf"),
-        ({"keeping_weight": -1.0}, "keeping_weight is -1.0"),
-        ({"weight": 1.0}, "There is no setting 'weight'"),
-    ],
-)
-def test_settings_without_sense_are_refused(values, words):
-    with pytest.raises(SettingError, match=words) as caught:
-        DestylizationSettings().changed(**values)
-    one_sentence(caught)
+# ------------------------------------------------------------------------------------- several processes
+
+
+def found_by(folder):
+    """Three portraits destylized by this process, or by it and others through the folder."""
+    torch.manual_seed(0)
+    source = Generator(32, CHANNELS).requires_grad_(False).eval()
+    lpips = Lpips("alexnet", device="cpu", tensors=make_weights("alexnet"))
+    pictures = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    settings = TINY.changed(tuning_steps=0)
+    found = destylize(pictures, source, Encoder(8), settings, folder, lpips=lpips, progress=False)
+    return {"extrinsic": found.extrinsic, "intrinsic": found.intrinsic}
+
+
+def of_process(path):
+    """What each of several processes does."""
+    torch.save(found_by(path / "run"), path / f"{os.environ['RANK']}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_share_the_portraits_and_find_what_one_finds(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    script = (
+        f"import test_destylization as t; from pathlib import Path; t.of_process(Path({str(tmp_path)!r}))"
+    )
+    common = {
+        **os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]), "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }  # fmt: skip
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, tmp_path], env={**common, "RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for rank in ("0", "1")
+    ]  # fmt: skip
+    try:
+        output = [process.communicate(timeout=240)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], output
+    with torch.random.fork_rng([]):
+        wanted = found_by(None)
+    for rank in (0, 1):
+        found = torch.load(tmp_path / f"{rank}.pt")
+        for key in wanted:
+            torch.testing.assert_close(found[key], wanted[key], rtol=0, atol=1e-3)
+    names = sorted(path.name for path in (tmp_path / "run").glob("*.safetensors"))
+    assert names == ["0000.safetensors", "0001.safetensors", "0002.safetensors"]
+
+
+def test_several_processes_need_a_folder(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(SettingError, match="share their portraits through a folder"):
+        each_portrait(2, dict, None, {}, name="portraits")

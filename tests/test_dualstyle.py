@@ -1,35 +1,53 @@
-"""DualStyleGAN as a method: four stages in a row, gone on with after a stop, and what can be asked of it."""
+"""DualStyleGAN as a method: four stages, gone on with after a stop; what can be asked; the authors' files."""
 
 from __future__ import annotations
 
+import argparse
+import os
+import pickle
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import make_weights, one_sentence
 from test_faces import tiny_tensors
 
 from nstlib import assets
+from nstlib.assets.weights import read_arrays, read_checkpoint
 from nstlib.errors import ImageError, SettingError
 from nstlib.faces import align as portraits
 from nstlib.faces import style_sets
 from nstlib.faces.generated import Faces
 from nstlib.methods import inversion
-from nstlib.methods.dualstylegan import presets, transfer
-from nstlib.methods.dualstylegan.presets import Preset, smoke
-from nstlib.methods.dualstylegan.transfer import DualStyle, Learned
-from nstlib.nets.stylegan2 import Generator
+from nstlib.methods.dualstylegan import (
+    AS_RELEASED,
+    SMALL,
+    SMOKE,
+    Preset,
+    load_published_discriminator,
+    transfer,
+)
+from nstlib.methods.dualstylegan.transfer import RELEASED_STRENGTHS, DualStyle, Learned, Training
+from nstlib.nets.dualstylegan import DualStyleGAN, layer_weights
+from nstlib.nets.psp import PspEncoder
+from nstlib.nets.stylegan2 import Discriminator, Generator
 from nstlib.pictures import files as images
+
+CHANNELS = (8, 8, 8, 8)
 
 
 def quiet(preset: Preset) -> Preset:
     """Without the recognizer's face, whose weights are not at hand."""
-    destylization = preset.stages.destylization
-    inversion = destylization.inversion.changed(identity_weight=0.0)
-    stages = replace(preset.stages, destylization=destylization.changed(inversion=inversion))
-    style = preset.recipe.style.changed(phases=((2, 0.0, 0.015),))
-    return Preset(stages, replace(preset.recipe, style=style))
+    first = preset.destylization
+    search = first.inversion.changed(identity_weight=0.0)
+    return preset.changed(
+        destylization=first.changed(inversion=search),
+        style=preset.style.changed(phases=((2, 0.0, 0.015),)),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +70,12 @@ def means(pictures: torch.Tensor) -> torch.Tensor:
     return torch.sin(rows[None] * pictures.mean((1, 2, 3))[:, None, None])
 
 
-def method(source: Generator, **options) -> DualStyle:
-    return DualStyle(source=source, encoder=means, bottleneck_channels=4, device="cpu", **options)
+def options_of(source: Generator) -> dict:
+    return {"source": source, "encoder": means, "bottleneck_channels": 4, "device": "cpu"}
+
+
+def method(source: Generator, **settings) -> DualStyle:
+    return DualStyle(Training(**settings), **options_of(source))
 
 
 @pytest.fixture
@@ -63,16 +85,18 @@ def learned(source) -> DualStyle:
     return made
 
 
-def fitted(source, styles, folder=None, told=None) -> DualStyle:
-    return method(source).fit(
-        None, styles, quiet(smoke()), folder, told=told, progress=False
-    )  # fmt: skip
+def fitted(source, styles, folder=None, on_stage=lambda stage: None) -> DualStyle:
+    made = method(source, stages=quiet(SMOKE))
+    made.fit(None, styles, folder=folder, on_stage=on_stage, progress=False)
+    return made
 
 
 # --------------------------------------------------------------------------------------------- learning
 
 
-def test_all_four_stages_run_and_go_on_where_they_were_stopped(source, weights, picture, tmp_path):
+def test_all_four_stages_run_and_go_on_where_they_were_stopped(
+    source, weights, picture, tmp_path, one_thread
+):
     styles = torch.cat([picture(32, 32, seed) for seed in range(2)])
     stages: list[str] = []
     whole = fitted(source, styles, tmp_path / "whole", stages.append)
@@ -87,30 +111,39 @@ def test_all_four_stages_run_and_go_on_where_they_were_stopped(source, weights, 
         with pytest.raises(KeyboardInterrupt):
             fitted(source, styles, tmp_path / "stopped", stop)
     resumed = fitted(source, styles, tmp_path / "stopped")
-    assert whole.learned is not None
-    assert resumed.learned is not None
-    assert torch.equal(whole.learned.extrinsic, resumed.learned.extrinsic)
+    # Not to the bit: LPIPS' gradient differs by 1e-9 between a process's first call and the later ones.
+    near = {"rtol": 0, "atol": 1e-3}
+    torch.testing.assert_close(resumed.learned.extrinsic, whole.learned.extrinsic, **near)
     ours, theirs = whole.net.state_dict(), resumed.net.state_dict()
-    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
-    assert torch.equal(whole.sample(2, 1), resumed.sample(2, 1))
+    for key in ours:
+        torch.testing.assert_close(theirs[key], ours[key], **near)
+    torch.testing.assert_close(resumed.sample(2, 1), whole.sample(2, 1), rtol=0, atol=1e-2)
 
-    face = picture(32, 32, 7)
+    face = means(picture(32, 32, 7))
     path = whole.save(tmp_path / "style.safetensors", style="stripes")
-    again = method(source, style=path)
-    assert again.learned is not None
+    again = DualStyle.load(path, **options_of(source))
     assert again.learned.about["style"] == "stripes"
     assert (again.stylize(face, 1) - whole.stylize(face, 1)).abs().max() < 0.02
     assert torch.allclose(again.sample(1, 3), whole.sample(1, 3), atol=0.02, rtol=0.02)
+
+
+def test_a_training_that_a_callback_stops_is_not_finished(source, weights, picture):
+    made = method(source, stages=quiet(SMOKE))
+    result = made.fit(None, picture(32, 32, 1), callback=lambda progress: False, progress=False)
+    assert result.step == 1
+    assert made.learned is None
 
 
 # -------------------------------------------------------------------------------------------- stylizing
 
 
 def test_without_style_the_face_is_the_generators_own(learned, source, picture):
-    face = picture(32, 32, 1)
-    plain = ((source(means(face), space="w") + 1) / 2).clamp(0, 1)
-    assert torch.allclose(learned.stylize(face, 0, structure=0, color=0), plain, atol=1e-5)
+    face = means(picture(32, 32, 1))
+    plain = ((source(face, space="w") + 1) / 2).clamp(0, 1)
+    for nothing in ({"structure": 0, "color_strength": 0}, {"strength": 0.0}):
+        assert torch.allclose(learned.stylize(face, 0, **nothing), plain, atol=1e-5)
     assert not torch.allclose(learned.stylize(face, 0), plain, atol=1e-3)
+    assert torch.equal(learned.stylize(picture(32, 32, 1), iterations=0), learned.stylize(face, 0))
     keeping = learned.stylize(face, 0, structure=0, keep_colors=True)
     assert (keeping - plain).abs().mean() < (learned.stylize(face, 0, structure=0) - plain).abs().mean()
 
@@ -118,14 +151,18 @@ def test_without_style_the_face_is_the_generators_own(learned, source, picture):
 def test_several_styles_are_fused_by_their_weights(learned):
     a, b = learned.codes(0), learned.codes(1)
     assert torch.allclose(learned.codes({0: 1.0, 1: 3.0}), 0.25 * a + 0.75 * b, atol=1e-6)
+    assert torch.allclose(learned.codes([0, 1]), (a + b) / 2, atol=1e-6)
     assert torch.equal(learned.codes(a), a)
+    face = learned.source.mean_w()[:, None].expand(1, 8, 512)
+    shared = learned.stylize(face, [0, 1], shares=(1, 3))
+    assert torch.equal(shared, learned.stylize(face, {0: 1.0, 1: 3.0}))
 
 
 def test_the_grid_has_a_row_for_each_structure(learned, picture):
-    face = picture(32, 32, 1)
+    face = means(picture(32, 32, 1))
     grid = learned.grid(face, 1, [0, 1], [0, 0.5, 1])
     assert grid.shape == (2, 3, 3, 32, 32)
-    assert torch.allclose(grid[1, 1], learned.stylize(face, 1, structure=1, color=0.5)[0], atol=1e-6)
+    assert torch.allclose(grid[1, 1], learned.stylize(face, 1, structure=1, color_strength=0.5)[0], atol=1e-6)
 
 
 def test_searching_on_comes_closer_to_the_portrait(learned, source, weights, picture, monkeypatch):
@@ -148,23 +185,23 @@ def test_searching_on_comes_closer_to_the_portrait(learned, source, weights, pic
         (lambda m, face: m.stylize(face, {0: 0.0}), "not all 0"),
         (lambda m, face: m.stylize(face, torch.zeros(7, 512)), r"\(8, 512\), not \(7, 512\)"),
         (lambda m, face: m.stylize(face, 0, structure=[1.0]), "one for each of 7 layers"),
-        (lambda m, face: m.sample(1), "No sampling network"),
+        (lambda m, face: m.stylize(face, 0, masks=[torch.ones(1, 1, 32, 32)]), "leave masks out"),
+        (lambda m, face: m.sample(1), "no sampling network"),
     ],
 )
 def test_what_cannot_be_asked_is_said(learned, picture, ask, said):
     with pytest.raises(SettingError, match=said):
-        ask(learned, picture(32, 32, 1))
+        ask(learned, means(picture(32, 32, 1)))
 
 
 def test_what_was_not_learned_cannot_be_used(source, picture, tmp_path):
     new = method(source)
-    for ask in (
-        lambda: new.stylize(picture(32, 32, 1)), lambda: new.save(tmp_path / "x.safetensors"),
-    ):  # fmt: skip
-        with pytest.raises(SettingError, match="No style has been learned yet"):
-            ask()
+    with pytest.raises(SettingError, match="No style has been learned yet"):
+        new.stylize(picture(32, 32, 1), iterations=0)
+    with pytest.raises(SettingError, match="nothing to save"):
+        new.save(tmp_path / "x.safetensors")
     with pytest.raises(SettingError, match="There is no file"):
-        method(source, style=tmp_path / "none.safetensors")
+        DualStyle.load(tmp_path / "none.safetensors", **options_of(source))
     with pytest.raises(ImageError, match="is square"):
         new.faces(torch.zeros(1, 3, 32, 30))
 
@@ -172,10 +209,18 @@ def test_what_was_not_learned_cannot_be_used(source, picture, tmp_path):
 def test_a_file_for_another_generator_is_refused(learned, tmp_path):
     path = learned.save(tmp_path / "style.safetensors")
     with pytest.raises(SettingError, match="holds no style for a generator of 128 pixels and 10 codes"):
-        DualStyle(path, source=Faces("cpu", tiny_tensors()).prior(), encoder=means, device="cpu")
+        DualStyle.load(path, source=Faces("cpu", tiny_tensors()).prior(), device="cpu")
 
 
 # ------------------------------------------------------------------------------------------- the command
+
+
+def aligned(image, size=128, parser=None, *, face=None):
+    """The face in the middle."""
+    if face == 2:
+        raise SettingError("There is one face: leave --face out.")
+    theta = torch.tensor([[[0.8, 0.0, 0.0], [0.0, 0.8, 0.0]]])
+    return portraits.Portrait(portraits.cut_portrait(image, theta, size), theta)
 
 
 @pytest.fixture
@@ -191,14 +236,7 @@ def files(tmp_path, picture, monkeypatch):
     monkeypatch.setattr(Faces, "prior", lambda self: source)
     monkeypatch.setattr(transfer, "load_encoder", lambda device: None)
     monkeypatch.setattr(transfer, "encode", lambda pictures, _: torch.zeros(len(pictures), 10, 512))
-    theta = torch.tensor([[[0.8, 0.0, 0.0], [0.0, 0.8, 0.0]]])
-
-    def aligned(image, size=128, parser=None, *, face=None):
-        if face == 2:
-            raise SettingError("There is one face: leave --face out.")
-        return portraits.Portrait(portraits.cut_portrait(image, theta, size), theta)
-
-    monkeypatch.setattr(portraits, "align_portrait", aligned)
+    monkeypatch.setattr("nstlib.cli.stylize.align_portrait", aligned)
     settings = inversion.SMALL.changed(identity_weight=0.0)  # the recognizer's weights are not at hand
     monkeypatch.setattr(transfer, "invert", partial(inversion.invert, settings=settings))
     style = DualStyle(source=source, encoder=means, bottleneck_channels=4, device="cpu")
@@ -215,7 +253,7 @@ def test_the_command_draws_the_face_alone_or_puts_it_back(nst, files):
     assert code == 0, err
     assert out.startswith("done: stylized.png (128×128), ")
     settings = images.read_settings(files / "stylized.png")
-    assert (settings["method"], settings["structure"]) == ("dualstylegan", 0.5)
+    assert (settings["method"], float(settings["structure"])) == ("dualstylegan", 0.5)
     code, out, err = nst("stylize", "me.png", "own.safetensors:2", *COMMON, "--paste", "-o", "back.png")
     assert code == 0, err
     back, before = images.load_image(files / "back.png"), images.load_image(files / "me.png")
@@ -239,35 +277,267 @@ def test_the_command_fuses_portraits(nst, files):
     ("arguments", "said"),
     [
         (("own.safetensors:9",), "portraits 0 to 2, not 9"),
-        (("own.safetensors:x",), "names no portrait of a style"),
+        (("own.safetensors:x",), "There is no file|has been learned"),
         (("wave.png:1",), "No style 'wave.png' has been learned"),
-        (("own.safetensors:random",), "No sampling network"),
+        (("own.safetensors:random",), "no sampling network"),
         (("own.safetensors", "other.safetensors"), "name one of them only"),
-        (("own.safetensors:1", "--share", 1, "--share", 2), "1 portraits and 2 shares"),
+        (("own.safetensors:1", "--share", 1, "--share", 2), "one --share for each"),
         (("own.safetensors:1", "--face", 2), "There is one face"),
-        (("own.safetensors:1", "--strength", 0.5), "--strength is not for --method dualstylegan"),
+        (("own.safetensors:1", "--codes", "codes.npy"), "'own.safetensors' needs none"),
         ((), "There is no style"),
     ],
 )
 def test_mistakes_get_one_sentence(nst, files, arguments, said):
-    assert said in one_sentence(*nst("stylize", "me.png", *arguments, *COMMON))
+    text = one_sentence(*nst("stylize", "me.png", *arguments, *COMMON))
+    assert any(part in text for part in said.split("|"))
     assert not (files / "stylized.png").exists()
 
 
+def taught(monkeypatch, count, size, preset, picture):
+    """A style set of stripes, and a preset of few steps."""
+    pictures = torch.cat([picture(size, size, seed) for seed in range(count)])
+    found = style_sets.StyleSet("stripes", "Stripes", "none", pictures, tuple(map(str, range(count))))
+    monkeypatch.setattr(transfer, "load_style_set", lambda name, size=None: found)
+    for name in ("smoke", "paper"):
+        monkeypatch.setitem(DualStyle.presets, name, {"stages": preset})
+
+
 def test_the_command_trains_a_style_and_goes_on(nst, files, monkeypatch, picture):
-    pictures = torch.cat([picture(128, 128, seed) for seed in range(3)])
-    found = style_sets.StyleSet("stripes", "Stripes", "none", pictures, ("0", "1", "2"))
-    monkeypatch.setattr(style_sets, "load_style_set", lambda name: found)
-    small = quiet(smoke())
-    monkeypatch.setattr(presets, "smoke", lambda: small)
+    taught(monkeypatch, 3, 128, quiet(SMOKE), picture)
     arguments = ("train", "dualstylegan", "stripes", "--preset", "smoke", "--portraits", 2, "--quiet")
     code, out, err = nst(*arguments, "--device", "cpu")
     assert code == 0, err
-    assert "done: dualstyle_stripes.safetensors, 2 portraits in " in out
-    before = (files / "dualstyle_stripes.safetensors").read_bytes()
+    assert "done: dualstylegan_stripes.safetensors" in out
+    before = (files / "dualstylegan_stripes.safetensors").read_bytes()
     code, _, err = nst(*arguments, "--device", "cpu")  # all is done: the same file, at once
     assert code == 0, err
-    assert (files / "dualstyle_stripes.safetensors").read_bytes() == before
-    code, _, err = nst("stylize", "me.png", "dualstyle_stripes.safetensors:random", *COMMON)
+    assert (files / "dualstylegan_stripes.safetensors").read_bytes() == before
+    code, _, err = nst("stylize", "me.png", "dualstylegan_stripes.safetensors:random", *COMMON)
     assert code == 0, err
     assert "end its name in .safetensors" in one_sentence(*nst(*arguments, "-o", "x.pth"))
+
+
+# ------------------------------------------------------------------------------------ the authors' files
+
+
+@pytest.fixture(scope="module")
+def nets() -> tuple[DualStyleGAN, PspEncoder, Discriminator]:
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        net = DualStyleGAN(32, CHANNELS)
+        for parameter in net.res.parameters():  # a path that has learned something
+            parameter.data += 0.1 * torch.randn_like(parameter)
+        return net.eval(), PspEncoder(8, (16, 16, 16, 512)).eval(), Discriminator(32, CHANNELS)
+
+
+@pytest.fixture
+def theirs(tmp_path, nets) -> Path:
+    """Files as they were published: names around the weights, options beside them, codes in a dictionary."""
+    net, encoder, discriminator = nets
+    args = argparse.Namespace(size=32)
+    torch.save(
+        {"g_ema": net.state_dict(), "d": discriminator.state_dict(), "args": args, "iter": 7},
+        tmp_path / "generator.pt",
+    )
+    torch.save({"g_ema": net.generator.state_dict()}, tmp_path / "stylegan2.pt")
+    inside = {f"encoder.{key}": tensor for key, tensor in encoder.state_dict().items()}
+    torch.save({"state_dict": inside, "opts": {"output_size": 32}}, tmp_path / "encoder.pt")
+    random = np.random.default_rng(0)
+    codes = {f"Cartoon{i}.jpg": random.standard_normal((1, 8, 512), np.float32) for i in (2, 1, 3)}
+    np.save(tmp_path / "codes.npy", codes)  # type: ignore[arg-type]
+    return tmp_path
+
+
+def load_published(generator, encoder=None, codes=None, **options):
+    training = Training(stages=AS_RELEASED, generator=generator, encoder=encoder, codes=codes)
+    return DualStyle(training, **options)
+
+
+def load(theirs: Path, name: str = "generator.pt", **options):
+    return load_published(theirs / name, theirs / "encoder.pt", theirs / "codes.npy", device="cpu", **options)
+
+
+# ------------------------------------------------------------------------------------------- as released
+
+
+def test_the_picture_is_the_released_programs(theirs, nets, picture):
+    net, encoder, _ = nets
+    face = picture(512, 512, 1)
+    codes = np.load(theirs / "codes.npy", allow_pickle=True).item()
+    with torch.no_grad():
+        read = encoder(2 * F.adaptive_avg_pool2d(face, 256) - 1)
+        wanted = net(
+            read, torch.from_numpy(list(codes.values())[1]), truncation=0.75,
+            interp_weights=layer_weights(8, 0.75, 1.0),
+        )  # fmt: skip
+    wanted = ((wanted + 1) / 2).clamp(0, 1)
+    method = load(theirs)
+    # The portrait is made as large as the generator's pictures first, which at 1024 pixels changes nothing.
+    method.encoder.net.load_state_dict(encoder.state_dict())
+    found = method.stylize(method.source.w_plus(read, "z"), 1, **RELEASED_STRENGTHS)
+    assert torch.allclose(found, wanted, atol=1e-5)
+    assert torch.allclose(
+        method.source.w_plus(method.encoder(face), "z"), method.source.w_plus(read, "z"), atol=1e-5
+    )
+    assert method.learned is not None
+    assert len(method.learned.extrinsic) == 3
+
+
+def test_truncation_goes_to_zero_here_and_to_the_mean_for_the_courses_own(theirs):
+    method = load(theirs)
+    codes = method.source.w_plus(torch.randn(1, 512), "z")
+    none = method.stylize(codes, 0, structure=0, color_strength=0, truncation=0.0)
+    zero = method.source(torch.zeros(1, 8, 512), space="w")
+    assert torch.allclose(none, ((zero + 1) / 2).clamp(0, 1), atol=1e-5)
+
+
+def test_over_a_stylegan2_the_path_is_new(theirs, nets):
+    method = load(theirs, "stylegan2.pt", seed=3)
+    codes = method.source.w_plus(torch.randn(1, 512, generator=torch.Generator().manual_seed(0)), "z")
+    plain = ((method.source(codes, space="w") + 1) / 2).clamp(0, 1)
+    assert (method.stylize(codes, 0, color_strength=0) - plain).abs().mean() < 0.02
+    again, other = load(theirs, "stylegan2.pt", seed=3), load(theirs, "stylegan2.pt", seed=4)
+    key = "res.0.conv.0.weight"
+    assert torch.equal(method.net.state_dict()[key], again.net.state_dict()[key])
+    assert not torch.equal(method.net.state_dict()[key], other.net.state_dict()[key])
+
+
+def test_the_discriminator_is_the_checkpoints(theirs, nets):
+    discriminator = load_published_discriminator(theirs / "generator.pt", "cpu")
+    assert discriminator is not None
+    assert all(torch.equal(t, nets[2].state_dict()[key]) for key, t in discriminator.state_dict().items())
+    assert load_published_discriminator(theirs / "stylegan2.pt", "cpu") is None
+
+
+# ---------------------------------------------------------------------------------------- learning over it
+
+
+def short() -> Preset:
+    """The released settings, and a few steps of each."""
+    first = AS_RELEASED.destylization
+    search = first.inversion.changed(identity_weight=0.0)
+    few = {"discriminator_channels": CHANNELS}
+    return AS_RELEASED.changed(
+        destylization=first.changed(tuning_steps=2, tuning_batch=2, steps=2, inversion=search),
+        structure=AS_RELEASED.structure.changed(mixing=((7, 1), (5, 1)), **few),
+        style=AS_RELEASED.style.changed(phases=((2, 0.0, 0.015),), **few),
+        latent=AS_RELEASED.latent.changed(steps=1),
+        sampler=AS_RELEASED.sampler.changed(steps=2, codes=4),
+        batch=2,
+    )
+
+
+def test_the_released_settings_learn_over_the_published_network(theirs, weights, picture):
+    styles = torch.cat([picture(32, 32, seed) for seed in range(2)])
+    discriminator = load_published_discriminator(theirs / "generator.pt", "cpu")
+    assert discriminator is not None
+    before = {key: t.clone() for key, t in discriminator.state_dict().items()}
+
+    stages: list[str] = []
+    method = load_published(theirs / "stylegan2.pt", theirs / "encoder.pt", device="cpu")
+    first = {key: t.clone() for key, t in method.net.extrinsic_state().items()}
+    method.settings = replace(method.settings, stages=short())
+    method.fit(None, styles, discriminator=discriminator, on_stage=stages.append, progress=False)
+    assert len(stages) == 5
+    assert all(
+        torch.equal(t, before[key]) for key, t in discriminator.state_dict().items()
+    )  # copies have learned
+    assert not torch.equal(method.net.extrinsic_state()["res.0.conv.0.weight"], first["res.0.conv.0.weight"])
+    assert torch.equal(method.net.extrinsic_state()["style.1.weight"], first["style.1.weight"])  # as released
+    assert method.stylize(picture(32, 32, 5), 1).shape == (1, 3, 32, 32)
+
+
+def test_settings_of_another_space_are_refused(theirs, picture):
+    method = load_published(theirs / "stylegan2.pt", theirs / "encoder.pt", device="cpu")
+    method.settings = replace(method.settings, stages=SMALL)
+    with pytest.raises(SettingError, match=r"search in w\+, and the encoder reads z\+"):
+        method.fit(None, picture(32, 32, 1), progress=False)
+
+
+# ------------------------------------------------------------------------------------ what is no such file
+
+
+class Harmful:
+    """What must never be run."""
+
+    def __reduce__(self):
+        return os.mkdir, ("harmed",)
+
+
+def test_nothing_of_a_file_is_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save(tmp_path / "bad.npy", {"a": Harmful()})  # type: ignore[arg-type]
+    torch.save({"g_ema": Harmful()}, tmp_path / "bad.pt")
+    for read, name in ((read_arrays, "bad.npy"), (read_checkpoint, "bad.pt")):
+        with pytest.raises(SettingError, match="nothing else is unpickled"):
+            read(tmp_path / name)
+    assert not (tmp_path / "harmed").exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda p: np.save(p, np.zeros(3)), "holds no"),
+        (lambda p: np.save(p, {"a": 1}), "holds no dictionary of arrays"),
+        (lambda p: p.write_bytes(b"no array"), "holds no weights"),
+        (lambda p: p.write_bytes(pickle.dumps({})), "holds no weights"),
+        (lambda p: p.write_bytes(b""), "holds no weights"),
+        (lambda p: None, "There is no file"),
+    ],
+)
+def test_other_arrays_are_refused(tmp_path, make, said):
+    path = tmp_path / "codes.npy"
+    make(path)
+    with pytest.raises(SettingError, match=said) as caught:
+        read_arrays(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_do_not_belong_together_are_refused(theirs, picture):
+    np.save(theirs / "codes.npy", {"a": np.zeros((1, 18, 512), np.float32)})  # type: ignore[arg-type]
+    with pytest.raises(SettingError, match=r"holds no codes \(1, 8, 512\) for a generator of 32 pixels"):
+        load(theirs)
+    with pytest.raises(SettingError, match="has no weights under 'g_ema'"):
+        load_published(theirs / "encoder.pt", device="cpu")
+    torch.save({"g_ema": {"a": torch.zeros(1)}}, theirs / "odd.pt")
+    with pytest.raises(SettingError, match="These weights are not those of"):
+        load_published(theirs / "odd.pt", device="cpu")
+    torch.save({"g_ema": {"a": 1}}, theirs / "odd.pt")
+    with pytest.raises(SettingError, match="has no weights under 'g_ema'"):
+        load_published(theirs / "odd.pt", device="cpu")
+    without = load_published(theirs / "generator.pt", device="cpu")
+    with pytest.raises(SettingError, match="give the encoder that was trained for it"):
+        without.faces(picture(32, 32, 1))
+
+
+@pytest.fixture
+def there(theirs, picture, monkeypatch):
+    """A portrait beside the files."""
+    monkeypatch.chdir(theirs)
+    images.save_image(picture(150, 160, 1), theirs / "me.png")
+    monkeypatch.setattr("nstlib.cli.stylize.align_portrait", aligned)
+    return theirs
+
+
+THEIRS = ("--encoder", "encoder.pt", "--codes", "codes.npy")
+
+
+def test_the_command_takes_the_authors_files(nst, there):
+    code, _, err = nst("stylize", "me.png", "generator.pt:2", *THEIRS, *COMMON[:-2])
+    assert code == 0, err
+    assert images.load_image(there / "stylized.png").shape == (1, 3, 32, 32)
+    for arguments, said in (
+        (("generator.pt:2", "--encoder", "encoder.pt"), "'generator.pt' needs both"),
+        (("generator.pt:9", *THEIRS), "portraits 0 to 2, not 9"),
+        (("none.pt:1", *THEIRS), "There is no file 'none.pt'"),
+    ):
+        assert said in one_sentence(*nst("stylize", "me.png", *arguments, *COMMON))
+
+
+def test_the_command_learns_over_the_authors_files(nst, there, weights, monkeypatch, picture):
+    taught(monkeypatch, 2, 32, short(), picture)
+    arguments = ("train", "dualstylegan", "stripes", "--preset", "paper", "--device", "cpu", "--quiet")
+    theirs = ("--generator", "stylegan2.pt", "--encoder", "encoder.pt")  # no discriminator: a new one learns
+    code, out, err = nst(*arguments, *theirs)
+    assert code == 0, err
+    assert "done: dualstylegan_stripes.safetensors" in out

@@ -13,7 +13,7 @@ from nstlib.nets.psp import PspEncoder
 
 
 @pytest.fixture(scope="module")
-def tiny() -> dualstyle.Ground:
+def tiny() -> dualstyle.PresetModels:
     return dualstyle.ground("smoke", device="cpu")
 
 
@@ -22,7 +22,7 @@ def test_smoke_reads_codes_of_its_own_generator(tiny):
     codes = tiny.codes(torch.rand(2, 3, 32, 32))
     assert codes.shape == (2, tiny.source.layers, 512)
     assert tiny.source(codes, space="w").shape == (2, 3, 32, 32)
-    assert tiny.critic() is None  # it learns from what VGG-16 sees
+    assert tiny.discriminator() is None  # it learns from VGG-16's features
     assert not any(p.requires_grad for net in (tiny.source, tiny.reader) for p in net.parameters())
 
 
@@ -39,20 +39,13 @@ def test_smoke_is_the_same_each_time_and_leaves_the_callers_random_numbers_alone
 
 def test_quick_has_few_steps_but_all_stages():
     preset = dualstyle.quick()
-    first, last = preset.stages.destylization, preset.stages.latent
-    structure, style = preset.recipe.schedules()
-    steps = [
-        first.tuning_steps,
-        first.steps,
-        structure.steps,
-        style.steps,
-        last.steps,
-        preset.stages.sampler.steps,
-    ]
-    assert min(steps) >= 1
-    shown = first.tuning_steps * first.tuning_batch + (structure.steps + style.steps) * preset.recipe.batch
+    structure, style = preset.schedules()
+    first = preset.destylization
+    steps = [first.tuning_steps, first.steps, structure.steps, style.steps, preset.latent.steps]
+    assert min([*steps, preset.sampler.steps]) >= 1
+    shown = first.tuning_steps * first.tuning_batch + (structure.steps + style.steps) * preset.batch
     assert shown <= 90  # pictures with gradients: a laptop draws three a second
-    assert [kept for kept, _ in preset.recipe.structure.mixing] == [7, 6, 5]
+    assert [kept for kept, _ in preset.structure.mixing] == [7, 6, 5]
 
 
 def test_paper_reads_the_published_files(tmp_path):
@@ -65,14 +58,14 @@ def test_paper_reads_the_published_files(tmp_path):
     ground = dualstyle.ground("paper", tmp_path / "generator.pt", tmp_path / "encoder.pt")
     assert ground.net is not None
     assert ground.net.generator is ground.source
-    assert (ground.space, ground.bottleneck_channels, ground.preset.recipe) == ("z", None, AS_RELEASED)
+    assert (ground.space, ground.bottleneck_channels, ground.preset) == ("z", None, AS_RELEASED)
     pictures = torch.rand(1, 3, 32, 32)
     codes = ground.codes(pictures)
     assert codes.shape == (1, 8, 512)
     assert torch.equal(codes, ground.source.style(ground.reader(pictures)))  # z+ has passed the mapping
-    critic = ground.critic()
-    assert critic is not None
-    assert critic(torch.zeros(1, 3, 32, 32)).shape == (1, 1)
+    discriminator = ground.discriminator()
+    assert discriminator is not None
+    assert discriminator(torch.zeros(1, 3, 32, 32)).shape == (1, 1)
 
 
 def test_paper_says_what_is_missing(tmp_path):

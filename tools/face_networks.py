@@ -4,10 +4,9 @@
     python tools/face_networks.py encoder
 
 A run that was stopped or killed goes on when the same command is given again. None of both is a paper's of
-its own. The head (:class:`nstlib.nets.mobilestylegan.DistilledHead`) learns to give at once what MobileStyleGAN
-gives
-after more layers; the encoder (:class:`nstlib.nets.face_encoder.FaceEncoder`) learns to read a face's codes
-off its picture, from pairs without limit: the prior draws them.
+its own. The head (:class:`nstlib.nets.mobilestylegan.DistilledHead`) learns to give at once what
+MobileStyleGAN gives after more layers; the encoder (:class:`nstlib.nets.face_encoder.FaceEncoder`) learns to
+read a face's codes off its picture, from pairs without limit: the prior draws them.
 """
 
 from __future__ import annotations
@@ -90,8 +89,9 @@ class PriorTask(Task):
     """
 
     def __init__(
-        self, head: DistilledHead, discriminator: Discriminator, faces: Faces, pictures: Sequence[Path], w: Tensor,
-        settings: PriorSettings, steps: int, seed: int = 0, tensors: Mapping[str, Tensor] | None = None,
+        self, head: DistilledHead, discriminator: Discriminator, faces: Faces, pictures: Sequence[Path],
+        w: Tensor, settings: PriorSettings, steps: int, seed: int = 0,
+        tensors: Mapping[str, Tensor] | None = None,
     ) -> None:  # fmt: skip
         self.faces, self.pictures, self.w, self.settings = faces, list(pictures), w, settings
         self.extractor = FeatureExtractor("vgg16", settings.layers, device=faces.device, tensors=tensors)

@@ -32,7 +32,7 @@ def train() -> None:
 def command(name: str, method: type[Method]) -> click.Command:
     """``nst train NAME``, with the options of the method's settings."""
     first, values = next(iter(method.presets.items()))
-    fields = described(Schedule) | described(method.settings_class)
+    fields = (described(Schedule) if "steps" in values else {}) | described(method.settings_class)
     own = [option(key, field, values.get(key)) for key, field in fields.items()]
     path: dict[str, Any] = {"type": click.Path(path_type=Path)}
     # fmt: off
@@ -87,7 +87,11 @@ def run(
         drawn = generated.cached(count, 2 * int(values["size"]), device=device, progress=not quiet)
         source = generated.listed(drawn, count)[0]
     folder = folder or output.with_suffix(".run")
-    result = learner.fit(source, wanted, schedule=schedule, folder=folder, progress=not quiet)
+    try:
+        result = learner.fit(source, wanted, schedule=schedule, folder=folder, progress=not quiet)
+    except KeyboardInterrupt:  # between two trainings of one method
+        click.echo(f"stopped; the same command goes on, from '{folder}'")
+        return
     if int(os.environ.get("RANK", "0")):
         return
     shown = ", ".join(f"{key} {value:.3g}" for key, value in list(result.losses.items())[:3])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar, cast
 
 import torch
@@ -19,8 +20,9 @@ from ..methods.dualstylegan import (
     AS_RELEASED,
     SMALL,
     SMOKE,
+    DualStyle,
     Preset,
-    load_published,
+    Training,
     load_published_discriminator,
 )
 from ..methods.dualstylegan.destylization import source_discriminator
@@ -142,7 +144,7 @@ def _published(
             "The preset 'paper' fine-tunes the published network: give its two files, as in "
             "nst course 05 --preset paper -p checkpoint=generator.pt -p encoder=encoder.pt."
         )
-    made = load_published(checkpoint, encoder, device=device)
+    made = DualStyle(Training(generator=Path(checkpoint), encoder=Path(encoder)), device=device)
     discriminator = load_published_discriminator(checkpoint, device)
     return PresetModels(
         made.source, cast(nn.Module, made.encoder), AS_RELEASED, None, made.net, discriminator

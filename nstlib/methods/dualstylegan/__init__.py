@@ -26,12 +26,12 @@ from .settings import (
     StructureSettings,
     StyleSettings,
 )
-from .transfer import SHIPPED, DualStyle, Learned, load_published, load_published_discriminator
+from .transfer import SHIPPED, DualStyle, Learned, Training, load_published_discriminator
 
 __all__ = [
     "AS_PRINTED", "AS_RELEASED", "SHIPPED", "SMALL", "SMOKE", "STYLE_SETS", "Destylized", "DualStyle",
-    "FineTuning", "Learned", "Preset", "StructureSettings", "StyleSettings", "destylize",
-    "extrinsic_weights", "fine_tune", "fine_tune_source", "initial_codes", "load_published",
-    "load_published_discriminator", "make_discriminator", "optimized_codes", "photographic", "refine_codes",
-    "sample_styles", "train_sampler",
+    "FineTuning", "Learned", "Preset", "StructureSettings", "StyleSettings", "Training", "destylize",
+    "extrinsic_weights", "fine_tune", "fine_tune_source", "initial_codes", "load_published_discriminator",
+    "make_discriminator", "optimized_codes", "photographic", "refine_codes", "sample_styles",
+    "train_sampler",
 ]  # fmt: skip

@@ -353,7 +353,7 @@ class FineTuning(Task):
         """Augmented: the picture; or features, which have no colors, only a contrast."""
         if self.quick:
             gain = 1 + draws[:, 5].view(-1, 1, 1, 1)
-            return [moved(features[name].float() * gain.to(features[name]), draws) for name in FEATURES]
+            return [moved(features[name].float() * gain, draws) for name in FEATURES]
         assert pictures is not None
         return [augment(pictures, draws)]
 

@@ -3,7 +3,12 @@
     >>> method = DualStyle.load("ink")                                                   # doctest: +SKIP
     >>> face = align_portrait(load_image("me.jpg")).picture                              # doctest: +SKIP
     >>> picture = method.stylize(face, 12, structure=0.6)                                # doctest: +SKIP
-    >>> theirs = load_published("generator.pt", "encoder.pt", "refined_exstyle_code.npy")  # doctest: +SKIP
+
+The authors' files: their encoder reads z+ off 256 pixels, the face's w+ is shortened towards 0, the structure
+of a portrait enters by three quarters and its colors whole, as in the released program.
+
+    >>> files = {"generator": "generator.pt", "encoder": "encoder.pt"}                   # doctest: +SKIP
+    >>> theirs = DualStyle(Training(**files, codes="refined_exstyle_code.npy"))          # doctest: +SKIP
 
 Source: paper A, section 3.2 and its figures 3 and 8, after Yang et al. 2022, "Pastiche Master".
 """
@@ -49,7 +54,7 @@ SHIPPED: tuple[str, ...] = ("ink", "sketch", "fantasy_portraits")
 """Styles whose extrinsic paths the course carries, in ``data/weights``; each has learned that style set."""
 
 BOTTLENECK_CHANNELS = 48
-"""Of a small extrinsic path, see :class:`nstlib.nets.dualstylegan.BottleneckModRes`: a style is a file of 5 MB."""
+"""Of a small extrinsic path, see :class:`nstlib.nets.dualstylegan.BottleneckModRes`: a file of 5 MB."""
 
 SEARCH = 40  # steps from the encoder's codes to a photograph's: without them it is another person
 
@@ -73,6 +78,7 @@ class Training(Base):
         description="Of paper: the authors' generator-pretrain.pt, or a StyleGAN2 in this layout.",
     )
     encoder: Path | None = Field(default=None, description="Of paper: the authors' encoder.pt.")
+    codes: Path | None = None  # exstyle_code.npy or refined_exstyle_code.npy: z+ of a style's portraits
     portraits: int | None = Field(
         default=None, ge=1, description="How many of the set, from its first.  [default: all]"
     )
@@ -84,7 +90,9 @@ class Options(Base):
 
     structure: Strength = Field(default=1.0, description="How much of the portrait's shapes.")
     color_strength: Strength = Field(default=1.0, description="How much of its colors.")
-    iterations: Number = Field(default=SEARCH, description="Steps of descent from the encoder's codes.")
+    iterations: Number = Field(
+        default=SEARCH, description=f"Steps of descent from the encoder's codes ({SEARCH})."
+    )
     truncation: Fraction = 1.0  # of the face toward the mean face: 1 keeps it
     fuse_index: Number | None = None  # the last layer with the style, see nstlib.nets.dualstylegan
     shares: tuple[NotNegative, ...] | None = None  # of several portraits
@@ -159,6 +167,9 @@ class DualStyle(Method):
                 net = DualStyleGAN.over(self.source, bottleneck_channels)
         self.net = net.to(self.device).requires_grad_(False).eval()
         self.size = self.net.size
+        if self.settings.codes is not None:
+            codes = _codes(self.settings.codes, self.source)
+            self.learned = Learned(codes, about={"codes": self.settings.codes.name})
 
     @property
     def encoder(self) -> Encoder:
@@ -230,26 +241,25 @@ class DualStyle(Method):
             for name in ("1_destylization", "2_structure", "3_style", "4_codes", "4_sampler")
         }
         vgg19 = tensors.get("vgg19")
-        on_stage("destylization")
-        judge: nn.Module | None = None
-        if stages.destylization.adversarial_weight:
+
+        def learning() -> Discriminator:
             channels = stages.structure.discriminator_channels
-            judge = source_discriminator(discriminator, self.size, channels, self.seed).to(self.device)
+            return source_discriminator(discriminator, self.size, channels, self.seed).to(self.device)
+
+        on_stage("destylization")
         found = destylize(
             portraits, self.source, lambda some: self.encoder(some), stages.destylization,
-            parts["1_destylization"], discriminator=judge, identity=identity, seed=self.seed,
-            tensors=tensors.get("vgg16"), progress=progress,
+            parts["1_destylization"], identity=identity, seed=self.seed, tensors=tensors.get("vgg16"),
+            discriminator=learning() if stages.destylization.adversarial_weight else None, progress=progress,
         )  # fmt: skip
-        judge = None
-        if discriminator is not None and stages.structure.discriminator == "stylegan2":
-            judge = source_discriminator(discriminator, self.size)
+        learned: nn.Module | None = learning() if stages.structure.discriminator == "stylegan2" else None
         if identity is None and any(weight for _, weight, _ in stages.style.phases):
             identity = Identity(self.device)
         both = zip(("structure", "style"), stages.schedules(self.seed), strict=True)
         for number, (name, plan) in enumerate(both, start=2):
             on_stage(name)
-            judge, result = fine_tune(
-                self.net, getattr(stages, name), plan, parts[f"{number}_{name}"], discriminator=judge,
+            learned, result = fine_tune(
+                self.net, getattr(stages, name), plan, parts[f"{number}_{name}"], discriminator=learned,
                 styles=found, identity=identity, tensors=vgg19, callback=callback, progress=progress,
             )  # fmt: skip
             if result.step < plan.steps:
@@ -461,9 +471,8 @@ class DualStyle(Method):
                 "The authors' generator.pt goes with the files it was published with: --encoder encoder.pt "
                 f"and --codes refined_exstyle_code.npy; '{name}' needs {'both' if theirs else 'none'}."
             )
-        if theirs and encoder and codes:
-            method = cls(Training(generator=Path(name), encoder=encoder), **options)
-            method.learned = Learned(_codes(codes, method.source), about={"codes": Path(codes).name})
+        if theirs:
+            method = cls(Training(generator=Path(name), encoder=encoder, codes=codes), **options)
         elif name in SHIPPED or name.endswith(".safetensors"):
             method = cls.load(name, **options)
         else:
@@ -521,37 +530,6 @@ class PublishedEncoder(nn.Module):
         """(N, 3, S, S) -> z+ (N, layers, 512)."""
         first = next(self.net.parameters())
         return self.net(2 * F.adaptive_avg_pool2d(portraits.to(first), PICTURE) - 1)
-
-
-def load_published(
-    checkpoint: File, encoder: File | None = None, codes: File | None = None,
-    *, seed: int = 0, device: str | torch.device = "auto",
-) -> DualStyle:  # fmt: skip
-    """DualStyleGAN from its authors' files, or a new one over a published StyleGAN2.
-
-    What the released program does with them: the encoder reads z+ off 256 pixels, the face's w+ is shortened
-    towards 0, the structure of a portrait enters by three quarters and its colors whole.
-
-    Args:
-        checkpoint: a DualStyleGAN ("g_ema" of a generator.pt), with the style it has learned; or a StyleGAN2
-            in the same layout, over which the extrinsic path is new.
-        encoder: encoder.pt, which gives z+; needed for all that begins with a portrait.
-        codes: exstyle_code.npy or refined_exstyle_code.npy: z+ of the style's portraits, in the file's order.
-        seed: of a new extrinsic path.
-        device: see :func:`nstlib.nets.hardware.resolve_device`.
-
-    Raises:
-        SettingError: a file is missing or holds something else, or they do not belong together.
-    """
-    method = DualStyle(
-        Training(
-            stages=AS_RELEASED, generator=Path(checkpoint), encoder=None if encoder is None else Path(encoder)
-        ),
-        seed=seed, device=device,
-    )  # fmt: skip
-    if codes is not None:
-        method.learned = Learned(_codes(codes, method.source), about={"codes": Path(codes).name})
-    return method
 
 
 def load_published_discriminator(
