@@ -31,7 +31,7 @@ from nstlib.faces.generated import Faces, cached, listed
 from nstlib.faces.identity import Identity, portrait_alignment
 from nstlib.losses import generator_loss
 from nstlib.methods.dualstylegan.destylization import discriminator_step, source_discriminator
-from nstlib.methods.inversion import mean_w, scale_rates
+from nstlib.methods.inversion import mean_w
 from nstlib.metrics import Lpips
 from nstlib.nets import hardware
 from nstlib.nets.face_encoder import SIZE, FaceEncoder
@@ -119,10 +119,13 @@ class PriorTask(Task):
         pictures = torch.cat([resize(load_image(self.pictures[i]), (side, side)) for i in chosen])
         return features, w, 2 * pictures - 1
 
+    def rate(self, progress: float) -> float:
+        """From 1 to the settings' ``decay``, along half a cosine."""
+        return cosine_decay(progress, self.settings.decay)
+
     def step(self, step: Step) -> dict[str, Tensor]:
         """One step of the head, and one of the discriminator."""
         s = self.settings
-        scale_rates(self.optimizers.values(), cosine_decay(step.number / self.steps, s.decay))
         features, w, target = step.batch
         picture = step.modules["head"](features, w)
         scores = step.modules["discriminator"].requires_grad_(False)(picture)
@@ -228,10 +231,13 @@ class EncoderTask(Task):
         cut = int(random.integers(1, self.prior.layers)) if random.random() < self.settings.mixed else 0
         return torch.stack([w[1] if layer < cut else w[0] for layer in range(self.prior.layers)])[None]
 
+    def rate(self, progress: float) -> float:
+        """From 1 to the settings' ``decay``, along half a cosine."""
+        return cosine_decay(progress, self.settings.decay)
+
     def step(self, step: Step) -> dict[str, Tensor]:
         """One step of the encoder."""
         settings = self.settings
-        scale_rates(self.optimizers.values(), cosine_decay(step.number / self.steps, settings.decay))
         codes, seen, drawn = step.batch
         found = step.modules["net"](seen)
         latent = ((found - codes).square() / self.variance).mean()
@@ -330,9 +336,7 @@ def fit_encoder(
         net, prior, settings or EncoderSettings(), schedule.steps, schedule.seed, options.pop("lpips", None),
         identity,
     )  # fmt: skip
-    begun = folder is not None and any(  # then its weights are in there
-        path.name.startswith(("step-", "checkpoint")) for path in Path(folder).glob("*")
-    )
+    begun = folder is not None and Path(folder, "checkpoint.pt").exists()  # its weights are in there
     if not begun and task.settings.beginning:
         begin(task, options.get("progress", True))
     result = train(task, schedule, folder, device=device, **options)

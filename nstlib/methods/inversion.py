@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -68,13 +68,6 @@ def annealed(progress: float, fraction: float) -> float:
     """A learning rate's factor: 1, and in the last ``fraction`` of the steps down to 0 by half a cosine."""
     left = min(1.0, (1 - progress) / fraction) if fraction else 1.0
     return (1 - math.cos(math.pi * left)) / 2
-
-
-def scale_rates(optimizers: Iterable[torch.optim.Optimizer], factor: float) -> None:
-    """Set the learning rates to this part of those the optimizers were made with."""
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = factor * group.setdefault("initial_lr", group["lr"])
 
 
 AS_RELEASED = Settings()
@@ -190,7 +183,8 @@ def descend(
         good = [tensor.detach().clone() for tensor in changed]
         for tensor, gradient in zip(changed, gradients, strict=True):
             tensor.grad = gradient
-        scale_rates([adam], factor(number, steps))
+        for group, (_, rate) in zip(adam.param_groups, groups, strict=True):
+            group["lr"] = rate * factor(number, steps)
         adam.step()
         after()
         if not all(bool(tensor.isfinite().all()) for tensor in (total, *changed)):

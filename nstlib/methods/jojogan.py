@@ -31,7 +31,7 @@ from ..nets.stylegan2 import DiscriminatorFeatures
 from ..pictures.files import load_image, resize
 from ..training import Schedule, Step, Task, TrainingResult, cosine_decay
 from .base import Method, postprocess
-from .inversion import check_portraits, encode, load_encoder, mean_w, scale_rates
+from .inversion import check_portraits, encode, load_encoder, mean_w
 
 KEEPING_COLORS = {18: (9, 11, 15, 16, 17), 10: (7, 8)}
 """Codes that are mixed where colors are to be kept, by how many codes the generator has: released code's for
@@ -173,10 +173,13 @@ class PairsTask(Task):
                 w = torch.lerp(self.center, w, self.settings.truncation)
         return torch.lerp(self.codes[which], w[:, None], self.mask)
 
+    def rate(self, progress: float) -> float:
+        """From 1 to the settings' ``decay``, along half a cosine."""
+        return cosine_decay(progress, self.settings.decay)
+
     def step(self, step: Step) -> dict[str, Tensor]:
         """The pictures of mixed codes, their losses, one step of the generator."""
         s, which = self.settings, step.batch.to(self.codes.device)
-        scale_rates(self.optimizers.values(), cosine_decay(step.number / self.steps, s.decay))
         codes = self.mixed(which, step.generator)
         own = self.source.noise_maps("fixed")
         noise: str | list[Tensor | None] = "fixed"

@@ -33,7 +33,6 @@ from ...nets.dualstylegan import DualStyleGAN
 from ...nets.features import FeatureExtractor
 from ...nets.style_generator import STRUCTURE, STYLE
 from ...training import Callback, Schedule, Step, Task, TrainingResult, cosine_decay, shuffled, train
-from ..inversion import scale_rates
 from .destylization import (
     Destylized,
     augment,
@@ -220,10 +219,13 @@ class FineTuning(Task):
                 found["real"] = 2 * self.styles.portraits[chosen] - 1
         return found
 
+    def rate(self, progress: float) -> float:
+        """From 1 to the settings' ``decay``, along half a cosine."""
+        return cosine_decay(progress, self.settings.decay)
+
     def step(self, step: Step) -> dict[str, Tensor]:
         """The pictures of the batch, their losses, one step of the path, and one of the discriminator."""
         s = self.settings
-        scale_rates(self.optimizers.values(), cosine_decay(min(1.0, step.number / self.steps), s.decay))
         parts, views = self._style(step, s) if isinstance(s, StyleSettings) else self._structure(step, s)
         total = torch.stack(list(parts.values())).sum()
         step.descend(total, "main")

@@ -30,7 +30,7 @@ from ...nets.features import FeatureExtractor
 from ...nets.style_generator import STRUCTURE, STYLE
 from ...pictures.files import resize
 from ...training import Callback, Schedule, Step, Task, TrainingResult, shuffled, train
-from ..inversion import ReconstructionLoss, annealed, descend, noise_similarity, scale_rates
+from ..inversion import ReconstructionLoss, annealed, descend, noise_similarity
 from .destylization import Destylized, digest, each_portrait
 from .settings import SMALL, LatentSettings, SamplerSettings
 
@@ -183,10 +183,13 @@ class SamplerTask(Task):
             wanted.append(self.codes[one % len(self.codes)] + self.settings.jitter * noise)
         return torch.stack(wanted)
 
+    def rate(self, progress: float) -> float:
+        """1, and in the last part of the steps down to 0."""
+        return annealed(progress, self.settings.anneal_fraction)
+
     def step(self, step: Step) -> dict[str, Tensor]:
         """One step of each network."""
         s, losses = self.settings, {}
-        scale_rates(self.optimizers.values(), annealed(step.number / s.steps, s.anneal_fraction))
         z = {name: torch.randn(s.pool, s.inputs, generator=step.generator) for name in PARTS}
         for name, wanted in zip(PARTS, _parts(step.batch), strict=True):
             drawn, goal = step.modules[name](z[name].to(step.device)).float(), wanted.flatten(1)
