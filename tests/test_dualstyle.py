@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import pickle
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,6 @@ from nstlib.faces.generated import Faces
 from nstlib.methods import inversion
 from nstlib.methods.dualstylegan import (
     AS_RELEASED,
-    SMALL,
     SMOKE,
     Preset,
     load_published_discriminator,
@@ -156,13 +154,6 @@ def test_several_styles_are_fused_by_their_weights(learned):
     face = learned.source.mean_w()[:, None].expand(1, 8, 512)
     shared = learned.stylize(face, [0, 1], shares=(1, 3))
     assert torch.equal(shared, learned.stylize(face, {0: 1.0, 1: 3.0}))
-
-
-def test_the_grid_has_a_row_for_each_structure(learned, picture):
-    face = means(picture(32, 32, 1))
-    grid = learned.grid(face, 1, [0, 1], [0, 0.5, 1])
-    assert grid.shape == (2, 3, 3, 32, 32)
-    assert torch.allclose(grid[1, 1], learned.stylize(face, 1, structure=1, color_strength=0.5)[0], atol=1e-6)
 
 
 def test_searching_on_comes_closer_to_the_portrait(learned, source, weights, picture, monkeypatch):
@@ -383,14 +374,6 @@ def test_the_picture_is_the_released_programs(theirs, nets, picture):
     assert len(method.learned.extrinsic) == 3
 
 
-def test_truncation_goes_to_zero_here_and_to_the_mean_for_the_courses_own(theirs):
-    method = load(theirs)
-    codes = method.source.w_plus(torch.randn(1, 512), "z")
-    none = method.stylize(codes, 0, structure=0, color_strength=0, truncation=0.0)
-    zero = method.source(torch.zeros(1, 8, 512), space="w")
-    assert torch.allclose(none, ((zero + 1) / 2).clamp(0, 1), atol=1e-5)
-
-
 def test_over_a_stylegan2_the_path_is_new(theirs, nets):
     method = load(theirs, "stylegan2.pt", seed=3)
     codes = method.source.w_plus(torch.randn(1, 512, generator=torch.Generator().manual_seed(0)), "z")
@@ -447,13 +430,6 @@ def test_the_released_settings_learn_over_the_published_network(theirs, weights,
     assert method.stylize(picture(32, 32, 5), 1).shape == (1, 3, 32, 32)
 
 
-def test_settings_of_another_space_are_refused(theirs, picture):
-    method = load_published(theirs / "stylegan2.pt", theirs / "encoder.pt", device="cpu")
-    method.settings = replace(method.settings, stages=SMALL)
-    with pytest.raises(SettingError, match=r"search in w\+, and the encoder reads z\+"):
-        method.fit(None, picture(32, 32, 1), progress=False)
-
-
 # ------------------------------------------------------------------------------------ what is no such file
 
 
@@ -472,25 +448,6 @@ def test_nothing_of_a_file_is_run(tmp_path, monkeypatch):
         with pytest.raises(SettingError, match="nothing else is unpickled"):
             read(tmp_path / name)
     assert not (tmp_path / "harmed").exists()
-
-
-@pytest.mark.parametrize(
-    ("make", "said"),
-    [
-        (lambda p: np.save(p, np.zeros(3)), "holds no"),
-        (lambda p: np.save(p, {"a": 1}), "holds no dictionary of arrays"),
-        (lambda p: p.write_bytes(b"no array"), "holds no weights"),
-        (lambda p: p.write_bytes(pickle.dumps({})), "holds no weights"),
-        (lambda p: p.write_bytes(b""), "holds no weights"),
-        (lambda p: None, "There is no file"),
-    ],
-)
-def test_other_arrays_are_refused(tmp_path, make, said):
-    path = tmp_path / "codes.npy"
-    make(path)
-    with pytest.raises(SettingError, match=said) as caught:
-        read_arrays(path)
-    assert "\n" not in str(caught.value)
 
 
 def test_files_that_do_not_belong_together_are_refused(theirs, picture):

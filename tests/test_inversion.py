@@ -122,14 +122,6 @@ def test_the_picture_of_a_known_code_is_found_again(stylegan, lpips, space):
     assert row["total"] == pytest.approx(row["perceptual"] + row["pixel"], rel=1e-5)
 
 
-def test_z_plus_is_changed_and_w_plus_given_back(prior, lpips):
-    z, pictures = drawn_pictures(prior, 1, space="z")
-    settings = PLAIN.changed(space="z")
-    found = invert(pictures, prior, start=z, steps=2, settings=settings, lpips=lpips, progress=False)
-    torch.testing.assert_close(found.codes, prior.w_plus(found.latent, "z"))
-    assert not torch.equal(found.latent, z)
-
-
 def test_pictures_do_not_disturb_each_other(prior, lpips, mean):
     _, pictures = drawn_pictures(prior, 2)
     both = invert(pictures, prior, start=mean, steps=4, settings=SMALL, lpips=lpips, identity=Looks(),
@@ -198,16 +190,6 @@ def test_noise_maps_are_found_too_and_stay_noise(stylegan, lpips):
     with torch.no_grad():
         again = ((stylegan(found.codes, space="w", noise=found.noises) + 1) / 2).clamp(0, 1)
     torch.testing.assert_close(found.pictures, again)
-
-
-def test_without_noises_the_maps_are_the_networks_own(stylegan):
-    _, pictures = drawn_pictures(stylegan, 1)
-    start = stylegan.mean_w(64, torch.Generator().manual_seed(0))
-    settings = PLAIN.changed(perceptual_weight=0.0, noises=False)
-    found = invert(pictures, stylegan, start=start, steps=2, settings=settings, progress=False)
-    for noise, before in zip(found.noises, stylegan.noise_maps("fixed", 1), strict=True):
-        assert torch.equal(noise, before)
-    assert "noise" not in found.history[0]
 
 
 def test_noise_is_unlike_itself_and_a_picture_is_not():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 
 import pytest
 import torch
@@ -21,12 +20,10 @@ from nstlib.methods.jojogan import (
     PairsTask,
     Settings,
 )
-from nstlib.nets.face_encoder import FaceEncoder
 from nstlib.nets.face_prior import FacePrior
 from nstlib.nets.features import FeatureExtractor
 from nstlib.nets.stylegan2 import Discriminator, Generator
 from nstlib.pictures.color import luminance_only
-from nstlib.pictures.files import resize
 from nstlib.training import Schedule, train
 
 QUICK = Settings(learning_rate=5e-3)
@@ -198,10 +195,6 @@ def test_everything_learns_but_the_mapping_network_and_the_discriminator(method,
     assert learned.about["steps"] == 2
 
 
-def test_styles_are_shown_in_turn(task):
-    assert task(styles=3).batch(range(2, 9)).tolist() == [2, 0, 1, 2, 0, 1, 2]
-
-
 def test_noise_is_drawn_anew_or_the_networks_own(task, generator):
     own = generator.noise_maps("fixed")
     for noise, same in (("fixed", True), ("random", False)):
@@ -234,25 +227,6 @@ def test_the_identity_is_that_of_the_face_before(task, generator):
     made, before = Likeness.asked[:2]  # nothing has been learned in the first step
     torch.testing.assert_close(made, before)
     assert "identity" not in train(plain, Schedule(steps=1, batch=1), **options).history[0]
-
-
-def test_rates_are_each_tensors_own_and_fall_by_a_cosine(task):
-    for relative, decay in ((False, 1.0), (True, 1.0), (True, 0.1)):
-        learning = task(QUICK.changed(relative_rates=relative, decay=decay))
-        named = [(k, p) for k, p in learning.modules["net"].named_parameters() if p.requires_grad]
-        sizes = [max(p.detach().square().mean().sqrt().item(), 1e-3) if relative else 1.0 for _, p in named]
-        rates = []
-
-        def callback(progress, learning=learning, rates=rates):
-            rates.append([group["lr"] for group in learning.optimizers["main"].param_groups])
-
-        options = {"progress": False, "device": "cpu", "precision": "float32"}
-        train(learning, Schedule(steps=2, batch=1), callback=callback, **options)
-        for number, found in enumerate(rates):
-            fallen = decay + (1 - decay) * (1 + math.cos(math.pi * number / 12)) / 2
-            assert found == pytest.approx([5e-3 * size * fallen for size in sizes])
-        every = [k for k, _ in learning.source.named_parameters()]
-        assert [k for k, _ in named] == [k for k in every if not k.startswith("style.")]
 
 
 def test_a_training_that_was_interrupted_goes_on_to_the_same_end(method, tmp_path, one_thread):
@@ -346,21 +320,6 @@ def test_vgg_stands_in_for_a_discriminator_and_may_be_asked_for(generator, discr
         for features, changed in ((None, {}), (discriminator, {}), (discriminator, {"compare": "auto"}))
     ]  # fmt: skip
     assert losses[0] == losses[1] != losses[2]
-
-
-def test_without_an_encoder_the_courses_own_is_asked_once(generator, monkeypatch):
-    torch.manual_seed(3)
-    encoder, asked = FaceEncoder(8).eval(), []
-    monkeypatch.setattr(
-        "nstlib.methods.jojogan.load_encoder", lambda **options: (asked.append(options), encoder)[1]
-    )
-    method = JoJoGAN(generator=generator, **CPU)
-    assert not asked
-    content = portraits(2)
-    found = [method.encode(content), method.encode(content)]
-    torch.testing.assert_close(found[0], encoder(2 * resize(content, (128, 128)) - 1))
-    assert torch.equal(found[0], found[1])
-    assert asked == [{"device": torch.device("cpu")}]
 
 
 # ------------------------------------------------------------------------------------------- refusals

@@ -164,22 +164,6 @@ def test_samples_lie_near_every_group_of_codes():
     assert result.history[-1]["total"] < 0.2 * result.history[0]["total"]
 
 
-def test_with_few_portraits_no_drawn_code_is_of_another_world():
-    """Where all chose from all, drawn codes far from every wanted one would never be taken, nor learn."""
-    codes = 0.3 * normal(3, 9, 512)
-
-    def farthest(choices: float) -> float:
-        settings = SamplerSettings(
-            steps=150, batch=32, pool=64, choices=choices, codes=60, inputs=32, learning_rate=1e-2
-        )
-        found = sample_styles(train_sampler(codes, settings, device="cpu", progress=False)[0], 400)
-        distances = torch.cdist(found[:, 7:].flatten(1), codes[:, 7:].flatten(1)) / 1024**0.5
-        return float(distances.amin(1).max())
-
-    assert farthest(2.0) < 0.5
-    assert farthest(2.0) < 0.7 * farthest(100.0)
-
-
 def test_the_nearest_sample_alone_moves():
     codes = normal(2, 9, 512, seed=1)
     nets = {"structure": Sampler(7, 16), "color": Sampler(2, 16)}
@@ -203,21 +187,6 @@ def test_the_nearest_sample_alone_moves():
         samples = nets[name](z)
         every = torch.stack([(samples - one).square().mean(1) for one in part.flatten(1)])
         assert drawn[name] == pytest.approx(float(every.detach().amin(1).mean()), rel=1e-4)
-
-
-def test_codes_are_repeated_with_noise_of_their_own():
-    codes = normal(3, 9, 512, seed=1)
-    nets = {"structure": Sampler(7, 16), "color": Sampler(2, 16)}
-    task = SamplerTask(nets, codes, SAMPLER.changed(codes=10))
-    assert task.count == 12
-    wanted = task.batch(range(12))
-    noise = torch.stack([(one - codes).abs().mean((1, 2)).amin() for one in wanted])
-    torch.testing.assert_close(noise, torch.full_like(noise, 0.05 * math.sqrt(2 / math.pi)), rtol=0.1, atol=0)
-    owners = [int((one - codes).abs().mean((1, 2)).argmin()) for one in wanted]
-    assert sorted(owners) == sorted([0, 1, 2] * 4)
-    assert torch.equal(task.batch([5]), wanted[5:6])
-    first = sorted(float(one.sum()) for one in wanted)
-    assert first == sorted(float(one.sum()) for one in task.batch(range(12, 24)))
 
 
 def test_a_training_that_was_broken_off_ends_the_same(tmp_path, one_thread):

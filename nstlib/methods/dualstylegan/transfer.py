@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from ... import assets
 from ...assets.weights import read_arrays, read_checkpoint
@@ -160,7 +161,7 @@ class DualStyle(Method):
         self.source = (source or Faces(self.device).prior()).to(self.device)
         self._encoder, self.space, self.center = encoder, space, center
         self.learned: Learned | None = None
-        self.usual: dict[str, Any] = {} if net is None else dict(RELEASED_STRENGTHS)
+        self.usual: dict[str, Any] = {} if self.settings.generator is None else dict(RELEASED_STRENGTHS)
         if net is None:
             with torch.random.fork_rng([]):
                 torch.default_generator.manual_seed(self.seed)
@@ -194,7 +195,7 @@ class DualStyle(Method):
         self, faces: Any = None, styles: Tensor | str | None = None, *, schedule: Schedule | None = None,
         folder: File | None = None, callback: Callback | None = None, progress: bool = True,
         identity: Identity | None = None, discriminator: Discriminator | None = None,
-        on_stage: Callable[[str], None] = lambda stage: None, **tensors: Mapping[str, Tensor],
+        on_stage: Callable[[str], None] | None = None, **tensors: Mapping[str, Tensor],
     ) -> TrainingResult:  # fmt: skip
         """All four stages; each goes on from its part of the folder.
 
@@ -209,7 +210,7 @@ class DualStyle(Method):
             identity: None: made here, if a setting gives it a weight.
             discriminator: StyleGAN2's, which has learned with the source; copies of it learn on, where the
                 settings ask for one. None: the authors' file has it, or new ones are made.
-            on_stage: called with the name of each stage as it begins.
+            on_stage: called with the name of each stage as it begins; None: shows it, with ``progress``.
             tensors: ``vgg16``, ``vgg19``: weights instead of the assets' (tests).
 
         Returns:
@@ -241,6 +242,7 @@ class DualStyle(Method):
             for name in ("1_destylization", "2_structure", "3_style", "4_codes", "4_sampler")
         }
         vgg19 = tensors.get("vgg19")
+        on_stage = on_stage or (tqdm.write if progress else lambda stage: None)
 
         def learning() -> Discriminator:
             channels = stages.structure.discriminator_channels
@@ -252,14 +254,14 @@ class DualStyle(Method):
             parts["1_destylization"], identity=identity, seed=self.seed, tensors=tensors.get("vgg16"),
             discriminator=learning() if stages.destylization.adversarial_weight else None, progress=progress,
         )  # fmt: skip
-        learned: nn.Module | None = learning() if stages.structure.discriminator == "stylegan2" else None
+        net: nn.Module | None = learning() if stages.structure.discriminator == "stylegan2" else None
         if identity is None and any(weight for _, weight, _ in stages.style.phases):
             identity = Identity(self.device)
         both = zip(("structure", "style"), stages.schedules(self.seed), strict=True)
         for number, (name, plan) in enumerate(both, start=2):
             on_stage(name)
-            learned, result = fine_tune(
-                self.net, getattr(stages, name), plan, parts[f"{number}_{name}"], discriminator=learned,
+            net, result = fine_tune(
+                self.net, getattr(stages, name), plan, parts[f"{number}_{name}"], discriminator=net,
                 styles=found, identity=identity, tensors=vgg19, callback=callback, progress=progress,
             )  # fmt: skip
             if result.step < plan.steps:
