@@ -103,7 +103,8 @@ def _sentence(error: ValidationError, kind: type[Settings]) -> str:
         unknown = sorted(str(one["loc"][0]) for one in error.errors() if one["type"] == first["type"])
         known = ", ".join(kind.__dataclass_fields__)
         return f"There is no setting {', '.join(map(repr, unknown))}: they are {known}."
-    return f"{first['msg'].replace('Input', name, 1)}, not {first['input']!r}."
+    said = first["msg"].replace("Input", name, 1)
+    return f"{said if name in said else f'{name}: {said}'}, not {first['input']!r}."
 
 
 @_plain(frozen=True)
