@@ -120,12 +120,3 @@ def one_sentence(code, out, err, *, status=1, endings=(".\n",)):
         assert err.endswith(endings)
         assert err.count("\n") == 1
     return err
-
-
-@pytest.fixture
-def one_thread():
-    """Several threads add up in any order: what is promised to the bit is promised for one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
