@@ -11,11 +11,8 @@ from nstlib import assets
 from nstlib.errors import SettingError
 from nstlib.nets import hardware
 from nstlib.nets.features import FeatureExtractor
-from nstlib.nets.vgg import LayeredNet, layers_up_to, output_size, smallest_side
+from nstlib.nets.vgg import layers_up_to, output_size, smallest_side
 from nstlib.pictures import files as images
-
-MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
-STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
 
 
 def extractor(weights, network="vgg16", layers=("relu1_1", "relu2_1"), **options) -> FeatureExtractor:
@@ -25,16 +22,6 @@ def extractor(weights, network="vgg16", layers=("relu1_1", "relu2_1"), **options
 
 
 # ------------------------------------------------------------------------------------------- normalization
-
-
-@pytest.mark.parametrize("network", ["vgg16", "vgg19_torchvision", "alexnet"])
-def test_torchvisions_networks_see_mean_and_deviation_taken_off(network, weights, picture):
-    layers = ["relu1"] if network == "alexnet" else ["relu1_1"]
-    net, image = extractor(weights, network, layers), picture(16, 18)
-    torch.testing.assert_close(net.normalize(image), (image - MEAN) / STD)
-    assert net.first is None
-    raw = LayeredNet(network, layers).load_layers(weights[network.split("_")[0]])
-    torch.testing.assert_close(net(image)[layers[0]], raw((image - MEAN) / STD)[layers[0]])
 
 
 def test_the_normalized_vgg19_brings_its_own_convolution(weights, picture):
@@ -70,14 +57,6 @@ def test_any_height_and_width_from_the_smallest_on(weights, picture, named, more
     for shape in ((least - 1, least + wider), (least + more, least - 1)):
         with pytest.raises(SettingError, match=f"{shape[1]}×{shape[0]} pixels is too small for {name}"):
             net(torch.zeros(1, 3, *shape))
-
-
-def test_too_small_names_the_layer_that_needs_more(weights):
-    net = extractor(weights, "vgg16", ["relu1_1", "relu3_1", "relu2_1"])
-    with pytest.raises(
-        SettingError, match=r"picture of 9×3 pixels is too small for relu3_1 of vgg16: it needs 4"
-    ):
-        net(torch.zeros(1, 3, 3, 9))
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (1, 1, 8, 8), (1, 8, 8, 3)])
@@ -119,10 +98,9 @@ def test_a_wrong_argument_is_one_sentence(random_networks, arguments, options, s
     assert random_networks == []  # nothing is downloaded for it
 
 
-def test_the_asset_of_the_network_is_loaded_and_nothing_else(random_networks, picture):
-    net = FeatureExtractor("alexnet", ["relu1"], device="cpu")
+def test_the_asset_of_the_network_is_loaded_and_nothing_else(random_networks):
+    FeatureExtractor("alexnet", ["relu1"], device="cpu")
     assert random_networks == ["alexnet"]
-    assert net.network == "alexnet"
 
 
 # -------------------------------------------------------------------------------- precision, device, gradient

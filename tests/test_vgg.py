@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 import torchvision
-from conftest import convolution_shapes
 
 from nstlib.errors import SettingError
 from nstlib.nets.features import FeatureExtractor
@@ -34,33 +33,6 @@ def thin_net(network: str, names, pooling: str = "average") -> LayeredNet:
 
 
 # --------------------------------------------------------------------------------------------- the tables
-
-
-@pytest.mark.parametrize("network", NETWORKS)
-def test_names_channels_and_kernels(network):
-    expected = convolution_shapes(network)
-    layers = architecture(network)
-    assert len({layer.name for layer in layers}) == len(layers)
-    convolutions = [layer for layer in layers if layer.kind == "conv"]
-    assert [(c.name, c.channels, c.kernel) for c in convolutions] == [
-        (name, out, kernel) for name, (out, _, kernel) in expected.items()
-    ]
-    relus = [layer for layer in layers if layer.kind == "relu"]
-    assert [r.name for r in relus] == [name.replace("conv", "relu") for name in expected]
-    assert [r.channels for r in relus] == [c.channels for c in convolutions]
-
-
-@pytest.mark.parametrize("network", NETWORKS)
-def test_pools_stand_where_torchvision_has_them(network):
-    short = {torch.nn.Conv2d: "conv", torch.nn.ReLU: "relu", torch.nn.MaxPool2d: "pool"}
-    assert [layer.kind for layer in architecture(network)] == [
-        short[type(module)] for module in torchvision_features(network)
-    ]
-
-
-def test_torchvisions_vgg19_has_vgg19s_layers():
-    assert architecture("vgg19_torchvision") == architecture("vgg19")
-    assert architecture("vgg16") != architecture("vgg19")
 
 
 @pytest.mark.parametrize(
@@ -104,27 +76,12 @@ def test_smallest_side_is_really_the_least(network, name):
                 net(torch.ones(1, 3, *shape, dtype=torch.float64))
 
 
-@pytest.mark.parametrize(
-    ("network", "name", "least"),
-    [("vgg16", "relu1_2", 1), ("vgg16", "pool1", 2), ("vgg19", "relu5_1", 16), ("vgg19", "pool5", 32),
-     ("alexnet", "conv1", 7), ("alexnet", "relu2", 15), ("alexnet", "pool5", 63)],
-)  # fmt: skip
-def test_smallest_side_known(network, name, least):
-    assert smallest_side(network, name) == least
-
-
 # ---------------------------------------------------------------------------------------- receptive field
 
 
 @pytest.mark.parametrize(
     ("network", "name"),
-    [
-        ("vgg16", "pool1"),
-        ("vgg16", "conv4_3"),
-        ("vgg19", "relu4_2"),
-        ("alexnet", "pool1"),
-        ("alexnet", "pool5"),
-    ],
+    [("vgg16", "pool1"), ("vgg16", "conv4_3"), ("alexnet", "pool1"), ("alexnet", "pool5")],
 )
 def test_receptive_field_is_the_gradients_footprint(network, name):
     field, step = receptive_field(network, name)
@@ -171,9 +128,9 @@ def test_conv_and_relu_asked_together_are_two_tensors(weights, picture):
     assert set(deeper) == {"relu1_1", "relu1_2", "pool1"}
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-def test_pooling_takes_the_greatest_or_the_average(network, weights, picture):
-    relu, pool, kernel = ("relu1", "pool1", 3) if network == "alexnet" else ("relu1_2", "pool1", 2)
+@pytest.mark.parametrize(("network", "relu", "kernel"), [("vgg16", "relu1_2", 2), ("alexnet", "relu1", 3)])
+def test_pooling_takes_the_greatest_or_the_average(network, relu, kernel, weights, picture):
+    pool = "pool1"
     image = picture(43, 47)
     greatest = LayeredNet(network, [relu, pool], "max").load_layers(weights[network])(image)
     average = LayeredNet(network, [relu, pool], "average").load_layers(weights[network])(image)
@@ -236,7 +193,8 @@ def test_activations_are_torchvisions(network, theirs, weights, picture):
         image, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
     )
     right = their_activations(theirs[network], normalized)
-    order = [layer.name for layer in architecture(network)]
+    order = [layer.name for layer in architecture(called)]
+    assert len(order) == len(right)
     assert list(ours) == LAYERS[network]
     for name in LAYERS[network]:
         expected = right[order.index(name)]
