@@ -13,23 +13,23 @@ from pydantic.dataclasses import dataclass
 
 
 class NstError(Exception):
-    """Base of every error this library raises on purpose; ``str(error)`` is meant for the reader's eyes."""
+    """Base of every error this library raises on purpose; ``str(error)`` is a sentence for the user."""
 
 
 class AssetError(NstError):
-    """A network or picture from outside cannot be had, or is not what it should be."""
+    """A network or picture cannot be downloaded, or is not the one it should be."""
 
 
 class ImageError(NstError):
-    """A picture cannot be read, is too large, or has values that no picture has."""
+    """A picture cannot be read, is too large, or has values that are not allowed."""
 
 
 class SettingError(NstError):
-    """A parameter has a name or a value that is not known here."""
+    """A parameter has an unknown name or a value that is not allowed."""
 
 
 class OptimizationError(NstError):
-    """An optimization cannot go on (a loss that is not a number, for example); ``result`` is what it had."""
+    """An optimization cannot continue (its loss is not a number, say); ``result`` is what it reached."""
 
     def __init__(self, message: str, result: Any = None) -> None:
         super().__init__(message)
@@ -37,7 +37,7 @@ class OptimizationError(NstError):
 
 
 class CourseError(NstError):
-    """A notebook cannot be run, or did not keep what it promised."""
+    """A notebook cannot be run, or its outputs are not those it should have."""
 
 
 Count = Annotated[int, Field(ge=1)]

@@ -179,10 +179,10 @@ def _average(x: Tensor) -> Tensor:
 
 
 def _enlarge(x: Tensor, like: Tensor) -> Tensor:
-    """To the size of another map, each value repeated: between the stages the published net does no more."""
+    """To the size of another map by nearest neighbors, as in the published network."""
     return F.interpolate(x, like.shape[-2:], mode="nearest")
 
 
 def _to_pixels(scores: Tensor, size: Sequence[int]) -> Tensor:
-    """Corner on corner, as in training: the other way moves borders by up to 3.5 of 512 pixels."""
+    """With corners aligned, as in training: otherwise borders move by up to 3.5 of 512 pixels."""
     return F.interpolate(scores, tuple(size), mode="bilinear", align_corners=True)

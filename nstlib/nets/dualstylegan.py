@@ -1,15 +1,15 @@
-"""DualStyleGAN: a face generator with a second, extrinsic path that brings an artistic portrait's style.
+"""DualStyleGAN: a face generator with a second, extrinsic path for the style of an artistic portrait.
 
 Source: paper A, section 3.2, and Yang et al. 2022, "Pastiche Master: Exemplar-Based High-Resolution Portrait
 Style Transfer" (section 3.2, figure 4). The intrinsic path is StyleGAN2. The extrinsic path enters it
 
-- in the first 7 layers (4 to 32 pixels) through modulative residual blocks, ModRes, whose styles pass a small
-  network of their own, T_s: the structure, such as large eyes or a strong chin;
-- in the others by a mixture of both paths' w, where the extrinsic one passes a linear layer, T_c: the colors.
+- in the first 7 layers (4 to 32 pixels) through modulative residual blocks, ModRes, whose styles first pass a
+  small network, T_s: the structure, such as large eyes or a strong chin;
+- in the others by interpolating both paths' w, the extrinsic one after a linear layer, T_c: the colors.
 
 Names and shapes of the weights are those of the published checkpoints, whose ``style`` is T_s, ``res.0`` to
-``res.6`` are ModRes, and ``res.7`` on are T_c. In those checkpoints' running average, T_s has kept its first,
-random weights, because the average was taken over ``res`` alone.
+``res.6`` are ModRes, and ``res.7`` on are T_c. In those checkpoints' moving average, T_s still has its random
+initial weights, because only ``res`` was averaged.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .stylegan2_layers import Bias, EqualConv, EqualLinear, linear, mapping_netw
 
 
 class AdaIN(nn.Module):
-    """Each channel to mean 0 and deviation 1, then to what the style says.
+    """Each channel to mean 0 and deviation 1, then to a mean and deviation given by the style.
 
     Source: Huang and Belongie 2017, equation 8.
     """
@@ -47,7 +47,7 @@ class AdaIN(nn.Module):
 
 
 class ModRes(nn.Module):
-    """The modulative residual block: what it adds to the features is small at first, and the style's.
+    """The modulative residual block: adds a residual that depends on the style, small at first.
 
     Args:
         channels: in and out.
@@ -58,7 +58,7 @@ class ModRes(nn.Module):
         self.norm, self.norm2 = AdaIN(channels), AdaIN(channels)
         first, second = (EqualConv(channels, channels, 3) for _ in range(2))
         with torch.no_grad():
-            # Nearly nothing is added before the first step, so that training starts at StyleGAN2's faces.
+            # The residual is nearly 0 at first, so that training starts at StyleGAN2's faces.
             first.weight.mul_(0.01)
             second.weight.mul_(0.01)
         self.conv, self.conv2 = nn.Sequential(first, Bias(channels)), nn.Sequential(second, Bias(channels))
@@ -85,7 +85,7 @@ class BottleneckModRes(nn.Module):
         self.norm, self.norm2 = AdaIN(middle), AdaIN(middle)
         self.conv = nn.Sequential(EqualConv(middle, middle, 3), Bias(middle))
         with torch.no_grad():
-            self.widen.weight.mul_(0.01)  # as in ModRes: nearly nothing before the first step
+            self.widen.weight.mul_(0.01)  # as in ModRes
 
     def forward(self, x: Tensor, style: Tensor, weight: Tensor) -> Tensor:
         """Features (N, channels, H, W), structure codes (N, 512) and weights (N or 1,) -> features."""
@@ -94,7 +94,7 @@ class BottleneckModRes(nn.Module):
 
 
 class ColorTransform(EqualLinear):
-    """T_c of one layer: an extrinsic w to one that the layer understands; at first nearly the same w."""
+    """T_c of one layer: a linear map of the extrinsic w, at first nearly the identity."""
 
     def __init__(self) -> None:
         super().__init__(STYLE, STYLE)
@@ -103,7 +103,7 @@ class ColorTransform(EqualLinear):
 
 
 class DualStyleGAN(nn.Module):
-    """An intrinsic code (whose face) and an extrinsic one (in which style) to a picture.
+    """An intrinsic code (the face) and an extrinsic one (the style) to a picture.
 
     Args:
         size: pixels a side of the pictures, a power of two from 32 to 1024.
@@ -142,11 +142,11 @@ class DualStyleGAN(nn.Module):
 
     @classmethod
     def over(cls, source: StyleGenerator, bottleneck_channels: int | None = 64) -> DualStyleGAN:
-        """A new extrinsic path over any generator with styles, which stays as it is."""
+        """A new extrinsic path on any generator with styles, which itself stays as it is."""
         return cls(source=source, bottleneck_channels=bottleneck_channels)
 
     def extrinsic_state(self) -> dict[str, Tensor]:
-        """The weights of the extrinsic path alone, T_s, ModRes and T_c: what makes a style."""
+        """The weights of the extrinsic path alone: T_s, ModRes and T_c."""
         return {k: v for k, v in self.state_dict().items() if not k.startswith("generator.")}
 
     def forward(
@@ -169,16 +169,16 @@ class DualStyleGAN(nn.Module):
         Args:
             intrinsic: the face: z or w (N, 512), z+ or w+ (N, layers, 512).
             extrinsic: the style, likewise, N or a single one for all; None: StyleGAN2's own picture.
-            space: "z" or "w", what ``intrinsic`` is.
-            extrinsic_space: "z" or "w", what ``extrinsic`` is.
+            space: of ``intrinsic``: "z" or "w".
+            extrinsic_space: of ``extrinsic``: "z" or "w".
             interp_weights: how much of the extrinsic path enters each layer: a number, (layers,) or
-                (N, layers), see :func:`layer_weights`. 0 leaves the layer StyleGAN2's.
+                (N, layers), see :func:`layer_weights`. With 0 the layer is StyleGAN2's.
             fuse_index: the last layer with the extrinsic path, counted from 0, except that 0 means none, as
                 in the released code; None: all have it.
-            keep_colors: take the colors from the face: in the color layers its w, not truncated, stands in
-                for the style's.
-            truncation: of the intrinsic w, 1 for none. The released program takes 0.75.
-            center: what they are truncated toward; None: 0. See :meth:`StyleGenerator.w_plus`.
+            keep_colors: keep the face's colors: the color layers get its w, not truncated, instead of the
+                style's.
+            truncation: of the intrinsic w, 1 for none. The released program has 0.75.
+            center: the w to truncate toward; None: 0. See :meth:`StyleGenerator.w_plus`.
             noise: see :meth:`StyleGenerator.noise_maps`.
             generator: what "random" noise is drawn from.
 
@@ -186,8 +186,8 @@ class DualStyleGAN(nn.Module):
             (N, 3, size, size), RGB, about [-1, 1] (not clamped).
 
         Raises:
-            SettingError: codes, weights, noise or center of another shape; an unknown space or noise; a
-                negative ``fuse_index``.
+            SettingError: codes or weights of another shape; an unknown space or noise; a negative
+                ``fuse_index``.
         """
         source = self.generator
         face = source.w_plus(intrinsic, space)
@@ -223,7 +223,7 @@ class DualStyleGAN(nn.Module):
         return source.synthesize(torch.stack(mixed, 1), maps, residual)
 
     def _weights(self, weights: float | Sequence[float] | Tensor, face: Tensor) -> Tensor:
-        """In the shape (1 or N, layers), where the faces' codes are."""
+        """In the shape (1 or N, layers), on the device of the faces' codes."""
         found = torch.as_tensor(weights, dtype=face.dtype, device=face.device)
         if found.ndim == 0:
             return found.expand(1, self.layers)
@@ -235,7 +235,7 @@ class DualStyleGAN(nn.Module):
         return found.reshape(-1, self.layers)
 
     def _fused(self, weights: Tensor, fuse_index: int | None) -> list[bool]:
-        """Which layers the extrinsic path enters at all: none is computed for a weight of 0."""
+        """Which layers the extrinsic path enters; for a weight of 0 nothing is computed."""
         last = self.layers if fuse_index is None else fuse_index
         if last < 0:
             raise SettingError(
@@ -248,12 +248,12 @@ class DualStyleGAN(nn.Module):
 def layer_weights(
     layers: int, structure: float | Sequence[float] = 1.0, color: float | Sequence[float] = 1.0
 ) -> list[float]:
-    """``interp_weights`` out of one strength (or one for each layer) of the structure and of the color.
+    """``interp_weights`` from one strength, or one for each layer, of the structure and of the color.
 
     Args:
         layers: of the network.
-        structure: 0 keeps the face's own, 1 takes the style's; a number, or 7.
-        color: likewise; a number, or layers - 7.
+        structure: from 0, the face's, to 1, the style's; a number, or 7 of them.
+        color: likewise; a number, or layers - 7 of them.
 
     Raises:
         SettingError: another number of strengths.
@@ -278,14 +278,14 @@ def from_official(state_dict: Mapping[str, Tensor]) -> DualStyleGAN:
 
 
 class Sampler(nn.Module):
-    """Random numbers to the extrinsic codes of a style that the collection might have held.
+    """Random numbers to extrinsic codes, distributed like those of a style's portraits.
 
-    Source: paper A, section 3.2 (stage four, the sampling network): one such network draws the structure, 7
-    codes, another one the color, the other codes.
+    Source: paper A, section 3.2 (stage four, the sampling network): one such network draws the 7
+    structure codes, another one the color codes.
 
     Args:
-        codes: how many codes of 512 come out.
-        inputs: random numbers that go in, and the width of the layers.
+        codes: number of codes, each of 512 numbers.
+        inputs: random numbers, and the width of the layers.
 
     Shape:
         input (N, inputs), drawn from the normal distribution; output (N, codes · 512), as published;

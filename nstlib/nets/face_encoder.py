@@ -1,9 +1,9 @@
-"""Pictures of faces to the codes of the small generator: the encoder of pSp, made small.
+"""Pictures of faces to the codes of the small generator: a small version of pSp's encoder.
 
 Sources: Richardson et al. 2021, "Encoding in Style" (features at several sizes, a code for each layer, as
-what it lacks to the mean of w), with the layers of MobileFaceNet (Chen et al. 2018) as its trunk, whose
-published weights, which know faces, are what training begins with. Ours in how the heads are shared: three
-feature maps meet at 8 × 8, and one vector of them serves all layers.
+its difference from the mean w). The trunk is MobileFaceNet's (Chen et al. 2018), and training starts from its
+published weights. Ours is how the heads are shared: three feature maps are pooled to 8 × 8, and one vector
+made of them serves all layers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SIZE = 128
 _ENDS = (7, 14, 18)  # of the trunk: behind its features of 32, 16 and 8 pixels
 _TAPS = ((128, 16), (256, 16), (512, 32))  # channels of these, and how many of them go on
 WIDTH = 256
-"""Numbers that all codes of a face are made of."""
+"""Size of the vector from which all codes of a face are computed."""
 
 
 class FaceEncoder(nn.Module):
@@ -32,10 +32,10 @@ class FaceEncoder(nn.Module):
 
     Args:
         layers: codes, the generator's ``layers``.
-        width: of the vector that all codes are made of.
+        width: of the vector from which all codes are computed.
 
     Attributes:
-        mean: (512,), the generator's mean w, from which the codes are counted.
+        mean: (512,), the generator's mean w, which is added to the codes.
 
     Shape:
         input (N, 3, 128, 128), RGB in [-1, 1]; output (N, layers, 512), w+.
@@ -74,7 +74,7 @@ class FaceEncoder(nn.Module):
         return torch.stack([head(shared) for head in self.codes], 1) + self.mean
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """What the trunk sees: (N, 128, 8, 8), (N, 256, 8, 8), (N, 512, 8, 8), from fine to coarse.
+        """The trunk's features: (N, 128, 8, 8), (N, 256, 8, 8), (N, 512, 8, 8), from fine to coarse.
 
         Raises:
             SettingError: pictures of another shape.
@@ -127,7 +127,7 @@ class FaceEncoder(nn.Module):
 
 
 def from_state(state_dict: Mapping[str, Tensor]) -> FaceEncoder:
-    """A frozen encoder with the weights of one that was trained, whatever their number format.
+    """A frozen encoder with trained weights, of any number format.
 
     Raises:
         SettingError: a tensor is missing, unexpected or of another shape.

@@ -1,7 +1,7 @@
 """Feature maps by name: picture in, activations of named layers out.
 
-One extractor for VGG-16, VGG-19 and AlexNet. It normalizes for itself, computes nothing beyond the deepest
-layer asked for, and picks the fastest precision that leaves the picture unchanged to the eye.
+One extractor for VGG-16, VGG-19 and AlexNet. It normalizes the picture, computes nothing beyond the deepest
+layer that is needed, and chooses the fastest precision that changes nothing to the eye.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..errors import SettingError
 from .hardware import resolve_device, resolve_precision
 from .vgg import LayeredNet, smallest_side
 
-# torchvision's networks (and LPIPS', which are the same numbers) were trained on RGB normalized like this.
+# torchvision's networks (LPIPS uses the same) were trained on RGB normalized with these.
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -30,8 +30,8 @@ class FeatureExtractor(nn.Module):
         layers: names such as "relu4_2" or "conv4_2" (VGG) and "relu3" (AlexNet).
         pooling: "max" or "average".
         padding: "zeros" or "reflect", see :class:`nstlib.nets.vgg.LayeredNet`.
-        precision: see :func:`nstlib.nets.hardware.resolve_precision`; float32 that "auto" has chosen also
-            takes the quicker convolutions of :mod:`nstlib.nets.winograd`.
+        precision: see :func:`nstlib.nets.hardware.resolve_precision`; where "auto" chooses float32,
+            the convolutions are those of :mod:`nstlib.nets.winograd`.
         device: see :func:`nstlib.nets.hardware.resolve_device`.
         tensors: weights to use instead of the asset's, keyed "conv1_1.weight", ... (tests, own networks).
 
@@ -72,7 +72,7 @@ class FeatureExtractor(nn.Module):
         self.precision = resolve_precision(precision, self.device)
         # MPS gains nothing from channels_last; oneDNN and cuDNN do.
         self.memory_format = torch.contiguous_format if self.device.type == "mps" else torch.channels_last
-        quick = str(precision) == "auto"  # who asks for float32 asks for all its decimals
+        quick = str(precision) == "auto"  # "float32" promises all its decimals
         net = LayeredNet(network, self.layer_names, pooling, padding, quick=quick)
         weights = assets.load_tensors(network) if tensors is None else tensors
         # The published normalized VGG-19 carries its own normalization: a 1x1 convolution that turns RGB in
@@ -100,7 +100,7 @@ class FeatureExtractor(nn.Module):
         return (images - self.mean) / self.std
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Activations of the named layers, in the order they were asked for."""
+        """Activations of the named layers, in the order of ``layers``."""
         if images.ndim != 4 or images.shape[1] != 3:
             raise SettingError(
                 f"A batch of pictures has the shape (N, 3, H, W), not {tuple(images.shape)}; "

@@ -156,12 +156,12 @@ class BlockE(nn.Module):
 
 
 class FIDInception(nn.Sequential):
-    """Pictures in, 2048 features each out: the layer before the classifier, averaged over its 8 × 8 places.
+    """Pictures to 2048 features each: the layer before the classifier, averaged over its 8 × 8 places.
 
     Shape:
-        input (N, 3, 299, 299), RGB, (255 · x - 128) / 128 of a picture x in [0, 1]; so the graph's authors
-        have it, and white is 127/128. How a picture is brought to that size moves an FID too (Parmar et al.
-        2022), so whoever calls the network states it.
+        input (N, 3, 299, 299), RGB, (255 · x - 128) / 128 of a picture x in [0, 1]; as in the
+        graph, so that white is 127/128. How a picture is resized changes an FID too (Parmar et al. 2022), so
+        it is left to the caller, who states it.
         output (N, 2048), float32, 0 or more.
     """
 

@@ -2,8 +2,8 @@
 
 Sources: "Perceptual Losses for Real-Time Style Transfer and Super-Resolution" and its supplement, Table 1
 (the layers); Ulyanov et al. 2016, "Instance Normalization" (instead of the paper's batch normalization). The
-layout is the one PyTorch's own example has published its weights in: it departs from the supplement by
-reflecting at every border, and by enlarging with nearest neighbors instead of a transposed convolution.
+layout is that of the weights published with PyTorch's example. It differs from the supplement in padding by
+reflection, and in enlarging with nearest neighbors instead of a transposed convolution.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from .official import blocks, length, load_strict
 from .winograd import convolve
 
 STRIDE = 4
-"""What the network shrinks a side by before its residual blocks: sides come out as multiples of it."""
+"""Factor by which a side is reduced before the residual blocks: sides come out as multiples of it."""
 
 NORMALIZATIONS = ("instance", "batch")
 
 
 class ConvLayer(nn.Module):
-    """Reflection at the border, then a convolution: with zeros instead, every picture would get a frame."""
+    """Reflection padding, then a convolution: with zeros instead, every picture would get a frame."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
         super().__init__()
@@ -38,12 +38,12 @@ class ConvLayer(nn.Module):
 
 
 class UpsampleConvLayer(nn.Module):
-    """Twice the size by nearest neighbors, reflection, 3 × 3 convolution: no checkerboard, as a transposed
-    convolution leaves it (Odena et al. 2016).
+    """Twice the size by nearest neighbors, reflection padding, 3 × 3 convolution: no checkerboard, unlike a
+    transposed convolution (Odena et al. 2016).
 
-    Of the enlarged picture each row stands twice, so a 3 × 3 kernel sees two different rows only, and one of
-    its weights meets one of them, two the other. Adding those two first gives the same numbers with 2 × 2
-    kernels on the small picture, one for each of the four places a pixel may have: 16 products instead of 36.
+    In the enlarged picture each row stands twice, so a 3 × 3 kernel covers only two different rows: one of
+    its weights meets one of them, two meet the other. Adding those two first gives the same numbers with
+    2 × 2 kernels on the small picture, one for each of a pixel's four places: 16 products instead of 36.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -76,9 +76,7 @@ class UpsampleConvLayer(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 × 3 convolutions whose result is added to what came in; nothing follows the sum (Gross and Wilber
-    2016, as the supplement says).
-    """
+    """Two 3 × 3 convolutions, added to the input; no ReLU after the sum (Gross and Wilber 2016)."""
 
     def __init__(self, channels: int, norm: type[nn.Module]) -> None:
         super().__init__()
@@ -93,7 +91,7 @@ class ResidualBlock(nn.Module):
 
 
 class TransformNet(nn.Module):
-    """Picture in, picture in the style it was trained for out.
+    """Pictures to pictures in the style that the network was trained for.
 
     Args:
         width: channels of the first layer; twice as many, then four times, in the middle. 32 as published.

@@ -108,8 +108,8 @@ class SynthesisNetwork(nn.Module):
         channels: of the features at 4, 8, 16 ... pixels, each a multiple of 4.
 
     Attributes:
-        layers: how often a style enters: once at 4 pixels, three times at each further size, once before the
-            picture. 23 in the released network.
+        layers: number of styles: one at 4 pixels, three at each further size, one before the picture. 23 in
+            the released network.
         size: pixels a side of the pictures.
         channels: of the features at 4, 8, 16 ... pixels.
     """
@@ -171,9 +171,9 @@ class SynthesisNetwork(nn.Module):
 
 
 class DistilledHead(nn.Module):
-    """A picture of 128 pixels straight from the features of 64, by a head that is not the authors'.
+    """Features of 64 pixels to a picture of 128, by a head of our own.
 
-    It was trained to give what the whole network gives, made smaller: the same face, softer.
+    It was trained on the whole network's pictures, reduced to that size: the same face, softer.
 
     Args:
         channels: of the features.

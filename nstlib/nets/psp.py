@@ -33,7 +33,7 @@ PICTURE = 256
 
 
 class SqueezeExcitation(nn.Module):
-    """Each channel weighed by what the whole picture has of all of them."""
+    """Each channel weighted by a function of all channels' averages over the picture."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class SqueezeExcitation(nn.Module):
 
 
 class Unit(nn.Module):
-    """ArcFace's residual unit: normalize, convolve, PReLU, convolve, normalize, weigh; and the input added.
+    """ArcFace's residual unit: normalize, convolve, PReLU, convolve, normalize, weight, add the input.
 
     Args:
         inputs: channels that come in.
@@ -101,7 +101,7 @@ class Backbone(nn.Module):
 
 
 class IrSe50(Backbone):
-    """A cut-out face to 512 numbers that are alike for pictures of one person.
+    """An aligned face to an embedding of 512 numbers, close together for pictures of one person.
 
     Args:
         channels: of the four stages; the last is also how many numbers come out.
@@ -160,8 +160,8 @@ class PspEncoder(Backbone):
         channels: of the backbone's four stages; the last is also how many numbers a code has.
 
     Shape:
-        input (N, 3, 256, 256), RGB in [-1, 1]; output (N, codes, 512): z+, w+ or what they lack to the mean
-        of w, whichever the weights were trained for.
+        input (N, 3, 256, 256), RGB in [-1, 1]; output (N, codes, 512): z+, w+ or their difference from the
+        mean w, whichever the weights were trained for.
     """
 
     def __init__(self, codes: int = 18, channels: Sequence[int] = CHANNELS) -> None:
@@ -208,12 +208,12 @@ def ir_se50_from_official(state_dict: Mapping[str, Tensor]) -> IrSe50:
 
 
 def _channels(state_dict: Mapping[str, Tensor]) -> list[int]:
-    """Of the four stages: what comes out of the first convolution of each."""
+    """Of the four stages: the outputs of the first convolution of each."""
     firsts = (sum(UNITS[:stage]) for stage in range(len(UNITS)))
     keys = (f"body.{first}.res_layer.1.weight" for first in firsts)
     return [max(16, length(state_dict, key, 0, one)) for key, one in zip(keys, CHANNELS, strict=True)]
 
 
 def _enlarge(x: Tensor, like: Tensor) -> Tensor:
-    """To the size of another map, corner on corner, as in training."""
+    """To the size of another map, with corners aligned, as in training."""
     return F.interpolate(x, like.shape[-2:], mode="bilinear", align_corners=True)

@@ -19,7 +19,7 @@ from .winograd import convolve
 
 @dataclass(frozen=True)
 class Layer:
-    """One named layer. ``kind`` is "conv", "relu" or "pool"; ``channels`` is what comes out of it."""
+    """One named layer. ``kind`` is "conv", "relu" or "pool"; ``channels`` are those of its output."""
 
     name: str
     kind: str
@@ -73,10 +73,10 @@ def architecture(network: str) -> tuple[Layer, ...]:
 
 
 def layers_up_to(network: str, names: Sequence[str]) -> tuple[Layer, ...]:
-    """The layers of ``network`` up to the deepest one of ``names``: nothing deeper needs to be computed.
+    """The layers of ``network`` up to the deepest one of ``names``.
 
     Raises:
-        SettingError: a name that this network does not have, or no name at all.
+        SettingError: an unknown layer, or none at all.
     """
     layers = architecture(network)
     known = [layer.name for layer in layers]
@@ -89,12 +89,12 @@ def layers_up_to(network: str, names: Sequence[str]) -> tuple[Layer, ...]:
 
 
 def output_size(size: int, layer: Layer) -> int:
-    """Pixels that come out of ``layer`` along one side when ``size`` pixels go in (0 or less: none)."""
+    """Pixels along one side of the output of ``layer`` for ``size`` pixels of input (0 or less: none)."""
     return (size + 2 * layer.padding - layer.kernel) // layer.stride + 1
 
 
 def smallest_side(network: str, name: str) -> int:
-    """The least picture side in pixels for which layer ``name`` still has one pixel."""
+    """The smallest side of a picture, in pixels, for which layer ``name`` still has one pixel."""
     side = 1
     for layer in reversed(layers_up_to(network, [name])):
         # Invert output_size: the least input that gives `side` pixels of output.
@@ -119,14 +119,14 @@ def receptive_field(network: str, name: str) -> tuple[int, int]:
 
 
 class LayeredNet(nn.Module):
-    """The convolutional part of a VGG or AlexNet, cut after the deepest layer asked for.
+    """The convolutional part of a VGG or AlexNet, up to the deepest layer that is needed.
 
     Args:
         network: see :func:`architecture`.
-        names: layers whose activations :meth:`forward` gives back.
+        names: layers whose activations :meth:`forward` returns.
         pooling: "max" as trained, or "average" as Gatys et al. 2016 (section 2) recommend for synthesis.
-        padding: of the convolutions, "zeros" as trained, or "reflect", with which the decoder of AdaIN has
-            learned: borders then look like the rest.
+        padding: of the convolutions, "zeros" as trained, or "reflect", with which AdaIN's decoder was
+            trained: it leaves no frame at the border.
         quick: use :mod:`nstlib.nets.winograd`, at the cost of one decimal; metrics must not.
 
     Shape:
@@ -168,7 +168,7 @@ class LayeredNet(nn.Module):
                 conv = self.get_submodule(layer.name)
                 x = convolve(conv, x) if self.quick else conv(x)
             elif layer.kind == "relu":
-                # In place saves a third of the memory, unless the convolution's own output is asked for.
+                # In place saves a third of the memory; not if the convolution's own output is needed.
                 x = F.relu(x, inplace=layer.name.replace("relu", "conv") not in self.names)
             else:
                 pool = F.max_pool2d if self.pooling == "max" else F.avg_pool2d
@@ -178,6 +178,6 @@ class LayeredNet(nn.Module):
         return found
 
     def load_layers(self, tensors: Mapping[str, Tensor]) -> LayeredNet:
-        """Take the weights of this net's own convolutions out of ``tensors`` ("conv1_1.weight", ...)."""
+        """Load the weights of this net's convolutions from ``tensors`` ("conv1_1.weight", ...)."""
         self.load_state_dict({key: tensors[key] for key in self.state_dict()})
         return self

@@ -2,13 +2,13 @@
 
 Source: Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks", section 4.3:
 F(4 × 4, 3 × 3). A tile of 4 × 4 results takes 144 multiplications for each pair of channels, one at a time.
-But filter and tile are polynomials, and convolving them is to multiply these: seen at the six points 0, ±1,
-±2 and infinity in both directions, 36 multiplications are left:
+But filter and tile are polynomials, and convolving them means multiplying these. Evaluated at the six points
+0, ±1, ±2 and infinity in both directions, that takes 36 multiplications:
 
     Y = Aᵀ [ (G w Gᵀ) ⊙ (Bᵀ d B) ] A                                                          (equation 12)
 
 where d are 6 × 6 pixels. Summed over the channels, each of the 36 points is a product of matrices, which
-processors are best at. It costs about one more decimal of rounding error than the plain sum.
+processors are fastest at. It loses about one more decimal to rounding than the plain sum.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ G = ((1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6),
 A_T = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
 
 CHANNELS = 128
-"""With fewer channels, or ..."""
+"""Fewest channels ..."""
 
 VALUES = 2**16
-"""... fewer channels times pixels, taking tiles to points and back takes longer than what is spared."""
+"""... and fewest channels times pixels for which the saved multiplications outweigh the transforms."""
 
 
 def convolve(conv: nn.Module, x: Tensor) -> Tensor:
-    """``conv(x)``, by Winograd's way if it is a 3 × 3 convolution of stride 1 for which that is faster."""
+    """``conv(x)``, by :func:`conv3x3` if it is a 3 × 3 convolution of stride 1."""
     if not isinstance(conv, nn.Conv2d) or (conv.kernel_size, conv.stride) != ((3, 3), (1, 1)):
         return conv(x)
     padding = int(conv.padding[0])
@@ -44,17 +44,16 @@ def convolve(conv: nn.Module, x: Tensor) -> Tensor:
 
 
 def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None, padding: int = 1) -> Tensor:
-    """``F.conv2d`` by Winograd's way where that is the faster one.
+    """``F.conv2d``, by Winograd's method where that is faster.
 
-    It is for float32 on a processor, filters that do not learn, many channels and pixels. Everywhere else
-    this is ``F.conv2d``. Gradients of the picture, of any order, come the same way, but for borders that were
-    there already.
+    That is in float32 on a processor, with frozen filters, many channels and many pixels; everywhere else
+    this is ``F.conv2d``. Gradients of x, of any order, are computed in the same way, except without padding.
 
     Args:
         x: (N, inputs, H, W).
         weight: (outputs, inputs, 3, 3).
         bias: (outputs,).
-        padding: 1 for zeros around the picture; 0 where its border of one pixel is there already.
+        padding: 1 for zeros around the picture; 0 if x already has a border of one pixel.
 
     Returns:
         (N, outputs, H, W), or (N, outputs, H - 2, W - 2) without padding.
@@ -77,7 +76,7 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, turned: bool) -> Tensor:
-        ctx.weight, ctx.turned = weight, turned  # it does not learn, so nothing has to watch it
+        ctx.weight, ctx.turned = weight, turned  # it is frozen, so no gradient is lost
         return _convolved(x, weight, turned, 1)
 
     @staticmethod
@@ -100,21 +99,21 @@ def _pays(x: Tensor, weight: Tensor, padding: int) -> bool:
 
 
 def _both_ways(matrix: tuple[tuple[float, ...], ...]) -> Tensor:
-    """What a matrix does to columns and then to rows, as one matrix for all pixels of a tile."""
+    """A matrix applied to columns and then to rows, as one matrix for all pixels of a tile."""
     square = torch.tensor(matrix, dtype=torch.float32, device="cpu")
     return torch.kron(square, square)
 
 
-# Filters at the 36 points, by the weights they were made of: four times the memory of these for each of both
-# ways, for as long as the network lives. Made anew for each picture, they cost a small one much of its time.
+# Filters at the 36 points, by their weights: four times the memory of these in each direction, for as long as
+# the network lives. Computed anew for each picture, they take much of a small one's time.
 _POINTS: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
 def _filters(weight: Tensor, turned: bool) -> Tensor:
     """A convolution's filters, or those of its gradient, at the 36 points: (36, inputs, outputs)."""
-    if weight.is_inference():  # it does not tell when it is changed
+    if weight.is_inference():  # it has no version that counts changes
         return _at_points(weight, turned)
-    state = (weight._version, weight.data_ptr())  # counts changes in place; tells of another place in memory
+    state = (weight._version, weight.data_ptr())  # changes in place, and new memory
     kept = _POINTS.setdefault(weight, {})
     of, filters = kept.get(turned, (None, None))
     if of != state:
