@@ -62,7 +62,7 @@ class Lpips(nn.Module):
         super().__init__()
         if backbone not in _BACKBONES:
             raise SettingError(f"LPIPS looks through one of {', '.join(_BACKBONES)}, not '{backbone}'.")
-        self.device = resolve_device(device)
+        self.backbone, self.device = backbone, resolve_device(device)
         self.least = smallest_side(backbone, _BACKBONES[backbone][1])
         self.net = _package_module(backbone, assets.load_tensors(backbone) if tensors is None else tensors)
         self.requires_grad_(False).eval()
