@@ -313,22 +313,17 @@ def test_a_broken_file_is_one_sentence(paint, file, how):
 # --------------------------------------------------------------------------------------------- full disks
 
 
-@pytest.mark.parametrize(
-    "error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("unexpected pos 64 vs 0")]
-)
-def test_a_full_disk_costs_neither_the_picture_nor_the_last_checkpoint(paint, file, monkeypatch, error):
+def test_a_full_disk_costs_neither_the_picture_nor_the_last_checkpoint(paint, file, monkeypatch):
     told, save = [], torch.save
 
-    def full(content, path):
+    def full(content, target):
         if len(told) == 3:
-            Path(path).write_bytes(b"the first half")
-            raise error
-        save(content, path)
+            target.write(b"the first half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(content, target)
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(
-        OptimizationError, match=r"checkpoint '.*' cannot be written \(.*\): make room or choose another file"
-    ) as caught:
+    with pytest.raises(OptimizationError, match=r"is not saved because the disk is full: free") as caught:
         paint(Checkpoint(file, every=0), callback=lambda p: told.append(p))
     assert [path.name for path in file.parent.iterdir()] == [file.name]
     # The picture after the fourth iteration, at its full size, is not lost with it.
@@ -341,12 +336,12 @@ def test_a_full_disk_costs_neither_the_picture_nor_the_last_checkpoint(paint, fi
 def test_control_c_while_it_is_saved_leaves_the_last_whole_file(paint, file, monkeypatch):
     whole, save, left = paint(), torch.save, [3]
 
-    def interrupted(content, path):
+    def interrupted(content, target):
         left[0] -= 1
         if not left[0]:
-            Path(path).write_bytes(b"the first half")
+            target.write(b"the first half")
             raise KeyboardInterrupt
-        save(content, path)
+        save(content, target)
 
     monkeypatch.setattr(torch, "save", interrupted)
     for saves in (3, 5):  # the fifth is the one at the end of a size
@@ -389,8 +384,7 @@ def kill_at(where, path, delay=0.0):
         saves[0] += 1
         save(content, target)
         if saves[0] == 4 and where == "half written":
-            data = Path(target).read_bytes()
-            Path(target).write_bytes(data[: len(data) // 2])
+            target.truncate(target.tell() // 2)
             die()
 
     def dying_replace(source, target):

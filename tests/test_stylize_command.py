@@ -18,7 +18,7 @@ from PIL import Image
 from nstlib.assets import movements
 from nstlib.cli import __main__ as command
 from nstlib.cli import stylize as own
-from nstlib.errors import ImageError, OptimizationError
+from nstlib.errors import ImageError
 from nstlib.faces import parse as regions
 from nstlib.methods import gatys
 from nstlib.nets import hardware
@@ -545,7 +545,7 @@ def test_a_checkpoint_that_cannot_be_written_does_not_stop_the_run(
     nst, files, random_networks, monkeypatch, often
 ):
     def full(self, content):
-        raise OptimizationError("The checkpoint cannot be written.")
+        raise ImageError("The checkpoint cannot be written.")
 
     monkeypatch.setattr(gatys.Checkpoint, "save", full)
     code, out, err = nst("face.png", "painting.jpg", "-o", "out.png", *ADAM)

@@ -198,7 +198,8 @@ def test_any_size_any_tile(shape, blocks, seed, masked):
     mask = random_mask(*shape, seed + 2) if masked else None
     guides = [Guide((random_picture(40 + seed % 50, 77, seed + 3),), mask=mask)]
     whole = Objective(net, content, guides, DEEP)
-    assert_same(whole, TiledObjective(net, content, guides, DEEP, tile=16 * blocks), image, 1e-5)
+    # Masks are averaged in float32, and a small distance is the difference of large sums.
+    assert_same(whole, TiledObjective(net, content, guides, DEEP, tile=16 * blocks), image, 1e-4)
 
 
 @pytest.mark.parametrize(("content", "style"), [(False, True), (True, False)])

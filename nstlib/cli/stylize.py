@@ -452,7 +452,7 @@ def _checkpoint(output: Path, filmed: bool) -> Any:
                 super().save(content)
                 self.iteration = len(content["history"])
                 self.every = max(SAVE_EVERY, SAVE_SHARE * (time.monotonic() - began))
-            except OptimizationError:  # a picture is worth more than its checkpoint
+            except ImageError:  # a picture is worth more than its checkpoint
                 _note(f"'{self.path}' cannot be written (is the disk full?): going on without a checkpoint.")
                 self.every = math.inf
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,29 +51,13 @@ class Guide(Base):
     strength: NotNegative = 1.0
 
     def __post_init__(self) -> None:
-        count = len(self.styles)
-        if not count:
+        if not self.styles:
             raise SettingError("A guide needs at least one style picture.")
-        shares = self.shares or (1.0,) * count
-        if len(shares) != count or not sum(shares) > 0:
+        count, shares = len(self.styles), self.shares
+        if shares is not None and (len(shares) != count or not sum(shares)):
             raise SettingError(f"{count} styles need as many shares, not all of them 0, unlike {shares}.")
         if self.mask is not None:
             check_mask("mask of a region", self.mask)
-        object.__setattr__(self, "shares", tuple(share / sum(shares) for share in shares))
-
-
-@dataclass
-class Counts:
-    """How often an objective was asked; forward and backward pass together are one evaluation."""
-
-    values: int = 0  # forward only
-    gradients: int = 0  # forward and backward
-    products: int = 0  # Hessian times a vector: forward, backward, and backward through both
-
-    @property
-    def evaluations(self) -> float:
-        """In units of one gradient: a value is half of it, a product three (measured: 0.4 and 3)."""
-        return 0.5 * self.values + self.gradients + 3 * self.products
 
 
 @dataclass(frozen=True)
@@ -113,7 +98,8 @@ class Objective:
         anchor: the picture of the temporal term, if there is one.
 
     Attributes:
-        counts: how often value, gradient and Hessian products were asked for.
+        evaluations: work done so far, in gradients: a value counts half of one, a product with the Hessian
+            three (measured: 0.4 and 3).
 
     Raises:
         SettingError: nothing to aim at, or an empty mask.
@@ -127,9 +113,12 @@ class Objective:
         guides = as_guides(style)
         if content is None and not guides:
             raise SettingError(NOTHING)
-        self.extractor, self.settings, self.counts = extractor, settings, Counts()
+        self.extractor, self.settings, self.evaluations = extractor, settings, 0.0
         self.relative = settings.style_normalization == "relative"
         self.how = style_normalization("gatys_notebook" if self.relative else settings.style_normalization)
+        self.content_reduction = "mean" if self.relative else settings.content_reduction
+        # A (3), B (3) and D sum over their layers; a mean over positions goes with a mean over layers.
+        self.content_share = 1 / len(settings.content_layers) if self.content_reduction == "mean" else 1.0
         device = extractor.device
         self.content = None if content is None else content.to(device)
         self.anchor = anchor and Anchor(anchor.image.to(device), anchor.mask.to(device))
@@ -156,14 +145,16 @@ class Objective:
 
     def _target(self, guide: Guide) -> _Target:
         """Averages the statistics of a guide's styles."""
-        assert guide.shares is not None
+        shares = guide.shares or (1.0,) * len(guide.styles)
         device = self.extractor.device
         found = [self._style_statistics(style.to(device)) for style in guide.styles]
         target = _Target({}, {}, guide.strength, None)
         for name in self.settings.style_layers:
             parts = zip(*(statistics[name] for statistics in found), strict=True)
             blend = [
-                torch.stack([share * part for share, part in zip(guide.shares, each, strict=True)]).sum(0)
+                torch.stack(
+                    [share / sum(shares) * part for share, part in zip(shares, each, strict=True)]
+                ).sum(0)
                 for each in parts
             ]
             if self.settings.style_distance == "gram":
@@ -196,21 +187,15 @@ class Objective:
         mean, covariance = feature_moments(features, mask)
         return covariance + mean[:, :, None] * mean[:, None, :], mean
 
-    def content_term(self, name: str, features: Tensor, target: Tensor) -> Tensor:
-        """The content term of one layer, before alpha."""
-        term = content_loss(features, target, "mean" if self.relative else self.settings.content_reduction)
-        return term / target.float().square().mean().clamp_min(1e-12) if self.relative else term
+    def all_terms(
+        self, image: Tensor, content: Tensor, found: Sequence[Mapping[str, Statistics]]
+    ) -> dict[str, Tensor]:
+        """Every term of a picture with this content term and these statistics of each guide.
 
-    @property
-    def content_share(self) -> float:
-        """A (3), B (3) and D sum over their layers; a mean over positions goes with a mean over layers."""
-        summed = not self.relative and self.settings.content_reduction != "mean"
-        return 1.0 if summed else 1 / len(self.settings.content_layers)
-
-    def style_terms(self, found: Sequence[Mapping[str, Statistics]]) -> dict[str, Tensor]:
-        """The style terms from each guide's statistics: "style", and "style/LAYER" before layer weights."""
-        terms: dict[str, Tensor] = {}
-        total: Tensor | None = None
+        "total" is A (4); "style/LAYER" comes before the layer's weight.
+        """
+        s, zero = self.settings, image.new_zeros(())
+        terms = {"content": content, "style": zero}
         for target, statistics in zip(self.targets, found, strict=True):
             for name, now in statistics.items():
                 wanted = target.style[name]
@@ -223,16 +208,7 @@ class Objective:
                 term = target.strength * term
                 key = f"style/{name}"
                 terms[key] = terms[key] + term if key in terms else term
-                weighted = self.layer_weights[name] * term
-                total = weighted if total is None else total + weighted
-        return terms if total is None else {"style": total, **terms}
-
-    def all_terms(
-        self, image: Tensor, content: Tensor, found: Sequence[Mapping[str, Statistics]]
-    ) -> dict[str, Tensor]:
-        """Every term of a picture with this content term and these statistics; "total" is A (4)."""
-        s, zero = self.settings, image.new_zeros(())
-        terms = {"content": content, "style": zero, **self.style_terms(found)}
+                terms["style"] = terms["style"] + self.layer_weights[name] * term
         terms["tv"] = total_variation(image) if s.tv_weight else zero
         total = s.content_weight * content + s.style_weight * terms["style"] + s.tv_weight * terms["tv"]
         if self.anchor is not None:
@@ -250,7 +226,10 @@ class Objective:
         features = self.extractor(image)
         content = image.new_zeros(())
         for name, wanted in self.content_targets.items():
-            content = content + self.content_share * self.content_term(name, features[name], wanted)
+            term = content_loss(features[name], wanted, self.content_reduction)
+            if self.relative:
+                term = term / wanted.float().square().mean().clamp_min(1e-12)
+            content = content + self.content_share * term
         found = []
         for target in self.targets:
             if target.mask is not None and not target.masks:
@@ -264,13 +243,13 @@ class Objective:
 
     def value(self, image: Tensor) -> dict[str, float]:
         """Every term of a picture as numbers, without a backward pass."""
-        self.counts.values += 1
+        self.evaluations += 0.5
         with torch.no_grad():
             return {name: term.item() for name, term in self(image).items()}
 
     def gradient(self, image: Tensor) -> tuple[dict[str, float], Tensor]:
         """Every term as numbers, and the total's gradient with respect to the picture, A (6) and (7)."""
-        self.counts.gradients += 1
+        self.evaluations += 1
         x = image.detach().requires_grad_(True)
         terms = self(x)
         (gradient,) = torch.autograd.grad(terms["total"], x)
@@ -278,7 +257,7 @@ class Objective:
 
     def hessian_vector(self, image: Tensor, vector: Tensor) -> Tensor:
         """The total's Hessian times a vector (1, 3, H, W), exact, by differentiating the gradient."""
-        self.counts.products += 1
+        self.evaluations += 3
         x = image.detach().requires_grad_(True)
         (gradient,) = torch.autograd.grad(self(x)["total"], x, create_graph=True)
         (product,) = torch.autograd.grad(gradient, x, vector)
@@ -287,17 +266,14 @@ class Objective:
 
 def as_guides(style: Tensor | Guide | Sequence[Tensor] | Sequence[Guide] | None) -> list[Guide]:
     """A style picture, several to be blended alike, or guides -> guides."""
-    if style is None:
-        return []
-    items = [style] if isinstance(style, Tensor | Guide) else list(style)
-    guides = [item for item in items if isinstance(item, Guide)]
-    pictures = tuple(item for item in items if isinstance(item, Tensor))
-    if len(items) not in (len(guides), len(pictures)):
+    items: Any = [] if style is None else [style] if isinstance(style, Tensor | Guide) else list(style)
+    if items and all(isinstance(item, Tensor) for item in items):
+        return [Guide(tuple(items))]
+    if not all(isinstance(item, Guide) for item in items):
         raise SettingError(
-            "A style is a picture (1, 3, H, W), several of them, or several Guides and nothing else: load "
-            "pictures with load_image."
+            "A style is a picture (1, 3, H, W), several of them, or several Guides: load it with load_image."
         )
-    return [Guide(pictures)] if pictures else guides
+    return items
 
 
 def painted(guides: Sequence[Guide]) -> Tensor | None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ...assets.writing import atomic, reason
+from ...assets.writing import atomic
 from ...errors import ImageError, OptimizationError, SettingError
 from .objective import Objective
 from .optimizers import OPTIMIZERS, Optimizer
@@ -31,7 +31,7 @@ class Progress:
     iterations: int
     losses: Mapping[str, float]  # before this step: "total", "content", "style", "tv", "style/relu1_1", ...
     seconds: float  # since the start
-    evaluations: float  # since the start, see Counts
+    evaluations: float  # since the start, see Objective
     image: Tensor  # after this step: (1, 3, H, W), clamped to [0, 1], on the CPU
 
 
@@ -41,7 +41,7 @@ class Result:
 
     image: Tensor  # (1, 3, H, W), RGB in [0, 1], on the CPU
     settings: Settings
-    # One row an iteration: losses, "seconds", "evaluations" (see Counts) and "size", the longest side.
+    # One row an iteration: losses, "seconds", "evaluations" (see Objective) and "size", the longest side.
     history: list[dict[str, float]] = field(default_factory=list)
     interrupted: bool = False
 
@@ -95,16 +95,11 @@ class Checkpoint:
         """Write the run's state.
 
         Raises:
-            OptimizationError: the disk is full or the file cannot be written.
+            ImageError: the disk is full or the file cannot be written.
         """
-        try:
-            with atomic(self.path) as part:
-                torch.save(content, part)
-        except (ImageError, RuntimeError) as error:  # torch's writer turns a full disk into a RuntimeError
-            raise OptimizationError(
-                f"The checkpoint '{self.path}' cannot be written ({reason(error.__cause__ or error)}): make "
-                "room or choose another file."
-            ) from error
+        # Through a file of Python's: torch's own turns a full disk into a RuntimeError of many lines.
+        with atomic(self.path) as part, part.open("wb") as file:
+            torch.save(content, file)
         self._last = time.monotonic()
 
     def remove(self) -> None:
@@ -181,7 +176,7 @@ class Run:
                 self.step, self.average = self.step + 1, average  # together: Ctrl-C may come between lines
                 self.history.append({
                     "iteration": len(self.history) + 1, "seconds": time.perf_counter() - self._started,
-                    "evaluations": before + objective.counts.evaluations, "size": max(start.shape[-2:]),
+                    "evaluations": before + objective.evaluations, "size": max(start.shape[-2:]),
                     **losses,
                 })  # fmt: skip
                 bar.update()
@@ -220,9 +215,8 @@ class Run:
         }
         try:
             self.checkpoint.save({**content, "optimizer": self.optimizer.state()})
-        except OptimizationError as error:
-            error.result = self.result(self._current(objective))
-            raise
+        except ImageError as error:
+            raise OptimizationError(str(error), self.result(self._current(objective))) from error
 
     def result(self, x: Tensor) -> Result:
         """The outcome with this picture."""

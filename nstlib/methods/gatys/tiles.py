@@ -7,7 +7,7 @@ sum. Loss and gradient are those of the whole picture, up to rounding: there can
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -99,30 +99,23 @@ class TiledObjective(Objective):
 
     def _content_features(self, content: Tensor) -> dict[str, Tensor]:
         names = self.settings.content_layers
-        squares, counts = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0)
-        for tile in self._tiles(content):
-            pieces = self._pieces(content[..., *tile.window], tile, content.shape[-2:])
+        for pieces in self._scan(content):
             # A clone, or the view would keep the whole window's features alive.
-            found = {name: pieces[name].features.clone() for name in names}
-            self.content_tiles.append(found)
-            for name, features in found.items():
-                squares[name] += features.float().square().sum().item()
-                counts[name] += features.numel()
+            self.content_tiles.append({name: pieces[name].features.clone() for name in names})
         for name in names:
             # What this layer's sum of squares is multiplied by to give its part of the content term.
+            count = sum(found[name].numel() for found in self.content_tiles)
+            scale = {"mean": 1 / count, "sum": 1.0, "half_sum": 0.5}[self.content_reduction]
             if self.relative:
-                scale = 1 / max(squares[name], 1e-12 * counts[name])
-            else:
-                scales = {"mean": 1 / counts[name], "sum": 1.0, "half_sum": 0.5}
-                scale = scales[self.settings.content_reduction]
+                squares = sum(found[name].float().square().sum().item() for found in self.content_tiles)
+                scale = 1 / max(squares, 1e-12 * count)
             self.content_scale[name] = scale * self.content_share
         return {}
 
     def _style_statistics(self, style: Tensor) -> dict[str, Statistics]:
         regions = self._regions(style, [None])
         total: list[dict[str, Statistics]] = [{}]
-        for tile in self._tiles(style):
-            pieces = self._pieces(style[..., *tile.window], tile, style.shape[-2:])
+        for pieces in self._scan(style):
             _add(total, self._parts(pieces, regions))
         return total[0]
 
@@ -149,8 +142,10 @@ class TiledObjective(Objective):
 
     # -- one tile
 
-    def _tiles(self, image: Tensor) -> list[Tile]:
-        return cut(image.shape[-2:], self.side, self.margin)
+    def _scan(self, image: Tensor) -> Iterator[dict[str, Piece]]:
+        """The features of each tile in turn."""
+        for tile in cut(image.shape[-2:], self.side, self.margin):
+            yield self._pieces(image[..., *tile.window], tile, image.shape[-2:])
 
     def _pieces(self, window: Tensor, tile: Tile, shape: Sequence[int]) -> dict[str, Piece]:
         """The features of a window, cut to the tile, by layer."""
@@ -199,15 +194,14 @@ class TiledObjective(Objective):
         self.regions = self.regions or self._regions(image, [target.mask for target in self.targets])
         content = torch.zeros((), device=self.extractor.device)
         total: list[dict[str, Statistics]] = [{} for _ in self.targets]
-        for number, tile in enumerate(self._tiles(image)):
-            pieces = self._pieces(image[..., *tile.window], tile, image.shape[-2:])
+        for number, pieces in enumerate(self._scan(image)):
             content = content + self._content_part(pieces, number)
             _add(total, self._parts(pieces, self.regions))
         return content, total
 
     def gradient(self, image: Tensor) -> tuple[dict[str, float], Tensor]:
         """Every term as numbers, and the total's gradient: dL/dG of the whole, then each tile against it."""
-        self.counts.gradients += 1
+        self.evaluations += 1
         canvas = self.canvas(image.detach()).requires_grad_(True)
         content, found = self.measure(canvas.detach())
         leaves = [
@@ -220,7 +214,7 @@ class TiledObjective(Objective):
             gradient, *rest = torch.autograd.grad(terms["total"], [canvas, *leaves], materialize_grads=True)
             slopes = iter(rest)
         wanted = [{name: [next(slopes) for _ in parts] for name, parts in layers.items()} for layers in found]
-        for number, tile in enumerate(self._tiles(canvas)):
+        for number, tile in enumerate(cut(canvas.shape[-2:], self.side, self.margin)):
             window = canvas.detach()[..., *tile.window].clone().requires_grad_(True)
             pieces = self._pieces(window, tile, canvas.shape[-2:])
             surrogate = self.settings.content_weight * self._content_part(pieces, number)

@@ -260,17 +260,15 @@ def _objective(
         # At least 32 pixels a side, what the deepest layers need.
         return scaled(picture, [max(min(32, n), round(n * factor)) for n in picture.shape[-2:]])
 
-    if content is not None:
-        content = scaled(content, now)
-    if factor < 1 or any(g.mask is not None and tuple(g.mask.shape[-2:]) != tuple(now) for g in guides):
-        guides = [
-            guide.changed(
-                styles=tuple(smaller(style) for style in guide.styles),
-                mask=None if guide.mask is None else scaled(guide.mask, now),
-            )
-            for guide in guides
-        ]
-        anchor = anchor and Anchor(scaled(anchor.image, now), scaled(anchor.mask, now))
+    content = None if content is None else scaled(content, now)
+    guides = [
+        guide.changed(
+            styles=tuple(smaller(style) for style in guide.styles),
+            mask=None if guide.mask is None else scaled(guide.mask, now),
+        )
+        for guide in guides
+    ]
+    anchor = anchor and Anchor(scaled(anchor.image, now), scaled(anchor.mask, now))
     # AlexNet's first layer has a sixteenth of the pixels: it needs no tiles, and cannot have any.
     large = now[0] * now[1] > WHOLE_PIXELS and settings.network != "alexnet"
     if settings.tile is None and not large:
@@ -294,13 +292,11 @@ def _fingerprint(
     anchor: Anchor | None, seed: int, shape: Sequence[int], extractor: FeatureExtractor,
 ) -> str:  # fmt: skip
     """A digest of everything that decides the result."""
-    values = [asdict(settings), seed, list(shape), str(extractor.precision), str(extractor.device)]
+    regions = [(guide.shares, guide.strength) for guide in guides]
+    values = [asdict(settings), seed, list(shape), str(extractor.precision), str(extractor.device), regions]
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
-    pictures = [content, start, *((anchor.image, anchor.mask) if anchor is not None else ())]
-    for guide in guides:
-        digest.update(repr((guide.shares, guide.strength)).encode())
-        pictures += [*guide.styles, guide.mask]
-    for picture in pictures:
+    pictures = [content, start, *(vars(anchor).values() if anchor is not None else ())]
+    for picture in [*pictures, *(p for guide in guides for p in (*guide.styles, guide.mask))]:
         digest.update(b"-" if picture is None else repr(tuple(picture.shape)).encode())
         digest.update(b"" if picture is None else picture.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
