@@ -419,14 +419,12 @@ def style_weight_factor(source: str, target: str, channels: int, positions: floa
         gordicaleksa     d = C M  r = 1       a = 1 / (C² M²)
 
     and two weighted losses w a S and w' a' S have the same gradient where w' = w a / a'. Two consequences:
-    Gatys'
-    notebook and gordicaleksa agree, though their formulas look different; and C and M change from layer to
-    layer, so it is each layer's weight that is converted: no one factor does it for five layers at once.
+    Gatys' notebook and gordicaleksa agree, though their formulas look different; and C and M change from
+    layer to layer, so it is each layer's weight that is converted: no one factor does it for five layers.
 
     Three things that no factor repairs. S has one M: raw sums ("as_printed") of pictures of different sizes
-    are
-    another loss. A network that is fed 0 to 255 (gordicaleksa) has other features than one fed 0 to 1. And a
-    weight of the sum over layers is not one of their mean (gordicaleksa divides by their number).
+    are another loss. A network that is fed 0 to 255 (gordicaleksa) has other features than one fed 0 to 1.
+    And a weight of the sum over layers is not one of their mean (gordicaleksa divides by their number).
 
     Args:
         source: the normalization the weight was found with, a name of ``losses.STYLE_NORMALIZATIONS``.
@@ -460,33 +458,6 @@ def _style_denominator(name: str, channels: int, positions: float) -> float:
         )
     divisor = {"none": 1, "hw": positions, "chw": channels * positions}[how.divisor]
     return divisor**2 * {"sum": 1, "mean": channels**2, "quarter_mean": 4 * channels**2}[how.reduction]
-
-
-def content_weight_factor(source: str, target: str, elements: int) -> float:
-    """What a content weight is multiplied by to mean under ``target`` what it meant under ``source``.
-
-    The content losses are ``sum (F - F_c)²`` divided by 1 ("sum", A (3)), 2 ("half_sum", B (3), D, Gatys et
-    al. 2016) or the number of elements ("mean", Gatys' notebook, neural-style-pt, PyTorch, gordicaleksa).
-
-    Args:
-        source: the reduction the weight was found with.
-        target: the one it is to be used with.
-        elements: N*C*H*W of the layer's feature map.
-
-    Raises:
-        SettingError: unknown reduction, or no elements.
-
-    Example:
-        >>> content_weight_factor("mean", "half_sum", 512 * 64 * 64)
-        9.5367431640625e-07
-    """
-    if elements <= 0:
-        raise SettingError(f"A feature map has at least one element, not {elements}: give its N*C*H*W.")
-    denominators = {"mean": elements, "sum": 1, "half_sum": 2}
-    for name in (source, target):
-        if name not in denominators:
-            raise SettingError(f"The reduction is 'mean', 'sum' or 'half_sum', not '{name}'.")
-    return denominators[target] / denominators[source]
 
 
 def generator_loss(scores: Tensor, hinge: bool = False) -> Tensor:

@@ -43,11 +43,6 @@ class Pixels:
         return {"relu1_1": image, "relu4_2": image}
 
 
-class Louder(Pixels):
-    def __call__(self, image):
-        return {name: 37 * value for name, value in super().__call__(image).items()}
-
-
 @pytest.fixture(scope="module")
 def net(weights):
     return FeatureExtractor(
@@ -119,15 +114,6 @@ def test_relative_terms_are_one_for_an_empty_feature_map(picture, distance):
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
-def test_relative_terms_do_not_know_the_networks_scale(picture, distance):
-    content, style, image = picture(6, 8, 1), picture(5, 9, 2), picture(6, 8, 3)
-    settings = replace(PIXEL, style_distance=distance)
-    soft = value(Objective(Pixels(), content, style, settings), image)
-    loud = value(Objective(Louder(), content, style, settings), image)
-    assert loud == pytest.approx(soft, rel=1e-4)
-
-
-@pytest.mark.parametrize("distance", DISTANCES)
 def test_terms_vanish_at_their_own_picture(net, picture, distance):
     content, style = picture(12, 12, 1), picture(12, 12, 2)
     objective = Objective(net, content, style, replace(SHALLOW, style_distance=distance))
@@ -161,20 +147,6 @@ def test_papers_that_sum_over_positions_sum_over_content_layers(net, picture):
     assert together == pytest.approx(
         sum((now[name] - aim[name]).square().sum().item() for name in both.content_layers), rel=1e-5
     )
-
-
-@pytest.mark.parametrize("reduction", ["mean", "sum", "half_sum"])
-def test_the_content_can_be_reduced_as_the_papers_print_it(net, picture, reduction):
-    content, image = picture(12, 14, 1), picture(12, 14, 3)
-    settings = replace(SHALLOW, style_normalization="as_printed", content_reduction=reduction)
-    with torch.no_grad():
-        expected = content_loss(net(image)["relu1_2"], net(content)["relu1_2"], reduction).item()
-    assert value(Objective(net, content, None, settings), image)["content"] == pytest.approx(expected)
-    relative = [
-        value(Objective(net, content, None, replace(SHALLOW, content_reduction=r)), image)["content"]
-        for r in (reduction, "mean")
-    ]
-    assert relative[0] == relative[1]  # relative terms have no such choice
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
@@ -212,16 +184,6 @@ def test_the_wasserstein_gradient_is_finite_where_channels_outnumber_positions(n
 
 
 # -------------------------------------------------------------------------------------------------- blends
-
-
-@pytest.mark.parametrize("distance", DISTANCES)
-def test_a_blend_of_one_picture_with_itself_is_that_picture(net, picture, distance):
-    content, style, image = picture(12, 14, 1), picture(11, 9, 2), picture(12, 14, 3)
-    settings = replace(SHALLOW, style_distance=distance)
-    alone = value(Objective(net, content, style, settings), image)
-    for shares in (None, (1.0, 3.0), (0.0, 2.0)):
-        blend = value(Objective(net, content, [Guide((style, style), shares)], settings), image)
-        assert blend == pytest.approx(alone, rel=1e-4)
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
@@ -361,16 +323,6 @@ def test_an_anchor_holds_the_picture_where_it_is_trusted(net, picture):
     torch.testing.assert_close(extra, 40 * 2 * mask * (image - held) / image.numel(), rtol=1e-3, atol=1e-6)
 
 
-def test_a_strong_anchor_wins(net, picture):
-    content, held = picture(12, 12, 1), picture(12, 12, 5)
-    result = stylize(
-        content, picture(9, 9, 2), SHALLOW, anchor=Anchor(held, torch.ones(1, 1, 12, 12)), extractor=net,
-        progress=False, temporal_weight=1e5, iterations=25,
-    )  # fmt: skip
-    assert (result.image - held).abs().max() < 0.02
-    assert result.history[-1]["temporal"] < 0.01 * result.history[0]["temporal"]
-
-
 # ------------------------------------------------------------------------------------ counts and derivatives
 
 
@@ -383,20 +335,6 @@ def test_questions_are_counted(net, picture):
     objective.gradient(image)
     objective.hessian_vector(image, image)
     assert objective.evaluations == 2 * 0.5 + 1 + 3
-
-
-@pytest.mark.parametrize("distance", DISTANCES)
-def test_value_and_gradient_tell_the_same_terms(net, picture, distance):
-    guides = [Guide((picture(8, 8, 2),), mask=left(8, 8, 5))]
-    objective = Objective(net, picture(8, 8, 1), guides, replace(SHALLOW, style_distance=distance))
-    image = picture(8, 8, 3)
-    before = image.clone()
-    terms, gradient = objective.gradient(image)
-    assert objective.value(image) == terms
-    assert gradient.shape == image.shape
-    assert not gradient.requires_grad
-    assert torch.equal(image, before)
-    assert not image.requires_grad
 
 
 @pytest.mark.parametrize("distance", DISTANCES)

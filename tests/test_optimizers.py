@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from itertools import pairwise
 
@@ -10,9 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from nstlib.methods.gatys import Objective, Settings, optimizers
+from nstlib.methods.gatys import Settings, optimizers
 from nstlib.methods.gatys.optimizers import OPTIMIZERS
-from nstlib.nets.features import FeatureExtractor
 
 SHAPE = (1, 3, 2, 2)  # twelve unknowns
 FAMILIES = tuple(OPTIMIZERS)
@@ -113,26 +111,6 @@ def test_a_step_returns_the_terms_of_where_it_started(name):
         assert told == before
 
 
-@pytest.mark.parametrize(
-    ("name", "questions"),
-    [
-        ("gradient_descent", ["gradient"]),
-        ("adam", ["gradient"]),
-        ("lbfgs", ["gradient"]),
-        ("langevin", ["gradient"]),
-        ("annealing", ["value"]),
-    ],
-)
-def test_a_step_asks_what_its_family_asks(name, questions):
-    problem, _, _ = quadratic()
-    optimizer = make_optimizer(name, torch.full(SHAPE, 0.5))
-    run(optimizer, problem, 4)
-    expected = 4 * questions
-    if name == "annealing":
-        expected = ["value", *expected]  # of the start
-    assert problem.asked == expected
-
-
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("power", [-40, 40])
 def test_the_scale_of_the_loss_does_not_matter(name, power):
@@ -194,36 +172,6 @@ def test_a_gradient_that_is_no_number_does_not_pass_for_a_minimum(name):
     assert math.isnan(optimizer.step(bad)["total"])
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_a_flat_loss_leaves_numbers(name):
-    flat = Toy(lambda x: (x * 0).sum())
-    optimizer = make_optimizer(name, torch.full(SHAPE, 0.5))
-    assert run(optimizer, flat, 3) == [0, 0, 0]
-    assert torch.isfinite(optimizer.x).all()
-    if name != "annealing":
-        assert torch.equal(optimizer.x, torch.full(SHAPE, 0.5))
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_an_interrupt_in_the_middle_leaves_the_picture(name):
-    class Interrupted(Toy):
-        def __getattribute__(self, attribute):
-            asked = object.__getattribute__(self, "__dict__").get("asked", [])
-            if attribute in ("value", "gradient", "hessian_vector") and len(asked) >= self.limit:
-                raise KeyboardInterrupt
-            return super().__getattribute__(attribute)
-
-    problem = Interrupted(quadratic()[0].function)
-    optimizer = make_optimizer(name, torch.full(SHAPE, 0.5))
-    problem.limit = 10**9
-    run(optimizer, problem, 3)
-    picture = optimizer.x.clone()
-    problem.limit = len(problem.asked) + (1 if name == "newton_cg" else 0)
-    with pytest.raises(KeyboardInterrupt):
-        optimizer.step(problem)
-    assert torch.equal(optimizer.x, picture)
-
-
 def test_a_mask_does_not_lengthen_the_steps_inside_it():
     # One value of twelve counts; it must not move by √12 times the length that is meant.
     start = torch.full(SHAPE, 0.5)
@@ -237,39 +185,6 @@ def test_a_mask_does_not_lengthen_the_steps_inside_it():
 
 
 # ------------------------------------------------------------------------------------ saved and gone on with
-
-
-def saved(optimizer):
-    """The optimizer's state through a file, as a checkpoint stores it."""
-    buffer = io.BytesIO()
-    torch.save(optimizer.state(), buffer)
-    buffer.seek(0)
-    return torch.load(buffer, weights_only=True)
-
-
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [(name, {}) for name in FAMILIES]
-    + [
-        ("lbfgs", {"restart_every": 7}),  # the first step after loading needs the last one's length
-        ("lbfgs", {"smoothing": 0.5}),
-        ("gradient_descent", {"learning_rate": 1e-4}),
-    ],
-)
-def test_a_loaded_state_goes_on_bit_by_bit(name, options):
-    problem = Toy(rosenbrock)
-    generator = torch.Generator().manual_seed(1)
-    start = torch.rand(SHAPE, generator=generator)
-    options = {"iterations": 20, "seed": 5, **options}
-    through = make_optimizer(name, start, **options)
-    run(through, problem, 7)
-    state = saved(through)
-    rest = run(through, problem, 9)
-    resumed = make_optimizer(name, torch.zeros(SHAPE), **{**options, "seed": 6})
-    resumed.load(state)
-    assert torch.equal(resumed.x, state["x"])
-    assert run(resumed, problem, 9) == rest
-    assert torch.equal(resumed.x, through.x)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -304,30 +219,6 @@ def test_adams_moments_grow_with_the_picture():
     assert (small.square >= 0).all()
 
 
-# ------------------------------------------------------------------------------------------ gradient descent
-
-
-def test_a_given_rate_is_plain_descent():
-    problem, _, _ = quadratic(10.0)
-    optimizer = make_optimizer("gradient_descent", torch.full(SHAPE, 0.5), learning_rate=0.03)
-    x = torch.full(SHAPE, 0.5)
-    for _ in range(10):
-        x = x - 0.03 * problem.gradient(x)[1]
-        optimizer.step(problem)
-    assert torch.equal(optimizer.x, x)
-
-
-def test_its_own_steps_fall_from_a_given_length_to_the_planned_end():
-    optimizer = make_optimizer("gradient_descent", torch.zeros(1, 3, 4, 4), iterations=10)
-    lengths = []
-    for _ in range(13):
-        before = optimizer.x
-        optimizer.step(Toy(lambda x: (5 - x).square().sum()))
-        lengths.append(rms(optimizer.x - before))
-    expected = [0.02 * max(1 - i / 10, 0.1) for i in range(13)]
-    assert lengths == pytest.approx(expected, rel=1e-4)
-
-
 # ------------------------------------------------------------------------------------------------------ Adam
 
 
@@ -359,21 +250,6 @@ def test_smoothing_is_symmetric_positive_and_favors_broad_forms(size):
     torch.testing.assert_close(optimizer.smoothed(stripes), stripes, rtol=1e-2, atol=1e-2)
     waves = torch.cos(2 * math.pi * torch.arange(16) / 8).expand(1, 3, 16, 16)  # four times as broad
     torch.testing.assert_close(optimizer.smoothed(waves), 4**0.7 * waves, rtol=2e-2, atol=2e-2)
-
-
-def test_lbfgs_finds_the_minimum_sooner_with_smoothing_where_broad_forms_are_flat():
-    def blurred(x):  # the loss sees fine forms eight times as well as broad ones
-        fine = x - torch.nn.functional.avg_pool2d(x, 5, 1, 2, count_include_pad=False)
-        return (0.02 * (x - 0.3).square() + (fine - 0.1 * torch.sin(3 * x)).square()).sum()
-
-    start = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(2))
-    reached = []
-    for smoothing in (0.0, 0.5):
-        optimizer = make_optimizer("lbfgs", start, smoothing=smoothing)
-        for _ in range(25):
-            losses = optimizer.step(Toy(blurred))
-        reached.append(losses["total"])
-    assert reached[1] < reached[0]
 
 
 @pytest.mark.parametrize(("room", "pairs"), [(4, 4), (2.5, 2), (0.5, 1)])
@@ -462,19 +338,6 @@ def test_a_step_that_makes_the_loss_leap_is_taken_back():
     assert function(optimizer.x) < 1e-6
 
 
-def test_the_history_is_dropped_every_so_often_and_never_longer_than_asked():
-    problem, _, _ = quadratic(50.0)
-    optimizer = make_optimizer("lbfgs", torch.full(SHAPE, 0.5), restart_every=4)
-    lengths = []
-    for _ in range(9):
-        optimizer.step(problem)
-        lengths.append(len(optimizer.pairs))
-    assert lengths == [0, 1, 2, 3, 0, 1, 2, 3, 0]
-    short = make_optimizer("lbfgs", torch.full(SHAPE, 0.5), history_size=2)
-    run(short, problem, 6)
-    assert len(short.pairs) == 2
-
-
 # ---------------------------------------------------------------------------------------------------- Newton
 
 
@@ -523,48 +386,6 @@ def test_a_step_of_newtons_stays_in_its_ball_and_asks_no_more_products_than_allo
     assert optimizer.radius > 0.02  # the model is exact here: the ball has grown
 
 
-def test_a_model_that_lies_shrinks_the_ball_without_new_products():
-    def cliff(x):
-        # Smooth and falling to the eye, with a wall one hundredth away.
-        return -x.sum() + 1e6 * torch.relu(x - 0.51).square().sum()
-
-    optimizer = make_optimizer("newton_cg", torch.full(SHAPE, 0.5), learning_rate=0.5)
-    problem = Toy(cliff)
-    before = problem.value(optimizer.x)["total"]
-    optimizer.step(problem)
-    assert optimizer.radius < 0.1
-    assert problem.asked.count("product") == 1
-    assert cliff(optimizer.x) < before
-
-
-@pytest.fixture(scope="module")
-def objective(weights, picture):
-    """``objective(precision)`` through the first two blocks of a random VGG-16."""
-
-    def make(precision):
-        layers = ("relu1_1", "relu2_1")
-        chosen = Settings(network="vgg16", content_layers=("relu1_2",), style_layers=layers)
-        net = FeatureExtractor(
-            "vgg16", [*layers, "relu1_2"], precision=precision, device="cpu", tensors=weights["vgg16"]
-        )
-        return Objective(net, picture(12, 10, 1), picture(11, 13, 2), chosen)
-
-    return make
-
-
-@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-3), ("bfloat16", 0.25)])
-def test_products_through_the_network_are_the_hessians(objective, picture, precision, tolerance):
-    x = picture(12, 10, 3)
-    vector = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
-    exact = objective("float64")
-    # So small a difference that no ReLU changes sides.
-    ahead, behind = (exact.gradient(x.double() + sign * 1e-7 * vector)[1] for sign in (1, -1))
-    expected = (ahead - behind) / 2e-7
-    product = objective(precision).hessian_vector(x, vector)
-    assert product.dtype == torch.float32
-    assert (product - expected).norm() < tolerance * expected.norm()
-
-
 # ----------------------------------------------------------------------------------------------- Monte-Carlo
 
 
@@ -574,14 +395,6 @@ def test_langevin_cools_down_to_a_minimum_of_its_own_accord():
     optimizer = make_optimizer("langevin", torch.zeros(1, 3, 16, 16), iterations=150)
     totals = run(optimizer, problem, 150)
     assert totals[-1] < 1e-2 * totals[0]
-
-
-def test_noise_stays_bounded_where_nothing_pulls():
-    masked = Toy(lambda x: (x[..., :8] - 0.3).square().mean())
-    optimizer = make_optimizer("langevin", torch.full((1, 3, 16, 16), 0.5), iterations=100)
-    run(optimizer, masked, 100)
-    assert optimizer.x.abs().max() < 10
-    assert (optimizer.x[..., :8] - 0.3).abs().max() < 0.1
 
 
 def test_annealing_keeps_what_is_better_and_sometimes_what_is_worse():

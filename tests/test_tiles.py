@@ -128,16 +128,6 @@ def test_tiles_cover_the_picture_once_and_pool_as_it_does(height, width, blocks,
 # --------------------------------------------------------------------------------------- the same numbers
 
 
-@pytest.mark.parametrize("pooling", ["max", "average"])
-@pytest.mark.parametrize("shape", [(64, 64), (97, 130), (200, 40), (31, 177), (129, 128)])
-def test_deep_layers_are_those_of_the_whole_picture(shape, pooling):
-    net = Thin(pooling=pooling)
-    content, style, image = (random_picture(*s, i) for i, s in enumerate((shape, (150, 83), shape)))
-    whole = Objective(net, content, style, DEEP)
-    for side in (64, 80):
-        assert_same(whole, TiledObjective(net, content, style, DEEP, tile=side), image, 1e-6)
-
-
 @pytest.mark.parametrize("layer", ["relu1_1", "relu2_1", "relu5_1", "conv3_4", "pool4"])
 def test_the_margin_is_as_wide_as_the_layer_sees(layer):
     # With the layer alone, so that another one's margin does not help.
@@ -202,14 +192,6 @@ def test_any_size_any_tile(shape, blocks, seed, masked):
     assert_same(whole, TiledObjective(net, content, guides, DEEP, tile=16 * blocks), image, 1e-4)
 
 
-@pytest.mark.parametrize(("content", "style"), [(False, True), (True, False)])
-def test_a_texture_and_a_reconstruction(content, style):
-    net, image = Thin(), random_picture(97, 150, 1)
-    pair = [random_picture(97, 150, 2) if content else None, random_picture(80, 90, 3) if style else None]
-    whole, tiled = Objective(net, *pair, DEEP), TiledObjective(net, *pair, DEEP, tile=64)
-    assert_same(whole, tiled, image, 1e-6)
-
-
 def test_a_textures_mask_may_leave_tiles_out():
     net, image = Thin(), random_picture(64, 400, 1)
     mask = torch.zeros(1, 1, 64, 400)
@@ -266,16 +248,6 @@ def test_there_is_no_seam(distance, init):
         assert across.mean().item() == pytest.approx(torch.stack(near).mean().item(), rel=0.1)
 
 
-def test_tiles_paint_the_same_picture(net, picture):
-    content, style = picture(70, 131, 1), picture(60, 70, 2)
-    options = {"extractor": net, "progress": False, "optimizer": "adam", "iterations": 6}
-    whole, tiled = (stylize(content, style, SHALLOW, tile=tile, **options) for tile in (None, 64))
-    assert [row["total"] for row in tiled.history] == pytest.approx(
-        [row["total"] for row in whole.history], rel=1e-3
-    )
-    assert (tiled.image - whole.image).abs().mean() < 1e-3
-
-
 def test_windows_do_not_grow_with_the_picture():
     largest = []
     for width in (300, 600, 1500):
@@ -287,15 +259,6 @@ def test_windows_do_not_grow_with_the_picture():
         largest.append(tuple(max(sizes) for sizes in zip(*net.seen, strict=True)))
         assert max(map(max, net.seen)) < 64 + 32 + 2 * tiled.margin
     assert largest[0] == largest[1] == largest[2]
-
-
-def test_what_is_kept_of_the_content_is_the_content_layer_only():
-    net = Thin()
-    tiled = TiledObjective(net, random_picture(100, 300, 1), random_picture(66, 66, 2), DEEP, tile=64)
-    assert len(tiled.content_tiles) == len(tiles.cut((100, 300), 64, tiled.margin)) > 4
-    assert {name for found in tiled.content_tiles for name in found} == {"relu4_2"}
-    kept = sum(found["relu4_2"].untyped_storage().nbytes() for found in tiled.content_tiles)
-    assert kept == 4 * (100 // 8) * (300 // 8) * 8  # filters, positions, bytes: no window behind a view
 
 
 # -------------------------------------------------------------------------------------- when, and when not
