@@ -40,7 +40,7 @@ class Guide(Base):
 
     Args:
         styles: pictures (1, 3, H', W') of any sizes; their Gram matrices are averaged.
-        shares: how much each counts in the average; None: all alike. They are scaled to sum to 1.
+        shares: how much each counts in the average; None: all alike.
         mask: (1, 1, H, W) in [0, 1] at the content's size: where the style goes; None: everywhere.
         strength: factor on the style weight for this region.
     """
