@@ -25,7 +25,14 @@ from nstlib.pictures.files import save_image
 from nstlib.training import Schedule, train
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
-from face_networks import EncoderSettings, EncoderTask, PriorSettings, PriorTask
+from face_networks import (
+    EncoderSettings,
+    EncoderTask,
+    PriorSettings,
+    PriorTask,
+    begin_by_least_squares,
+    begin_with_recognizer,
+)
 
 
 class Difference(nn.Module):
@@ -48,7 +55,9 @@ def prior(faces: Faces) -> FacePrior:
 def new_encoder(prior: FacePrior) -> FaceEncoder:
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
-        return FaceEncoder(prior.layers, width=8).begin_with(MobileFaceNet(), prior.mean_w(64))
+        net = FaceEncoder(prior.layers, width=8)
+        begin_with_recognizer(net, MobileFaceNet(), prior.mean_w(64))
+        return net
 
 
 # ---------------------------------------------------------------------------------------- the generator
@@ -114,7 +123,7 @@ def test_the_encoder_begins_with_what_a_linear_map_can_say(prior):
         told = features[2].mean((2, 3))[:, :6]  # what w depends on, linearly
         w = net.mean + (told - told.mean(0)) @ torch.randn(6, 512, generator=generator)
         before = (net(pictures) - w[:, None]).square().mean()
-        net.begin_by_least_squares(features, w, ridge=1e-4)
+        begin_by_least_squares(net, features, w, ridge=1e-4)
         after = (net(pictures) - w[:, None]).square().mean()
     assert after < 0.01 * before
 

@@ -36,6 +36,7 @@ from nstlib.metrics import Lpips
 from nstlib.nets import hardware
 from nstlib.nets.face_encoder import SIZE, FaceEncoder
 from nstlib.nets.features import FeatureExtractor
+from nstlib.nets.mobilefacenet import MobileFaceNet
 from nstlib.nets.mobilestylegan import CUT, DistilledHead
 from nstlib.nets.style_generator import STYLE, StyleGenerator
 from nstlib.nets.stylegan2 import Discriminator
@@ -331,7 +332,7 @@ def fit_encoder(
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(schedule.seed)
         net = FaceEncoder(prior.layers)
-    net.begin_with(identity.net, mean_w(prior).cpu())
+    begin_with_recognizer(net, identity.net, mean_w(prior).cpu())
     task = EncoderTask(
         net, prior, settings or EncoderSettings(), schedule.steps, schedule.seed, options.pop("lpips", None),
         identity,
@@ -355,7 +356,53 @@ def begin(task: EncoderTask, progress: bool) -> None:
         features.append([one.cpu() for one in net.features(seen)])
         w.append(codes[:, 0].cpu())
     joined = [torch.cat(maps) for maps in zip(*features, strict=True)]
-    net.cpu().begin_by_least_squares(joined, torch.cat(w))
+    begin_by_least_squares(net.cpu(), joined, torch.cat(w))
+
+
+def begin_with_recognizer(net: FaceEncoder, recognizer: MobileFaceNet, mean: Tensor) -> None:
+    """Set the trunk to a recognizer's layers, and the mean to the generator's mean w, (1, 512) or (512,)."""
+    layers = list(recognizer.children())[: len(net.trunk)]
+    net.trunk.load_state_dict(nn.Sequential(*layers).state_dict())
+    net.mean.copy_(mean.flatten())
+
+
+@torch.no_grad()
+def begin_by_least_squares(net: FaceEncoder, features: list[Tensor], w: Tensor, ridge: float = 0.5) -> None:
+    """Set taps and heads to the best linear map from the trunk's features to w.
+
+    The taps become the features' principal components, the heads a ridge regression of these, of rank
+    ``width``: the same for all codes, as each face has one w.
+
+    Args:
+        net: the encoder.
+        features: of N pictures, as :meth:`FaceEncoder.features` gives them.
+        w: theirs, (N, 512).
+        ridge: added to the diagonal of the components' covariance between pictures, whose mean is 1.
+    """
+    parts = []
+    for tap, maps in zip(net.taps, features, strict=True):
+        assert isinstance(tap, nn.Conv2d)
+        pixels = maps.movedim(1, 3).flatten(0, 2)
+        mean = pixels.mean(0)
+        _, directions = torch.linalg.eigh((pixels - mean).T @ (pixels - mean))
+        kept = directions[:, -tap.out_channels :].T
+        tap.weight.copy_(kept[:, :, None, None])
+        assert tap.bias is not None
+        tap.bias.copy_(-kept @ mean)
+        parts.append(tap(maps).flatten(1))
+    x = torch.cat(parts, 1)
+    mean, deviation = x.mean(0), x.std(0) + 1e-6
+    x = (x - mean) / deviation
+    kernel = x @ x.T / x.shape[1]
+    solved = torch.linalg.solve(kernel + ridge * torch.eye(len(x)), w - net.mean)
+    _, _, rows = torch.linalg.svd(kernel @ solved, full_matrices=False)
+    rows = rows[: net.shared.out_features]
+    weight = (x.T @ solved / x.shape[1]) @ rows.T / deviation[:, None]
+    net.shared.weight[: len(rows)] = weight.T
+    net.shared.bias[: len(rows)] = -mean @ weight
+    for head in net.codes:
+        assert isinstance(head, nn.Linear)
+        head.weight[:, : len(rows)] = rows.T
 
 
 @click.command()

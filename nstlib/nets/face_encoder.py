@@ -56,13 +56,6 @@ class FaceEncoder(nn.Module):
         self.codes = nn.ModuleList(heads)
         self.register_buffer("mean", torch.zeros(STYLE))
 
-    def begin_with(self, recognizer: MobileFaceNet, mean: Tensor) -> FaceEncoder:
-        """Take a recognizer's layers as the trunk, and the generator's mean w (1, 512) or (512,)."""
-        layers = list(recognizer.children())[: _ENDS[-1]]
-        self.trunk.load_state_dict(nn.Sequential(*layers).state_dict())
-        self.mean.copy_(mean.reshape(STYLE))
-        return self
-
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, 128, 128) -> (N, layers, 512).
 
@@ -86,44 +79,6 @@ class FaceEncoder(nn.Module):
             if index in _ENDS:
                 found.append(F.adaptive_avg_pool2d(x, SIZE // 16))
         return found
-
-    @torch.no_grad()
-    def begin_by_least_squares(self, features: list[Tensor], w: Tensor, ridge: float = 0.5) -> None:
-        """Set taps and heads so that they answer w as well as a linear map of the trunk's features can.
-
-        The taps become the features' principal components, the heads a ridge regression of these, of rank
-        ``width``: all codes alike, as the faces have one w.
-
-        Args:
-            features: of N pictures, as :meth:`features` gives them.
-            w: theirs, (N, 512).
-            ridge: added to the diagonal of the components' covariance between pictures, whose mean is 1.
-        """
-        parts = []
-        for tap, maps in zip(self.taps, features, strict=True):
-            assert isinstance(tap, nn.Conv2d)
-            pixels = maps.movedim(1, 3).flatten(0, 2)
-            mean = pixels.mean(0)
-            _, directions = torch.linalg.eigh((pixels - mean).T @ (pixels - mean))
-            kept = directions[:, -tap.out_channels :].T
-            tap.weight.copy_(kept[:, :, None, None])
-            assert tap.bias is not None
-            tap.bias.copy_(-kept @ mean)
-            parts.append(tap(maps).flatten(1))
-        x = torch.cat(parts, 1)
-        mean, deviation = x.mean(0), x.std(0) + 1e-6
-        x = (x - mean) / deviation
-        kernel = x @ x.T / x.shape[1]
-        wanted = w - self.mean
-        solved = torch.linalg.solve(kernel + ridge * torch.eye(len(x)), wanted)
-        _, _, rows = torch.linalg.svd(kernel @ solved, full_matrices=False)
-        rows = rows[: self.shared.out_features]
-        weight = (x.T @ solved / x.shape[1]) @ rows.T / deviation[:, None]
-        self.shared.weight[: len(rows)] = weight.T
-        self.shared.bias[: len(rows)] = -mean @ weight
-        for head in self.codes:
-            assert isinstance(head, nn.Linear)
-            head.weight[:, : len(rows)] = rows.T
 
 
 def from_state(state_dict: Mapping[str, Tensor]) -> FaceEncoder:
