@@ -7,7 +7,7 @@ Peak memory is that of the whole process, taken before the seam test.
 
 The seam test compares neighboring pixels across the tiles' borders with those inside tiles. It matters
 which lines of the picture are compared: borders lie between the cells of every pooling, where neighbors
-differ more, tiles or no tiles, the more so as cells of half the sizes of the ladder end there too. So the
+differ more, tiles or no tiles, the more so as cells of half the smaller sizes end there too. So the
 result is painted on twice, with tiles that end at different places, and each line counts once as a border and
 once as the inside of a tile. The result is written to benchmarks/large_picture.md.
 """
