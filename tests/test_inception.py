@@ -91,26 +91,6 @@ def test_the_net_is_torchvisions_but_for_the_pools_and_the_scales(published, net
     assert found.std() > 0.1
 
 
-def test_a_picture_is_seen_alike_alone_and_in_a_batch(net):
-    batch = torch.cat([waves(), waves().flip(3), -waves()])
-    with torch.no_grad():
-        together, alone = net(batch), net(batch[1:2])
-    torch.testing.assert_close(together[1:2], alone, rtol=1e-4, atol=1e-4)
-    assert not torch.allclose(together[0], together[1])
-
-
-def test_the_net_is_frozen_and_leaves_the_given_tensors_alone(published, net):
-    assert not net.training
-    assert not any(parameter.requires_grad for parameter in net.parameters())
-    before = published["conv.weight"].clone()
-    images = waves()
-    images_before = images.clone()
-    with torch.no_grad():
-        net(images)
-    assert torch.equal(images, images_before)
-    assert torch.equal(published["conv.weight"], before)
-
-
 @pytest.mark.parametrize("shape", [(1, 3, 256, 256), (1, 1, 299, 299), (3, 299, 299)])
 def test_another_shape_is_refused(net, shape):
     with pytest.raises(SettingError, match=r"takes pictures \(N, 3, 299, 299\)"):

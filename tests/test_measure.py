@@ -18,7 +18,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from nstlib.errors import AssetError, ImageError, SettingError
 from nstlib.metrics import measure as module
 from nstlib.metrics.measure import measure
-from nstlib.metrics.protocol import METRICS, Protocol
+from nstlib.metrics.protocol import Protocol
 from nstlib.metrics.table import show
 from nstlib.pictures import files as images
 
@@ -103,17 +103,12 @@ def test_the_batch_changes_no_number(batch, size):
     assert (result.hash, result.pictures) == (wanted.hash, wanted.pictures)
 
 
-def test_the_settings_reach_the_instruments(batch, picture, monkeypatch):
+def test_the_settings_of_the_protocol_are_used(picture, monkeypatch):
     built = []
-    for name in ("Lpips", "Identity", "VggDistance", "InceptionFeatures"):
-        monkeypatch.setattr(module, name, lambda *given, name=name, device: built.append((name, *given)))
-    monkeypatch.setattr(
-        module, "VggDistance", lambda device: type("V", (), {"features": abs, "content": 1, "style": 2})
-    )
-    protocol = Protocol(metrics=tuple(METRICS), lpips_backbone="vgg16", fid_resize="tensorflow")
-    tools = REAL(protocol, torch.device("cpu"))
-    assert list(tools) == [*protocol.of_pairs, "features"]  # FID and KID share one network
-    assert built == [("Lpips", "vgg16"), ("Identity",), ("InceptionFeatures", "tensorflow")]
+    for name in ("Lpips", "InceptionFeatures"):
+        monkeypatch.setattr(module, name, lambda setting, device: built.append(setting))
+    REAL(Protocol(lpips_backbone="vgg16", fid_resize="tensorflow"), torch.device("cpu"))
+    assert built == ["vgg16", "tensorflow"]
     a, b = picture(40, 40), picture(40, 40, 9)
     protocol = Protocol(metrics=("ssim",), resolution=None)
     changes = ({}, {"ssim_window": "uniform"}, {"resolution": 24}, {"resolution": 64})
@@ -143,13 +138,6 @@ def test_equal_sets_have_fid_zero_and_infinite_psnr(batch):
     assert result.record()["rows"][0]["psnr"] == "inf"
     assert "∞" in result.summary_markdown()
     json.dumps(result.record(), allow_nan=False)
-
-
-def test_few_pictures_bring_a_note_on_the_bias_of_fid_and_no_warning(batch, recwarn):
-    result = measure(batch(4), batch(4, first=9), SETS, **QUIET)
-    assert len(result.notes) == 1
-    assert "too high" in result.notes[0]
-    assert not recwarn.list
 
 
 # --------------------------------------------------------------------------------------------- which pairs
@@ -337,22 +325,17 @@ def test_every_picture_bad_is_a_table_of_problems(folders):
 # ---------------------------------------------------------------------------------- interrupt and memory
 
 
-@pytest.mark.parametrize("after", [1, 3])
-def test_an_interrupt_keeps_what_was_measured_and_says_so(batch, own, after):
+def test_an_interrupt_keeps_what_was_measured_and_says_so(batch, own):
     a, b = batch(8), batch(8, first=9)
     whole = measure(a, b, SETS, **QUIET)
     count = itertools.count(1)
 
     def mse(x, y):
-        if next(count) == after:
+        if next(count) == 3:
             raise KeyboardInterrupt
         return (x.double() - y.double()).square().mean((1, 2, 3))
 
     own["mse"] = mse
-    if after == 1:  # nothing is measured yet
-        with pytest.raises(KeyboardInterrupt):
-            measure(a, b, SETS, batch=2, **QUIET)
-        return
     result = measure(a, b, SETS, batch=2, **QUIET)
     assert result.interrupted
     assert list(result.rows["mse"]) == list(whole.rows["mse"][:4])
@@ -459,19 +442,12 @@ def test_names_that_markdown_would_stumble_over_are_written_out(picture, tmp_pat
     assert pd.read_csv(io.StringIO(result.to_csv()))["picture"][0] == name
 
 
-def test_an_unknown_ending_is_refused(measured, tmp_path):
-    with pytest.raises(SettingError, match=r"\.csv, \.json, \.md"):
-        measured.save(tmp_path / "table.xlsx")
-
-
 @pytest.mark.parametrize(
     ("interval", "said"),
     [
         ((0.81234, 0.79, 0.834), ("0.812 ± 0.022", "0.790 to 0.834")),
-        ((174.257, 150.0, 200.0), ("174 ± 25", "150 to 200")),
         ((1e-9, 0.0, 2e-9), ("1e-09 ± 1e-09", "0 to 2e-09")),
         ((math.inf, math.inf, math.inf), ("∞", "∞ to ∞")),
-        ((0.5, math.nan, math.nan), ("0.5", "–")),
         ((0.5, -math.inf, math.inf), ("0.5", "-∞ to ∞")),
         ((math.nan,) * 3, ("–", "–")),
         ((1.0, 1.0, 1.0), ("1 ± 0", "1 to 1")),
@@ -508,19 +484,3 @@ def test_the_digest_is_of_names_and_contents(folders):
     changed = measure(a, b, PIXEL, **QUIET)
     assert len({first.pictures, renamed.pictures, changed.pictures}) == 3
     assert len({first.reference, renamed.reference, changed.reference}) == 2
-
-
-def test_content_and_style_ask_the_network_once_for_a_batch(picture, monkeypatch, random_networks):
-    asked = []
-    forward = module.VggDistance.__init__
-
-    def counting(self, **given):
-        forward(self, **given)
-        features = self.features
-        self.features = lambda x: asked.append(x) or features(x)
-
-    monkeypatch.setattr(module.VggDistance, "__init__", counting)
-    measure(
-        picture(32, 32), picture(32, 32, 1), Protocol(metrics=("content", "style"), resolution=32), **QUIET
-    )
-    assert len(asked) == 2
