@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import socket
 import subprocess
@@ -15,7 +14,6 @@ from conftest import make_weights
 
 from nstlib.errors import ImageError, OptimizationError, SettingError
 from nstlib.methods.dualstylegan.destylization import (
-    SourceTask,
     StyleDistance,
     destylize,
     each_portrait,
@@ -25,10 +23,8 @@ from nstlib.methods.dualstylegan.destylization import (
     photographic,
 )
 from nstlib.methods.dualstylegan.settings import AS_RELEASED, SMALL
-from nstlib.methods.inversion import mean_w
 from nstlib.metrics import Lpips
 from nstlib.nets.stylegan2 import Discriminator, Generator
-from nstlib.training import Schedule, train
 
 TESTS = Path(__file__).parent
 CHANNELS = (8, 8, 8, 8)
@@ -153,31 +149,6 @@ def test_a_discriminator_may_teach_it(source, portraits):
     assert not same(weights_of(discriminator), judged)
     changed = {key for key, tensor in weights_of(tuned).items() if not torch.equal(tensor, before[key])}
     assert any(key.startswith("style.") for key in changed)  # as released, the mapping network learns too
-
-
-@pytest.mark.parametrize("truncation", [0.0, 0.6])
-def test_random_faces_are_truncated(source, portraits, truncation):
-    seen = []
-
-    def distance(drawn, wanted, before):
-        seen.append((drawn.detach(), before))
-        return {"content": drawn.square().mean()}
-
-    task = SourceTask(
-        copy.deepcopy(source),
-        source,
-        portraits,
-        TINY.changed(tuning_truncation=truncation),
-        3,
-        None,
-        distance,
-    )
-    train(task, Schedule(steps=1, batch=2), precision="float32", progress=False)
-    (drawn, before) = seen[0]
-    with torch.no_grad():
-        wanted = source(task.batch([0, 1])[0], truncation=truncation, center=mean_w(source))
-    torch.testing.assert_close(drawn, wanted)
-    torch.testing.assert_close(before, wanted)
 
 
 def test_nothing_to_learn_is_refused(source, portraits, vgg):

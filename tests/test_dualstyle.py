@@ -156,18 +156,6 @@ def test_several_styles_are_fused_by_their_weights(learned):
     assert torch.equal(shared, learned.stylize(face, {0: 1.0, 1: 3.0}))
 
 
-def test_searching_on_comes_closer_to_the_portrait(learned, source, weights, picture, monkeypatch):
-    face = picture(32, 32, 1)
-    settings = inversion.SMALL.changed(identity_weight=0.0)  # the recognizer's weights are not at hand
-    monkeypatch.setattr(transfer, "invert", partial(inversion.invert, settings=settings))
-
-    def apart(steps: int) -> float:
-        drawn = (source(learned.faces(face, steps), space="w") + 1) / 2
-        return float((drawn.clamp(0, 1) - face).abs().mean())
-
-    assert apart(6) < apart(0)
-
-
 @pytest.mark.parametrize(
     ("ask", "said"),
     [

@@ -13,7 +13,6 @@ from nstlib.methods.inversion import (
     AS_RELEASED,
     SMALL,
     ReconstructionLoss,
-    Settings,
     encode,
     invert,
     load_encoder,
@@ -158,20 +157,6 @@ def test_their_deviation_pulls_the_codes_of_the_layers_together(prior, lpips, me
     assert math.isfinite(held.history[0]["layer_std"])  # where all codes are one, the root has no slope
 
 
-def test_the_identity_is_asked_at_the_portraits_place(prior, lpips, mean):
-    _, pictures = drawn_pictures(prior, 1)
-    looks = Looks()
-    settings = PLAIN.changed(identity_weight=2.0)
-    found = invert(
-        pictures, prior, start=mean, steps=1, settings=settings, lpips=lpips, identity=looks, progress=False
-    )
-    assert len(looks.alignments) == 2
-    assert all(place.shape == (1, 2, 3) for place in looks.alignments)
-    start = invert(pictures, prior, start=mean, steps=0, settings=PLAIN, lpips=lpips, progress=False)
-    a, b = looks.embed(pictures), looks.embed(2 * start.pictures - 0.5 - (start.pictures - 0.5))
-    assert found.history[0]["identity"] == pytest.approx(2 * float(1 - (a * b).sum()), abs=2e-2)
-
-
 # --------------------------------------------------------------------------------------------------- noise
 
 
@@ -247,22 +232,6 @@ def test_the_rate_rises_and_falls():
     assert factors[75:] == sorted(factors[75:], reverse=True)
     assert factors[-1] < 0.01
     assert PLAIN.changed(warmup_fraction=0.0, anneal_fraction=0.0).factor(99, 100) == 1
-
-
-@pytest.mark.parametrize(
-    ("values", "words"),
-    [
-        ({"space": "y"}, "space should be 'w' or 'z'"),
-        ({"start_weight": math.nan}, "start_weight should be a finite number"),
-        ({"learning_rate": 0.0}, "learning_rate should be greater than 0"),
-        ({"perceptual_weight": 0.0, "pixel_weight": 0.0}, "Nothing is compared"),
-        ({"rate": 1.0}, "There is no setting 'rate'|unexpected"),
-    ],
-)
-def test_settings_without_sense_are_refused(values, words):
-    with pytest.raises(SettingError, match=words) as caught:
-        Settings(**values)
-    said(caught)
 
 
 @pytest.mark.parametrize(

@@ -195,19 +195,6 @@ def test_everything_learns_but_the_mapping_network_and_the_discriminator(method,
     assert learned.about["steps"] == 2
 
 
-def test_noise_is_drawn_anew_or_the_networks_own(task, generator):
-    own = generator.noise_maps("fixed")
-    for noise, same in (("fixed", True), ("random", False)):
-        learning = task(QUICK.changed(noise=noise))
-        seen, net = [], learning.modules["net"]
-        draw = net.synthesize
-        net.synthesize = lambda w, maps, draw=draw, seen=seen: (seen.append(maps), draw(w, maps))[1]
-        train(learning, Schedule(steps=2, batch=2), progress=False, device="cpu", precision="float32")
-        assert torch.equal(seen[0][0], own[0]) is same
-        assert torch.equal(seen[0][0], seen[1][0]) is same
-        assert len(seen[0][0]) == (1 if same else 2)
-
-
 def test_the_identity_is_that_of_the_face_before(task, generator):
     class Likeness:
         """Two numbers of a picture stand in for a face."""
