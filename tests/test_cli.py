@@ -23,7 +23,7 @@ from nstlib.pictures import files as images
 COMMANDS = [
     [], ["hello"], ["stylize"], ["course"], ["assets"], ["assets", "list"], ["assets", "fetch"],
     ["assets", "verify"], ["measure"], ["train"], ["train", "johnson"],
-    ["train", "dualstylegan"],
+    ["train", "dualstylegan"], ["train", "jojogan"],
 ]  # fmt: skip
 
 
