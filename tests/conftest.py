@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
+import socket
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -89,6 +95,49 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@contextmanager
+def refused(error: type[Exception], match: str) -> Iterator[pytest.ExceptionInfo[Exception]]:
+    """The block ends with this error, which says this, in one sentence."""
+    with pytest.raises(error, match=match) as caught:
+        yield caught
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).endswith(".")
+
+
+def process_environment(**more: str) -> dict[str, str]:
+    """For a process of its own that imports a test module, on one thread of the processor."""
+    tests = Path(__file__).parent
+    path = os.pathsep.join([str(tests.parent), str(tests)])
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **more}
+
+
+def in_two_processes(module: str, path: Path) -> list[Any]:
+    """What ``two_processes(path)`` of a test module gives in each of two processes that work together."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    script = (
+        f"import os, pathlib, torch, {module} as t; path = pathlib.Path({str(path)!r}); "
+        "torch.save(t.two_processes(path), path / os.environ['RANK']); "
+        "torch.distributed.destroy_process_group()"
+    )
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script], env=process_environment(**common, RANK=rank, LOCAL_RANK=rank),
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for rank in ("0", "1")
+    ]  # fmt: skip
+    try:
+        said = [process.communicate(timeout=300)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], said
+    return [torch.load(path / rank) for rank in ("0", "1")]
 
 
 @pytest.fixture

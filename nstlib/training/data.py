@@ -54,14 +54,9 @@ class Pictures:
     """
 
     def __init__(
-        self,
-        source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Tensor,
-        size: int,
-        *,
-        zoom: tuple[float, float] = (0.5, 1.0),
-        flip: bool = True,
-        seed: int = 0,
-    ) -> None:
+        self, source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Tensor, size: int, *,
+        zoom: tuple[float, float] = (0.5, 1.0), flip: bool = True, seed: int = 0,
+    ) -> None:  # fmt: skip
         if size < 1 or not 0 < zoom[0] <= zoom[1] <= 1 or seed < 0:
             raise SettingError(
                 f"Crops have 1 pixel a side or more, a zoom within (0, 1] and a seed of 0 or more, not "

@@ -26,8 +26,8 @@ from tqdm import tqdm
 from ..errors import (
     Count,
     Decay,
+    ImageError,
     NotNegative,
-    NstError,
     OptimizationError,
     SettingError,
     Settings,
@@ -62,11 +62,13 @@ class Task:
         modules: the networks that learn, by name; they are saved, and averaged if that is wanted.
         optimizers: by name, over these networks' parameters.
         faces: where :meth:`batch` takes its pictures.
+        decay: the last step's learning rates as a part of the first's.
     """
 
     modules: Mapping[str, nn.Module]
     optimizers: Mapping[str, torch.optim.Optimizer]
     faces: Any
+    decay: float = 1.0
 
     def describe(self) -> dict[str, Any]:
         """What JSON can hold: everything that, changed, would make another training."""
@@ -77,8 +79,8 @@ class Task:
         return self.faces(positions)
 
     def rate(self, progress: float) -> float:
-        """The factor of all learning rates when this part of the steps is done."""
-        return 1.0
+        """The factor of all learning rates when this part of the steps is done, from 1 to ``decay``."""
+        return cosine_decay(progress, self.decay)
 
     def step(self, step: Step) -> Mapping[str, Tensor]:
         """Learn from ``step.batch`` by :meth:`Step.descend`; the losses to log, the first one shown."""
@@ -143,15 +145,10 @@ Callback = Callable[[Progress], "bool | None"]
 
 
 def train(
-    task: Task,
-    schedule: Schedule,
-    folder: str | os.PathLike[str] | None = None,
-    *,
-    device: str | torch.device = "auto",
-    precision: str | torch.dtype = "auto",
-    callback: Callback | None = None,
-    progress: bool = True,
-) -> TrainingResult:
+    task: Task, schedule: Schedule, folder: str | os.PathLike[str] | None = None, *,
+    device: str | torch.device = "auto", precision: str | torch.dtype = "auto",
+    callback: Callback | None = None, progress: bool = True,
+) -> TrainingResult:  # fmt: skip
     """Train a task's networks, from where the folder's last checkpoint stands.
 
     Args:
@@ -219,13 +216,13 @@ class _Run:
         self.step, self.interrupted = 0, False
         self.history: list[dict[str, float]] = []
         self.averages: State = {}
+        self.rates = [[g["lr"] for g in o.param_groups] for o in task.optimizers.values()]
         for module in task.modules.values():
             module.to(self.device).train()
         if schedule.average:
             self.averages = {name: _copied(state, self.device) for name, state in self.weights().items()}
         self.checkpoints = None if folder is None else self._opened(folder)
         self._began = time.monotonic() - (self.history[-1]["seconds"] if self.history else 0.0)
-        self.rates = [[g["lr"] for g in o.param_groups] for o in task.optimizers.values()]
         prepare = {"device_placement": several}
         self.modules = {k: self.accelerator.prepare_model(m, **prepare) for k, m in task.modules.items()}
         self.optimizers = {
@@ -235,8 +232,9 @@ class _Run:
     def _opened(self, folder: str | os.PathLike[str]) -> Checkpoints:
         """The folder, and what it holds; the first of several processes makes it."""
         description = {**self.task.describe(), **asdict(self.schedule)}
-        for name in ("steps", "save_every"):  # a training may be made longer, and saved at other times
-            description.pop(name)
+        del description["save_every"]
+        if self.task.rate(1.0) == 1:  # it may be made longer, unless the rate falls towards the end
+            del description["steps"]
         if not self.first:
             self.accelerator.wait_for_everyone()
         checkpoints = Checkpoints(folder, description)
@@ -245,20 +243,12 @@ class _Run:
         saved = checkpoints.load()
         if saved is None:
             return checkpoints
-        rates = [[g["lr"] for g in o.param_groups] for o in self.task.optimizers.values()]
         try:
             for name, module in self.task.modules.items():
                 module.load_state_dict(saved["weights"][name])
-            for name, average in self.averages.items():
-                if {k: t.shape for k, t in average.items()} != {
-                    k: t.shape for k, t in saved["averages"][name].items()
-                }:
-                    raise ValueError
-                self.averages[name] = _copied(saved["averages"][name], self.device)
-            for (name, optimizer), lrs in zip(self.task.optimizers.items(), rates, strict=True):
+            for name, optimizer in self.task.optimizers.items():
                 optimizer.load_state_dict(saved["optimizers"][name])
-                for group, rate in zip(optimizer.param_groups, lrs, strict=True):
-                    group["lr"] = rate
+            self.averages = {name: _copied(saved["averages"][name], self.device) for name in self.averages}
             self.task.load_state_dict(saved["task"])
         except (KeyError, ValueError, RuntimeError) as error:
             raise SettingError(
@@ -282,6 +272,8 @@ class _Run:
 
     def learn(self, asked: threading.Event) -> dict[str, float]:
         """One step: the task's, then the average's, then the history's."""
+        from accelerate.utils import send_to_device
+
         factor = self.task.rate(self.step / self.schedule.steps)
         for optimizer, rates in zip(self.task.optimizers.values(), self.rates, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -290,13 +282,11 @@ class _Run:
         torch.manual_seed(self.seed_of(self.step))
         generator = torch.Generator().manual_seed(self.seed_of(self.step, 1))
         try:
-            batch = _moved(self.task.batch(range(start, start + self.share)), self.device)
+            batch = send_to_device(self.task.batch(range(start, start + self.share)), self.device)
             step = Step(self.step, batch, self.modules, self.device, generator, self._descend)
             losses = self.task.step(step)
-        except OptimizationError:
-            raise
-        except NstError as error:  # a picture that cannot be read
-            raise type(error)(f"{error} {self._kept()}") from error
+        except ImageError as error:  # a picture that cannot be read
+            raise ImageError(f"{error} {self._kept()}") from error
         row = self.mean({**losses, "stop": torch.tensor(float(asked.is_set()))})
         self.interrupted = row.pop("stop") > 0
         self.step += 1
@@ -371,16 +361,6 @@ class _Run:
 
 def _copied(state: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
     return {key: tensor.detach().to(device, copy=True) for key, tensor in state.items()}
-
-
-def _moved(batch: Any, device: torch.device) -> Any:
-    if isinstance(batch, Tensor):
-        return batch.to(device)
-    if isinstance(batch, Mapping):
-        return {key: _moved(value, device) for key, value in batch.items()}
-    if isinstance(batch, tuple | list):
-        return type(batch)(_moved(value, device) for value in batch)
-    return batch
 
 
 def _accelerator(device: str | torch.device, precision: str | torch.dtype) -> Any:
