@@ -2,41 +2,31 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
+import copy
 
 import pytest
 import torch
-from conftest import make_weights
+from conftest import in_two_processes, make_weights, refused
+from test_training import assert_same
 
+from nstlib import assets
 from nstlib.errors import ImageError, OptimizationError, SettingError
 from nstlib.methods.dualstylegan.destylization import (
     StyleDistance,
     destylize,
-    each_portrait,
     fine_tune_source,
     initial_codes,
     optimized_codes,
     photographic,
 )
 from nstlib.methods.dualstylegan.settings import AS_RELEASED, SMALL
-from nstlib.metrics import Lpips
 from nstlib.nets.stylegan2 import Discriminator, Generator
 
-TESTS = Path(__file__).parent
+pytestmark = pytest.mark.usefixtures("random_networks")
 CHANNELS = (8, 8, 8, 8)
 TINY = SMALL.destylization.changed(
     tuning_steps=3, steps=2, inversion=SMALL.destylization.inversion.changed(identity_weight=0.0)
 )
-
-
-def said(caught):
-    """One sentence, as every error is."""
-    assert "\n" not in str(caught.value)
-    assert str(caught.value).endswith(".")
 
 
 @pytest.fixture(scope="module")
@@ -44,16 +34,6 @@ def source():
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         return Generator(32, CHANNELS).requires_grad_(False).eval()
-
-
-@pytest.fixture(scope="module")
-def vgg():
-    return make_weights("vgg16")
-
-
-@pytest.fixture(scope="module")
-def lpips():
-    return Lpips("alexnet", device="cpu", tensors=make_weights("alexnet"))
 
 
 @pytest.fixture(scope="module")
@@ -78,29 +58,21 @@ class Encoder:
         return (pictures.mean((2, 3)) @ self.weight).unflatten(1, (self.layers, 512))
 
 
-def weights_of(net):
-    return {key: tensor.clone() for key, tensor in net.state_dict().items()}
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
-
-
 # --------------------------------------------------------------------------------- the fine-tuned source
 
 
-def test_the_source_stays_and_its_copy_learns_the_style(source, portraits, vgg):
-    before = weights_of(source)
+def test_the_source_stays_and_its_copy_learns_the_style(source, portraits):
+    before = copy.deepcopy(source.state_dict())
     settings = TINY.changed(tuning_steps=20, content_weight=0.0, contextual_weight=0.0, tuning_rate=5e-3)
-    tuned, result = fine_tune_source(source, portraits, settings, tensors=vgg, progress=False)
-    assert same(weights_of(source), before)
+    tuned, result = fine_tune_source(source, portraits, settings, progress=False)
+    assert_same(source.state_dict(), before)
     assert not any(p.requires_grad for p in [*tuned.parameters(), *source.parameters()])
     assert result.step == 20
-    after = weights_of(tuned)
+    after = tuned.state_dict()
     frozen = {key for key in before if key.startswith("style.")}
     assert frozen
     assert all(torch.equal(after[key], before[key]) for key in frozen)
-    distance = StyleDistance(portraits, settings, "cpu", vgg)
+    distance = StyleDistance(portraits, settings, "cpu")
     z = torch.randn(4, 512, generator=torch.Generator().manual_seed(7))
     with torch.no_grad():
         old, new = source(z), tuned(z)
@@ -108,8 +80,8 @@ def test_the_source_stays_and_its_copy_learns_the_style(source, portraits, vgg):
         assert distance(new, wanted, old)["moments"] < 0.5 * distance(old, wanted, old)["moments"]
 
 
-def test_the_distance_is_0_for_what_it_wants(portraits, vgg):
-    distance = StyleDistance(portraits, TINY, "cpu", vgg)
+def test_the_distance_is_0_for_what_it_wants(portraits):
+    distance = StyleDistance(portraits, TINY, "cpu")
     pictures = 2 * portraits - 1
     losses = distance(pictures, pictures, pictures)
     assert set(losses) == {"moments", "contextual", "content"}
@@ -117,23 +89,23 @@ def test_the_distance_is_0_for_what_it_wants(portraits, vgg):
     assert float(losses["content"]) == 0
     other = distance(pictures.flip(2).roll(5, 3) * 0.5, pictures, pictures)
     assert all(float(other[name]) > float(losses[name]) + 1e-4 for name in losses)
-    twice = StyleDistance(portraits, TINY.changed(moments_weight=2.0), "cpu", vgg)
+    twice = StyleDistance(portraits, TINY.changed(moments_weight=2.0), "cpu")
     torch.testing.assert_close(
         twice(-pictures, pictures, pictures)["moments"],
         2 * distance(-pictures, pictures, pictures)["moments"],
     )
 
 
-def test_a_tuning_that_was_broken_off_ends_the_same(source, portraits, vgg, tmp_path, one_thread):
+def test_a_tuning_that_was_broken_off_ends_the_same(source, portraits, tmp_path, one_thread):
     settings = TINY.changed(tuning_steps=4)
-    options = {"tensors": vgg, "progress": False}
+    options = {"progress": False}
     whole, _ = fine_tune_source(source, portraits, settings, **options)
     fine_tune_source(
         source, portraits, settings, tmp_path / "run", callback=lambda progress: progress.step < 2, **options
     )
     again, result = fine_tune_source(source, portraits, settings, tmp_path / "run", **options)
     assert result.step == 4
-    assert same(weights_of(again), weights_of(whole))
+    assert_same(again.state_dict(), whole.state_dict())
     with pytest.raises(SettingError, match="with other settings"):
         fine_tune_source(source, portraits.flip(3), settings, tmp_path / "run", **options)
 
@@ -142,25 +114,24 @@ def test_a_discriminator_may_teach_it(source, portraits):
     with torch.random.fork_rng([]):
         torch.manual_seed(1)
         discriminator = Discriminator(32, CHANNELS)
-    before, judged = weights_of(source), weights_of(discriminator)
+    before, judged = (copy.deepcopy(net.state_dict()) for net in (source, discriminator))
     settings = AS_RELEASED.destylization.changed(tuning_steps=2, tuning_batch=2)
     tuned, result = fine_tune_source(source, portraits, settings, discriminator=discriminator, progress=False)
     assert set(result.history[0]) == {"step", "seconds", "total", "adversarial", "discriminator"}
-    assert not same(weights_of(discriminator), judged)
-    changed = {key for key, tensor in weights_of(tuned).items() if not torch.equal(tensor, before[key])}
+    assert any(not torch.equal(tensor, judged[key]) for key, tensor in discriminator.state_dict().items())
+    changed = {key for key, tensor in tuned.state_dict().items() if not torch.equal(tensor, before[key])}
     assert any(key.startswith("style.") for key in changed)  # as released, the mapping network learns too
 
 
-def test_nothing_to_learn_is_refused(source, portraits, vgg):
+def test_nothing_to_learn_is_refused(source, portraits):
     nothing = TINY.changed(moments_weight=0.0, contextual_weight=0.0, content_weight=0.0)
     for settings, words in (
         (nothing, "nothing to learn"),
         (TINY.changed(frozen=("",)), "nothing to learn"),
         (TINY.changed(adversarial_weight=1.0), "if there is a discriminator, and only then"),
     ):
-        with pytest.raises(SettingError, match=words) as caught:
-            fine_tune_source(source, portraits, settings, tensors=vgg, progress=False)
-        said(caught)
+        with refused(SettingError, match=words):
+            fine_tune_source(source, portraits, settings, progress=False)
     with pytest.raises(SettingError, match="if there is a discriminator, and only then"):
         fine_tune_source(source, portraits, TINY, discriminator=torch.nn.Identity(), progress=False)
 
@@ -169,24 +140,24 @@ def test_nothing_to_learn_is_refused(source, portraits, vgg):
 
 
 @pytest.mark.parametrize("restored", [0, 7, 8])
-def test_the_colors_come_back_exactly(source, portraits, lpips, restored):
+def test_the_colors_come_back_exactly(source, portraits, restored):
     encoder = Encoder(source.layers)
     start = initial_codes(portraits, encoder, source)
     assert start.shape == (3, source.layers, 512)
     settings = TINY.changed(restored=restored)
-    codes = optimized_codes(portraits, source, start, settings, lpips=lpips, progress=False)
+    codes = optimized_codes(portraits, source, start, settings, progress=False)
     assert torch.equal(codes[:, restored:], start[:, restored:])
     for index in range(restored):
         assert not torch.equal(codes[:, index], start[:, index])
 
 
 @pytest.mark.parametrize("space", ["w", "z"])
-def test_all_steps_together(source, portraits, lpips, vgg, space):
+def test_all_steps_together(source, portraits, space):
     settings = TINY.changed(inversion=TINY.inversion.changed(space=space))
-    options = {"lpips": lpips, "progress": False}
+    options = {"progress": False}
     encoder = Encoder(source.layers)
-    tuned, _ = fine_tune_source(source, portraits, settings, tensors=vgg, progress=False)
-    found = destylize(portraits, source, encoder, settings, tensors=vgg, **options)
+    tuned, _ = fine_tune_source(source, portraits, settings, progress=False)
+    found = destylize(portraits, source, encoder, settings, **options)
     start = initial_codes(portraits[1:2], encoder, source)
     codes = optimized_codes(portraits[1:2], tuned, start, settings, **options)
     face = initial_codes(photographic(codes, source, settings), encoder, source)
@@ -197,10 +168,10 @@ def test_all_steps_together(source, portraits, lpips, vgg, space):
         assert torch.equal(found.extrinsic[:, 7:], initial_codes(portraits, encoder, source)[:, 7:])
 
 
-def test_what_was_broken_off_goes_on_with_the_same_codes(source, portraits, lpips, vgg, tmp_path):
+def test_what_was_broken_off_goes_on_with_the_same_codes(source, portraits, tmp_path):
     # Not to the bit: LPIPS' gradient differs by 1e-9 between a process's first call and the later ones,
     # and Adam makes 4e-5 of it.
-    options = {"lpips": lpips, "tensors": vgg, "progress": False}
+    options = {"progress": False}
     whole = destylize(portraits, source, Encoder(source.layers), TINY, **options)
     folder = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):  # each portrait asks twice: it dies in the second one
@@ -217,33 +188,28 @@ def test_what_was_broken_off_goes_on_with_the_same_codes(source, portraits, lpip
     assert encoder.calls == 0
 
 
-def test_a_folder_of_other_portraits_is_refused(source, portraits, lpips, tmp_path):
-    options = {"lpips": lpips, "tuned": source, "progress": False}
+def test_a_folder_of_other_portraits_is_refused(source, portraits, tmp_path):
+    options = {"tuned": source, "progress": False}
     settings = TINY.changed(steps=0)
     encoder = Encoder(source.layers)
     destylize(portraits[:1], source, encoder, settings, tmp_path / "run", **options)
     for changed, values in ((portraits[1:2], settings), (portraits[:1], settings.changed(truncation=0.5))):
-        with pytest.raises(SettingError, match="other settings") as caught:
+        with refused(SettingError, match="other settings"):
             destylize(changed, source, encoder, values, tmp_path / "run", **options)
-        said(caught)
     (tmp_path / "run" / "0000.safetensors").write_bytes(b"half")  # a damaged portrait is done again
     destylize(portraits[:1], source, encoder, settings, tmp_path / "run", **options)
     assert encoder.calls == 4
 
 
-def test_a_loss_that_is_no_number_names_the_portrait(source, portraits, lpips):
+def test_a_loss_that_is_no_number_names_the_portrait(source, portraits):
     settings = TINY.changed(steps=5, inversion=TINY.inversion.changed(learning_rate=1e30))
-    with pytest.raises(OptimizationError, match="Portrait 1: The loss is not a number") as caught:
-        destylize(
-            portraits, source, Encoder(source.layers), settings, tuned=source, lpips=lpips, progress=False
-        )
-    said(caught)
+    with refused(OptimizationError, match="Portrait 1: The loss is not a number"):
+        destylize(portraits, source, Encoder(source.layers), settings, tuned=source, progress=False)
 
 
-def test_what_does_not_fit_is_refused(source, portraits, lpips):
-    with pytest.raises(SettingError, match=r"encoder gives codes \(3, 3, 512\)") as caught:
+def test_what_does_not_fit_is_refused(source, portraits):
+    with refused(SettingError, match=r"encoder gives codes \(3, 3, 512\)"):
         initial_codes(portraits, Encoder(3), source)
-    said(caught)
     with pytest.raises(ImageError, match="square"):
         destylize(torch.zeros(1, 3, 32, 16), source, Encoder(source.layers), TINY)
     with pytest.raises(ImageError, match=r"\[0, 1\]"):
@@ -257,55 +223,23 @@ def found_by(folder):
     """Three portraits destylized by this process, or by it and others through the folder."""
     torch.manual_seed(0)
     source = Generator(32, CHANNELS).requires_grad_(False).eval()
-    lpips = Lpips("alexnet", device="cpu", tensors=make_weights("alexnet"))
     pictures = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     settings = TINY.changed(tuning_steps=0)
-    found = destylize(pictures, source, Encoder(8), settings, folder, lpips=lpips, progress=False)
+    found = destylize(pictures, source, Encoder(8), settings, folder, progress=False)
     return {"extrinsic": found.extrinsic, "intrinsic": found.intrinsic}
 
 
-def of_process(path):
-    """What each of several processes does."""
-    torch.save(found_by(path / "run"), path / f"{os.environ['RANK']}.pt")
-    torch.distributed.destroy_process_group()
+def two_processes(path):
+    """The portraits by one of two processes, which share them through the folder."""
+    assets.load_tensors = lambda name: make_weights(name)
+    return found_by(path / "run")
 
 
 def test_two_processes_share_the_portraits_and_find_what_one_finds(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    script = (
-        f"import test_destylization as t; from pathlib import Path; t.of_process(Path({str(tmp_path)!r}))"
-    )
-    common = {
-        **os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]), "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
-        "CUDA_VISIBLE_DEVICES": "",
-    }  # fmt: skip
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, tmp_path], env={**common, "RANK": rank, "LOCAL_RANK": rank},
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )
-        for rank in ("0", "1")
-    ]  # fmt: skip
-    try:
-        output = [process.communicate(timeout=240)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], output
+    found = in_two_processes("test_destylization", tmp_path)
     with torch.random.fork_rng([]):
         wanted = found_by(None)
-    for rank in (0, 1):
-        found = torch.load(tmp_path / f"{rank}.pt")
-        for key in wanted:
-            torch.testing.assert_close(found[key], wanted[key], rtol=0, atol=1e-3)
+    for one in found:
+        torch.testing.assert_close(one, wanted, rtol=0, atol=1e-3)
     names = sorted(path.name for path in (tmp_path / "run").glob("*.safetensors"))
     assert names == ["0000.safetensors", "0001.safetensors", "0002.safetensors"]
-
-
-def test_several_processes_need_a_folder(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(SettingError, match="share their portraits through a folder"):
-        each_portrait(2, dict, None, {}, name="portraits")

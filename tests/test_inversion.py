@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from conftest import make_weights
+from conftest import make_weights, refused
 
 from nstlib.errors import ImageError, OptimizationError, SettingError
 from nstlib.methods.inversion import (
@@ -22,13 +22,6 @@ from nstlib.metrics import Lpips
 from nstlib.nets.face_encoder import FaceEncoder
 from nstlib.nets.face_prior import FacePrior
 from nstlib.nets.stylegan2 import Generator
-
-
-def said(caught):
-    """One sentence, as every error is."""
-    assert "\n" not in str(caught.value)
-    assert str(caught.value).endswith(".")
-
 
 PLAIN = SMALL.changed(identity_weight=0.0, start_weight=0.0)
 
@@ -215,13 +208,11 @@ def test_a_picture_without_any_feature_has_a_finite_slope(weights):
 # ------------------------------------------------------------------------------------- ends and refusals
 
 
-def test_a_loss_that_is_no_number_keeps_the_last_good_codes(prior, lpips, mean):
+def test_a_loss_that_is_no_number_is_said(prior, lpips, mean):
     _, pictures = drawn_pictures(prior, 1)
     settings = PLAIN.changed(learning_rate=1e30)
-    with pytest.raises(OptimizationError, match=r"not a number at step \d+: lower the learning") as caught:
+    with refused(OptimizationError, match=r"not a number at step \d+: lower the learning"):
         invert(pictures, prior, start=mean, settings=settings, lpips=lpips, progress=False)
-    said(caught)
-    assert bool(caught.value.result.codes.isfinite().all())
 
 
 def test_the_rate_rises_and_falls():
@@ -244,9 +235,8 @@ def test_the_rate_rises_and_falls():
     ],
 )
 def test_what_is_no_portrait_is_refused(prior, pictures, words):
-    with pytest.raises(ImageError, match=words) as caught:
+    with refused(ImageError, match=words):
         invert(pictures, prior)
-    said(caught)
 
 
 def test_a_start_that_does_not_fit_is_refused(prior, lpips):
@@ -255,9 +245,8 @@ def test_a_start_that_does_not_fit_is_refused(prior, lpips):
         (torch.zeros(3, 512), "start of 2 pictures"),
         (torch.zeros(2, 5, 512), "start of 2 pictures"),
     ):
-        with pytest.raises(SettingError, match=words) as caught:
+        with refused(SettingError, match=words):
             invert(pictures, prior, start=start, settings=PLAIN, lpips=lpips)
-        said(caught)
     with pytest.raises(SettingError, match="no mean to begin with"):
         invert(pictures, prior, settings=PLAIN.changed(space="z"), lpips=lpips)
     with pytest.raises(SettingError, match="ask for LPIPS with vgg16"):

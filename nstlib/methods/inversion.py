@@ -170,7 +170,7 @@ def descend(
         The losses before each step.
 
     Raises:
-        OptimizationError: a number is none any more; what is changed has the last good values again.
+        OptimizationError: a number is none any more.
     """
     changed = [tensor.requires_grad_(True) for tensors, _ in groups for tensor in tensors]
     adam = torch.optim.Adam([{"params": list(tensors), "lr": rate} for tensors, rate in groups])
@@ -180,7 +180,6 @@ def descend(
             parts = losses()
             total = torch.stack(list(parts.values())).sum(0)
             gradients = torch.autograd.grad(total.sum(), changed)
-        good = [tensor.detach().clone() for tensor in changed]
         for tensor, gradient in zip(changed, gradients, strict=True):
             tensor.grad = gradient
         for group, (_, rate) in zip(adam.param_groups, groups, strict=True):
@@ -188,12 +187,8 @@ def descend(
         adam.step()
         after()
         if not all(bool(tensor.isfinite().all()) for tensor in (total, *changed)):
-            with torch.no_grad():
-                for tensor, value in zip(changed, good, strict=True):
-                    tensor.copy_(value)
             raise OptimizationError(
-                f"The loss is not a number at step {number + 1}: lower the learning rate; the last good "
-                "codes are kept."
+                f"The loss is not a number at step {number + 1}: lower the learning rate."
             )
         row = {name: float(part.detach().mean()) for name, part in {"total": total, **parts}.items()}
         history.append({"step": number + 1, **row})
@@ -225,7 +220,7 @@ def invert(
 
     Raises:
         ImageError: not pictures, or not square.
-        OptimizationError: the loss is no longer a number; its ``result`` holds the last good codes.
+        OptimizationError: the loss is no longer a number.
         SettingError: codes of another shape, no start in the space "z", LPIPS of another network.
     """
     targets = check_portraits(pictures)
@@ -251,23 +246,15 @@ def invert(
             parts["noise"] = s.noise_weight * noise_similarity(noises)
         return parts
 
-    @torch.no_grad()
-    def found(history: list[dict[str, float]]) -> Inversion:
+    history = descend(
+        [([codes, *noises], s.learning_rate)], losses, steps, factor=s.factor,
+        after=lambda: _normalize(noises), progress=progress,
+    )  # fmt: skip
+    with torch.no_grad():
         w_plus = generator.w_plus(codes.detach(), s.space)
         drawn = ((generator.synthesize(w_plus, maps).float() + 1) / 2).clamp(0, 1).cpu()
-        kept = [None if m is None else m.detach().cpu() for m in maps]
-        return Inversion(w_plus.clone().cpu(), codes.detach().cpu(), drawn, kept, history)
-
-    groups = [([codes, *noises], s.learning_rate)]
-    try:
-        return found(
-            descend(
-                groups, losses, steps, factor=s.factor, after=lambda: _normalize(noises), progress=progress
-            )
-        )
-    except OptimizationError as error:
-        error.result = found([])
-        raise
+    kept = [None if m is None else m.detach().cpu() for m in maps]
+    return Inversion(w_plus.clone().cpu(), codes.detach().cpu(), drawn, kept, history)
 
 
 @torch.no_grad()

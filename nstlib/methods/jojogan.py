@@ -29,7 +29,7 @@ from ..nets.features import FeatureExtractor
 from ..nets.style_generator import STRUCTURE, STYLE, StyleGenerator
 from ..nets.stylegan2 import DiscriminatorFeatures
 from ..pictures.files import load_image, resize
-from ..training import Schedule, Step, Task, TrainingResult, cosine_decay
+from ..training import Schedule, Step, Task, TrainingResult
 from .base import Method, postprocess
 from .inversion import check_portraits, encode, load_encoder, mean_w
 
@@ -55,7 +55,7 @@ class Settings(Base):
     mixing: Fraction = 1.0  # how far mixed codes go from the style's, 0, to random ones, 1; released code
     truncation: Fraction = 1.0  # of the random codes to the mean w: 1 is none, as released
     noise: Literal["fixed", "random"] = "random"  # of the generator's maps, if it has some; released code
-    compare: Literal["auto", "discriminator", "vgg"] = "auto"  # features of it; "auto": if it was given
+    compare: Literal["auto", "vgg"] = "auto"  # features; "auto": a discriminator's, if given
     vgg_layers: tuple[str, ...] = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")  # of VGG-16: ours
     relative_features: bool = False  # differences are divided by what the style's features measure: ours
     # The learning rate is meant for StyleGAN2, whose weights all have a deviation near 1. With True each
@@ -121,27 +121,24 @@ class PairsTask(Task):
         codes: w+ of these, (S, layers, 512).
         features: pictures in [-1, 1] -> list of feature maps.
         settings: see :class:`Settings`.
-        steps: of the whole training, by which the learning rate falls.
         identity: tells faces apart, if that has a weight.
     """
 
     def __init__(
         self, net: StyleGenerator, source: StyleGenerator, targets: Tensor, codes: Tensor,
-        features: Callable[[Tensor], Sequence[Tensor]], settings: Settings, steps: int,
-        identity: Identity | None = None,
+        features: Callable[[Tensor], Sequence[Tensor]], settings: Settings, identity: Identity | None = None,
     ) -> None:  # fmt: skip
         self.source, self.codes, self.features, self.settings = source, codes, features, settings
-        self.steps, self.identity = steps, identity
+        self.decay, self.identity = settings.decay, identity
         self.mask, self.center = settings.mask(source.layers).to(codes), mean_w(source)
         with torch.no_grad():
             self.targets = [layer.float() for layer in features(targets)]
             self.first = source(codes[:1], space="w")
         net.requires_grad_(True).style.requires_grad_(False)
-        rates = []
-        for p in net.parameters():
+        learning: list[dict[str, Any]] = []
+        for p in filter(lambda p: p.requires_grad, net.parameters()):
             size = max(float(p.detach().square().mean().sqrt()), _LEAST) if settings.relative_rates else 1.0
-            rates.append({"params": [p], "lr": settings.learning_rate * size})
-        learning = [group for group in rates if group["params"][0].requires_grad]  # type: ignore[index]
+            learning.append({"params": [p], "lr": settings.learning_rate * size})
         self.modules: dict[str, nn.Module] = {"net": net}
         self.optimizers: dict[str, torch.optim.Optimizer] = {
             "main": torch.optim.Adam(learning, betas=(0.0, 0.99))
@@ -151,9 +148,7 @@ class PairsTask(Task):
         """All of the settings, and the generator and the style, as a few of their numbers."""
         few = [self.first, *self.codes, *self.targets]
         numbers = [[round(float(v), 4) for v in some.flatten()[:3]] for some in few]
-        described = {"method": "jojogan", "numbers": numbers, **asdict(self.settings)}
-        # The learning rate falls towards the end, so with another end it is another training.
-        return described | ({"until": self.steps} if self.settings.decay != 1 else {})
+        return {"method": "jojogan", "numbers": numbers, **asdict(self.settings)}
 
     def batch(self, positions: Sequence[int]) -> Tensor:
         """Which styles: in turn, so that each is shown as often as the others."""
@@ -172,10 +167,6 @@ class PairsTask(Task):
             if self.settings.truncation != 1:
                 w = torch.lerp(self.center, w, self.settings.truncation)
         return torch.lerp(self.codes[which], w[:, None], self.mask)
-
-    def rate(self, progress: float) -> float:
-        """From 1 to the settings' ``decay``, along half a cosine."""
-        return cosine_decay(progress, self.settings.decay)
 
     def step(self, step: Step) -> dict[str, Tensor]:
         """The pictures of mixed codes, their losses, one step of the generator."""
@@ -224,8 +215,6 @@ class JoJoGAN(Method):
             for the face prior only.
         features: the discriminator that came with the generator, or anything that makes pictures in [-1, 1]
             a list of feature maps. None: VGG-16 takes its place.
-        identity: tells faces apart; None: made here, if the settings give it a weight.
-        tensors: VGG-16's weights instead of the asset's (tests).
         options: ``device`` and ``seed`` of :class:`.Method`.
 
     Attributes:
@@ -250,8 +239,7 @@ class JoJoGAN(Method):
 
     def __init__(
         self, settings: Settings | None = None, *, generator: StyleGenerator | None = None,
-        encode: Encode | None = None, features: Any = None, identity: Identity | None = None,
-        tensors: Mapping[str, Tensor] | None = None, **options: Any,
+        encode: Encode | None = None, features: Any = None, **options: Any,
     ) -> None:  # fmt: skip
         # In float32: it takes minutes, and the generator's features span more than bfloat16 tells apart.
         super().__init__(
@@ -268,7 +256,7 @@ class JoJoGAN(Method):
                     f"{self.size}: take the one that came with it."
                 )
             features = copy.deepcopy(features).to(self.device).requires_grad_(False).eval().features
-        self._features, self._encode, self._identity, self._tensors = features, encode, identity, tensors
+        self._features, self._encode = features, encode
         self.net: StyleGenerator | None = None
 
     def encode(self, portraits: Tensor) -> Tensor:
@@ -297,23 +285,13 @@ class JoJoGAN(Method):
         if not given:
             raise SettingError("The list of styles is empty: give a style picture.")
         pictures = torch.cat([resize(check_portraits(one), side) for one in given]).to(self.device)
-        if s.compare == "discriminator" and self._features is None:
-            raise SettingError(
-                "There is no discriminator to compare pictures by: give one as features, or choose "
-                "compare='vgg'."
-            )
         features = None if s.compare == "vgg" else self._features
         if features is None:
-            extractor = FeatureExtractor(
-                "vgg16", s.vgg_layers, precision="float32", device=self.device, tensors=self._tensors
-            )
+            extractor = FeatureExtractor("vgg16", s.vgg_layers, precision="float32", device=self.device)
             features = lambda pictures: list(extractor((pictures + 1) / 2).values())  # noqa: E731
-        identity = self._identity or (Identity(self.device) if s.identity_weight else None)
-        self.net = copy.deepcopy(self.source)
-        return PairsTask(
-            self.net, self.source, 2 * pictures - 1, self.encode(pictures), features, s, schedule.steps,
-            identity,
-        )  # fmt: skip
+        identity = Identity(self.device) if s.identity_weight else None
+        codes, self.net = self.encode(pictures), copy.deepcopy(self.source)
+        return PairsTask(self.net, self.source, 2 * pictures - 1, codes, features, s, identity)
 
     def fit(
         self, faces: Any = None, styles: Any = None, *, schedule: Schedule | None = None, **options: Any

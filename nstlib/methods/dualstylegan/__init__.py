@@ -6,16 +6,9 @@ Source: paper A, section 3.2, after Yang et al. 2022, "Pastiche Master". A file 
 with its origin), ``transfer`` (all of it behind ``fit`` and ``stylize``, and the authors' files).
 """
 
-from .destylization import (
-    Destylized,
-    destylize,
-    fine_tune_source,
-    initial_codes,
-    optimized_codes,
-    photographic,
-)
-from .finetuning import FineTuning, extrinsic_weights, fine_tune, make_discriminator
-from .latent import refine_codes, sample_styles, train_sampler
+from .destylization import Destylized, destylize, fine_tune_source, initial_codes
+from .finetuning import FineTuning, extrinsic_weights, fine_tune
+from .latent import refine_codes, train_sampler
 from .settings import (
     AS_PRINTED,
     AS_RELEASED,
@@ -32,6 +25,5 @@ __all__ = [
     "AS_PRINTED", "AS_RELEASED", "SHIPPED", "SMALL", "SMOKE", "STYLE_SETS", "Destylized", "DualStyle",
     "FineTuning", "Learned", "Preset", "StructureSettings", "StyleSettings", "Training", "destylize",
     "extrinsic_weights", "fine_tune", "fine_tune_source", "initial_codes", "load_published_discriminator",
-    "make_discriminator", "optimized_codes", "photographic", "refine_codes", "sample_styles",
-    "train_sampler",
+    "refine_codes", "train_sampler",
 ]  # fmt: skip

@@ -69,7 +69,7 @@ class Destylized:
     """K portraits of one style, and their codes in w+.
 
     Raises:
-        SettingError: shapes that do not go together, or a value that is no number.
+        SettingError: shapes that do not go together.
     """
 
     extrinsic: Tensor  # (K, layers, 512): of the portrait as it is
@@ -84,8 +84,6 @@ class Destylized:
                 f"{count} portraits have extrinsic and intrinsic codes ({count}, layers, {STYLE}) both, not "
                 f"{tuple(codes)} and {tuple(self.intrinsic.shape)}."
             )
-        if not all(bool(t.isfinite().all()) for t in (self.extrinsic, self.intrinsic)):
-            raise SettingError("A code has a value that is no number: destylize its portrait again.")
 
     def __len__(self) -> int:
         return len(self.portraits)
@@ -126,8 +124,6 @@ def each_portrait(
         SettingError: the folder holds other portraits' results, or several processes have none in common.
     """
     processes, rank = (int(os.environ.get(key, value)) for key, value in (("WORLD_SIZE", "1"), ("RANK", "0")))
-    if folder is None and processes > 1:
-        raise SettingError("Several processes share their portraits through a folder: name one.")
     with _first_process_first(processes):
         files = None if folder is None else Checkpoints(folder, description).folder
 
@@ -284,18 +280,14 @@ class StyleDistance:
         portraits: (K, 3, S, S), RGB in [0, 1].
         settings: the weights.
         device: where to.
-        tensors: VGG-16's weights instead of the asset's (tests).
     """
 
     def __init__(
-        self, portraits: Tensor, settings: DestylizationSettings, device: str | torch.device = "auto",
-        tensors: Mapping[str, Tensor] | None = None,
-    ) -> None:  # fmt: skip
+        self, portraits: Tensor, settings: DestylizationSettings, device: str | torch.device = "auto"
+    ) -> None:
         self.settings = settings
         layers = [*MOMENTS, *([CONTENT] if settings.content_weight else [])]
-        self.extractor = FeatureExtractor(
-            "vgg16", layers, device=device, precision="float32", tensors=tensors
-        )
+        self.extractor = FeatureExtractor("vgg16", layers, device=device, precision="float32")
         with torch.no_grad():
             found = [_moments(self._features(2 * one - 1)) for one in portraits.split(1)]
         self.goal = [torch.stack(parts).mean(0) for parts in zip(*found, strict=True)]
@@ -350,20 +342,21 @@ class SourceTask(Task):
         settings: see :class:`.DestylizationSettings`.
         seed: of codes, order and augmentation.
         discriminator: pictures (N, 3, S, S) in [-1, 1] -> scores; learns too. None: there is none.
-        distance: see :class:`StyleDistance`, or what is called like it; None: there is none.
     """
 
     def __init__(
         self, source: StyleGenerator, before: StyleGenerator, portraits: Tensor,
         settings: DestylizationSettings, seed: int = 0, discriminator: nn.Module | None = None,
-        distance: Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]] | None = None,
     ) -> None:  # fmt: skip
         self.before, self.portraits, self.settings, self.seed = before, portraits, settings, seed
-        self.distance, self.center = distance, mean_w(before)
+        self.center = mean_w(before)
+        self.distance = None
+        if settings.moments_weight + settings.contextual_weight + settings.content_weight > 0:
+            self.distance = StyleDistance(portraits, settings, self.center.device)
         for name, parameter in source.named_parameters():
             parameter.requires_grad_(not name.startswith(settings.frozen))
         learning = [p for p in source.parameters() if p.requires_grad]
-        if not learning or (discriminator is None and distance is None):
+        if not learning or (discriminator is None and self.distance is None):
             raise SettingError(
                 "The source has nothing to learn, or nothing to learn from: leave some weights out of "
                 "frozen, and give a discriminator, or a weight of moments, contextual or content above 0."
@@ -430,7 +423,7 @@ _LATER = ("steps", "inversion", "restored", "truncation", "center", "tuning_step
 def fine_tune_source(
     source: StyleGenerator, portraits: Tensor, settings: DestylizationSettings = SMALL.destylization,
     folder: str | os.PathLike[str] | None = None, *, discriminator: nn.Module | None = None, seed: int = 0,
-    tensors: Mapping[str, Tensor] | None = None, callback: Callback | None = None, progress: bool = True,
+    callback: Callback | None = None, progress: bool = True,
 ) -> tuple[StyleGenerator, TrainingResult]:  # fmt: skip
     """A copy of the source that draws from the same codes, but in the style of the portraits.
 
@@ -442,7 +435,6 @@ def fine_tune_source(
         discriminator: of pictures (N, 3, S, S) in [-1, 1] of the source's size, see
             :func:`source_discriminator`; learns in place. Needed where ``adversarial_weight`` is above 0.
         seed: of the training.
-        tensors: VGG-16's weights instead of the asset's (tests).
         callback: see :func:`nstlib.training.train`.
         progress: show a progress bar.
 
@@ -464,10 +456,7 @@ def fine_tune_source(
     changed = copy.deepcopy(source)
     if not settings.tuning_steps:
         return changed.requires_grad_(False).eval(), TrainingResult(0, {"source": changed}, {})
-    distance = None
-    if settings.moments_weight + settings.contextual_weight + settings.content_weight > 0:
-        distance = StyleDistance(portraits, settings, device, tensors)
-    task = SourceTask(changed, source, portraits, settings, seed, discriminator, distance)
+    task = SourceTask(changed, source, portraits, settings, seed, discriminator)
     schedule = Schedule(steps=settings.tuning_steps, batch=settings.tuning_batch, seed=seed)
     result = train(
         task, schedule, folder, device=device, precision="float32", callback=callback, progress=progress
@@ -541,9 +530,8 @@ def photographic(
 def destylize(
     portraits: Tensor, source: StyleGenerator, encoder: Encoder,
     settings: DestylizationSettings = SMALL.destylization, folder: str | os.PathLike[str] | None = None, *,
-    tuned: StyleGenerator | None = None, discriminator: nn.Module | None = None, lpips: Lpips | None = None,
-    identity: Identity | None = None, seed: int = 0, tensors: Mapping[str, Tensor] | None = None,
-    progress: bool = True,
+    tuned: StyleGenerator | None = None, discriminator: nn.Module | None = None,
+    identity: Identity | None = None, seed: int = 0, progress: bool = True,
 ) -> Destylized:  # fmt: skip
     """All three steps, portrait by portrait.
 
@@ -555,10 +543,8 @@ def destylize(
         folder: where to keep what is done, the fine-tuned source too; the same call goes on from there.
         tuned: a source that is fine-tuned already; None: by :func:`fine_tune_source`.
         discriminator: for that.
-        lpips: of the inversion's network; None: made here.
         identity: None: made here, if the inversion gives it a weight.
         seed: of the fine-tuning.
-        tensors: VGG-16's weights instead of the asset's (tests).
         progress: show progress bars.
 
     Returns:
@@ -579,14 +565,14 @@ def destylize(
     def prepare() -> Callable[[int], dict[str, Tensor]]:
         device, s = next(source.parameters()).device, settings.inversion
         options: dict[str, Any] = {
-            "lpips": lpips or (Lpips(s.network, device=device) if s.perceptual_weight else None),
+            "lpips": Lpips(s.network, device=device) if s.perceptual_weight else None,
             "identity": identity or (Identity(device) if s.identity_weight else None),
         }
         drawing = tuned
         if drawing is None:
             drawing, result = fine_tune_source(
                 source, portraits, settings, folder and Path(folder, "source"), discriminator=discriminator,
-                seed=seed, tensors=tensors, progress=progress,
+                seed=seed, progress=progress,
             )  # fmt: skip
             if result.interrupted:
                 raise KeyboardInterrupt

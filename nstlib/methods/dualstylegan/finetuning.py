@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ from ...losses import (
 from ...nets.dualstylegan import DualStyleGAN
 from ...nets.features import FeatureExtractor
 from ...nets.style_generator import STRUCTURE, STYLE
-from ...training import Callback, Schedule, Step, Task, TrainingResult, cosine_decay, shuffled, train
+from ...training import Callback, Schedule, Step, Task, TrainingResult, shuffled, train
 from .destylization import (
     Destylized,
     augment,
@@ -49,7 +50,7 @@ FEATURES = {"relu2_1": 128, "relu3_1": 256}
 
 Features = dict[str, Tensor]
 
-_KEPT = 1_500_000_000  # bytes of portraits' features that are kept in memory
+_KEPT = 400  # portraits whose features are kept in memory: up to 6 MB each
 _SAMPLES = 1024  # of w, by which their mean and deviation are known
 
 
@@ -133,12 +134,10 @@ class FineTuning(Task):
     Args:
         net: what learns; its generator is frozen.
         settings: of the stage.
-        steps: of the whole training, by which the learning rate falls.
         styles: the style's portraits and codes; for the third stage.
         discriminator: to go on with; None: a new one.
         identity: tells faces apart, in the third stage; None leaves the identity out.
         seed: of the faces and of the discriminator.
-        tensors: VGG-19's weights instead of the asset's (tests).
         precision: of VGG-19's features.
 
     Raises:
@@ -147,24 +146,21 @@ class FineTuning(Task):
     """
 
     def __init__(
-        self, net: DualStyleGAN, settings: StructureSettings | StyleSettings, steps: int, *,
+        self, net: DualStyleGAN, settings: StructureSettings | StyleSettings, *,
         styles: Destylized | None = None, discriminator: nn.Module | None = None,
-        identity: Identity | None = None, seed: int = 0, tensors: Mapping[str, Tensor] | None = None,
-        precision: str | torch.dtype = "auto",
+        identity: Identity | None = None, seed: int = 0, precision: str | torch.dtype = "auto",
     ) -> None:  # fmt: skip
         third = isinstance(settings, StyleSettings)
         if third:
             _check_styles(styles, net)
-        self.net, self.settings, self.steps, self.seed = net, settings, steps, seed
+        self.net, self.settings, self.decay, self.seed = net, settings, settings.decay, seed
         self.styles, self.identity = (styles, identity) if third else (None, None)
         self.quick = settings.discriminator == "features"
         net.generator.requires_grad_(False).eval()
         self.path = ExtrinsicPath(net).requires_grad_(True)
         device = next(net.generator.parameters()).device
         layers = LAYERS[0 if settings.perceptual_layers[0] else 1 :]
-        self.extractor = FeatureExtractor(
-            "vgg19", layers, device=device, precision=precision, tensors=tensors
-        )
+        self.extractor = FeatureExtractor("vgg19", layers, device=device, precision=precision)
         with torch.no_grad():
             z = torch.randn(_SAMPLES, STYLE, generator=torch.Generator().manual_seed(0))
             w = net.generator.style(z.to(device))
@@ -186,19 +182,18 @@ class FineTuning(Task):
             self.optimizers["discriminator"] = torch.optim.Adam(
                 self.discriminator.parameters(), settings.discriminator_rate, betas=betas
             )
-        self._kept: dict[int, Features] = {}
+        self._portrait = lru_cache(_KEPT)(self._portrait_features)
 
     def describe(self) -> dict[str, Any]:
         """All of the settings, the seed, the generator and the styles."""
-        described = {
+        described: dict[str, Any] = {
             "method": "dualstylegan", "stage": type(self.settings).__name__, "faces_seed": self.seed,
             "identity": self.identity is not None, "generator": digest(self.net.generator),
             **asdict(self.settings),
         }  # fmt: skip
         if self.styles is not None:
             described["styles"] = [digest(self.styles.extrinsic), digest(self.styles.portraits)]
-        # The learning rate falls towards the end, so with another end it is another training.
-        return described | ({"planned": self.steps} if self.settings.decay != 1 else {})
+        return described
 
     def batch(self, positions: Sequence[int]) -> dict[str, Any]:
         """Random numbers, and which portraits: all from the position alone."""
@@ -218,10 +213,6 @@ class FineTuning(Task):
             if not self.quick and s.adversarial_weight:
                 found["real"] = 2 * self.styles.portraits[chosen] - 1
         return found
-
-    def rate(self, progress: float) -> float:
-        """From 1 to the settings' ``decay``, along half a cosine."""
-        return cosine_decay(progress, self.settings.decay)
 
     def step(self, step: Step) -> dict[str, Tensor]:
         """The pictures of the batch, their losses, one step of the path, and one of the discriminator."""
@@ -299,22 +290,17 @@ class FineTuning(Task):
         return self.extractor(self._small(pictures))
 
     def _portraits(self, chosen: Sequence[int]) -> Features:
-        """The portraits' features: computed once, one by one, and kept in half the precision."""
+        """The portraits' features, one by one."""
         found = [self._portrait(index) for index in chosen]
         return {name: torch.cat([one[name] for one in found]).float() for name in found[0]}
 
-    def _portrait(self, index: int) -> Features:
-        if index in self._kept:
-            return self._kept[index]
+    @torch.no_grad()
+    def _portrait_features(self, index: int) -> Features:
+        """Of one portrait, in half the precision, as many of them are kept."""
         assert self.styles is not None
-        with torch.no_grad():
-            picture = self.styles.portraits[index : index + 1].to(self.center.device)
-            features = self._features(2 * picture - 1)
-        # Rounded whether kept or not, so that what fits into memory changes no number.
-        half = {name: t.half() if t.dtype == torch.float32 else t for name, t in features.items()}
-        if (1 + len(self._kept)) * sum(t.numel() * t.element_size() for t in half.values()) <= _KEPT:
-            self._kept[index] = half
-        return half
+        picture = self.styles.portraits[index : index + 1].to(self.center.device)
+        features = self._features(2 * picture - 1)
+        return {name: t.half() if t.dtype == torch.float32 else t for name, t in features.items()}
 
     def _perceptual(self, found: Features, wanted: Features) -> Tensor:
         losses = [
@@ -424,7 +410,7 @@ def fine_tune(
         precision: see :func:`nstlib.training.train`.
         callback: the same.
         progress: the same.
-        options: ``styles``, ``discriminator``, ``identity``, ``tensors`` of :class:`FineTuning`.
+        options: ``styles``, ``discriminator``, ``identity`` of :class:`FineTuning`.
 
     Returns:
         The discriminator, for the next stage, and the training's result.
@@ -434,7 +420,7 @@ def fine_tune(
         SettingError: the same, or the styles do not fit the network.
     """
     first = {k: t.detach().clone() for k, t in net.style.state_dict().items()}
-    task = FineTuning(net, settings, schedule.steps, seed=schedule.seed, precision=precision, **options)
+    task = FineTuning(net, settings, seed=schedule.seed, precision=precision, **options)
     try:
         result = train(
             task, schedule, folder, device=task.center.device, precision=precision, callback=callback,

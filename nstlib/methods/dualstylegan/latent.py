@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...errors import OptimizationError, SettingError
+from ...errors import SettingError
 from ...losses import contextual_loss
 from ...metrics import Lpips
 from ...nets.dualstylegan import DualStyleGAN, Sampler
@@ -42,8 +42,7 @@ PARTS = ("structure", "color")
 
 def refine_codes(
     net: DualStyleGAN, destylized: Destylized, settings: LatentSettings = SMALL.latent,
-    folder: str | os.PathLike[str] | None = None, *, lpips: Lpips | None = None,
-    tensors: Mapping[str, Tensor] | None = None, progress: bool = True,
+    folder: str | os.PathLike[str] | None = None, *, progress: bool = True,
 ) -> Destylized:  # fmt: skip
     """Fit each portrait's extrinsic code to the network, which is fixed, as is the intrinsic code.
 
@@ -52,8 +51,6 @@ def refine_codes(
         destylized: the portraits with their codes.
         settings: see :class:`.LatentSettings`.
         folder: where to keep each portrait's code; the same call goes on from there.
-        lpips: of the settings' network; None: made here.
-        tensors: VGG-19's weights instead of the asset's (tests).
         progress: show a progress bar.
 
     Returns:
@@ -61,8 +58,8 @@ def refine_codes(
 
     Raises:
         KeyboardInterrupt: after Ctrl-C; the portraits that are done are kept in the folder.
-        OptimizationError: the loss is no longer a number; ``result`` holds the code reached.
-        SettingError: codes for another network, LPIPS of another network, a folder of other portraits.
+        OptimizationError: the loss is no longer a number.
+        SettingError: codes for another network, a folder of other portraits.
     """
     if destylized.layers != net.layers:
         raise SettingError(
@@ -78,17 +75,14 @@ def refine_codes(
     portraits = resize(destylized.portraits.float(), (net.size, net.size))
 
     def prepare() -> Callable[[int], dict[str, Tensor]]:
-        measure = lpips or Lpips(settings.network, device=first.device)
-        extractor = None
+        lpips, extractor = Lpips(settings.network, device=first.device), None
         if settings.contextual_weight:
-            extractor = FeatureExtractor(
-                "vgg19", [CONTEXTUAL], device=first.device, precision="float32", tensors=tensors
-            )
+            extractor = FeatureExtractor("vgg19", [CONTEXTUAL], device=first.device, precision="float32")
 
         def compute(index: int) -> dict[str, Tensor]:
             face, style = (codes[index, None] for codes in (destylized.intrinsic, destylized.extrinsic))
             portrait = portraits[index, None].to(first)
-            code = _refined(net, portrait, face.to(first), style.to(first), settings, measure, extractor)
+            code = _refined(net, portrait, face.to(first), style.to(first), settings, lpips, extractor)
             return {"extrinsic": code}
 
         return compute
@@ -133,11 +127,7 @@ def _refined(
         return parts
 
     groups = [([structure], s.structure_rate), ([color], s.color_rate)]
-    try:
-        descend([*groups, (noises, s.noise_rate)] if noises else groups, losses, s.steps, progress=False)
-    except OptimizationError as error:
-        error.result = torch.cat([structure, color], 1).detach().cpu()
-        raise
+    descend([*groups, (noises, s.noise_rate)] if noises else groups, losses, s.steps, progress=False)
     return torch.cat([structure, color], 1).detach()
 
 
@@ -170,9 +160,7 @@ class SamplerTask(Task):
     def describe(self) -> dict[str, Any]:
         """All of the settings, and the codes."""
         described = {k: v for k, v in asdict(self.settings).items() if k not in ("steps", "batch")}
-        # The rate falls towards the end, so with another end it is another training.
-        until = {"until": self.settings.steps} if self.settings.anneal_fraction else {}
-        return {"method": "sampler", **described, "portraits": digest(self.codes), **until}
+        return {"method": "sampler", **described, "portraits": digest(self.codes)}
 
     def batch(self, positions: Sequence[int]) -> Tensor:
         """Codes (N, layers, 512) with the noise that belongs to them."""

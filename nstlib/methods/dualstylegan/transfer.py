@@ -16,7 +16,7 @@ Source: paper A, section 3.2 and its figures 3 and 8, after Yang et al. 2022, "P
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
@@ -95,7 +95,6 @@ class Options(Base):
         default=SEARCH, description=f"Steps of descent from the encoder's codes ({SEARCH})."
     )
     truncation: Fraction = 1.0  # of the face toward the mean face: 1 keeps it
-    fuse_index: Number | None = None  # the last layer with the style, see nstlib.nets.dualstylegan
     shares: tuple[NotNegative, ...] | None = None  # of several portraits
     encoder: Path | None = Field(
         default=None, description="With the authors' generator.pt:12 as the style: their encoder.pt."
@@ -121,13 +120,13 @@ class DualStyle(Method):
         source: the generator of faces; None: the face prior of 128 pixels.
         encoder: portraits (N, 3, S, S) in [0, 1] -> codes (N, layers, 512); None: the course's own, which is
             for the face prior.
-        space: of the encoder's codes: "w" is w+, "z" is z+, as the published one gives them.
-        center: what :meth:`stylize` truncates toward: the "mean" w, or "zero" as in the released code.
         bottleneck_channels: of a new extrinsic path; None: as published.
         options: ``device`` and ``seed`` of :class:`.Method`; the seed is of a new path and of the training.
 
     Attributes:
         net: the network.
+        space: of the encoder's codes: "w" is w+, "z" is z+, as the published one gives them.
+        center: what :meth:`stylize` truncates toward: the "mean" w, or "zero" as in the released code.
         learned: the style's codes, samplers and story; None before it is learned.
 
     Raises:
@@ -147,21 +146,19 @@ class DualStyle(Method):
 
     def __init__(
         self, settings: Training | None = None, *, source: StyleGenerator | None = None,
-        encoder: Encoder | None = None, space: str = "w", center: str = "mean",
-        bottleneck_channels: int | None = BOTTLENECK_CHANNELS, **options: Any,
+        encoder: Encoder | None = None, bottleneck_channels: int | None = BOTTLENECK_CHANNELS, **options: Any,
     ) -> None:  # fmt: skip
         super().__init__(settings, **options)
         net: DualStyleGAN | None = None
+        self.space, self.center, self.usual = "w", "mean", dict[str, Any]()
         if self.settings.generator is not None:
             source, net = _published_generator(self.settings.generator)
-            space, center, bottleneck_channels = "z", "zero", None
-            encoder = None
+            self.space, self.center, self.usual = "z", "zero", RELEASED_STRENGTHS
+            encoder, bottleneck_channels = None, None
             if self.settings.encoder is not None:
                 encoder = PublishedEncoder(self.settings.encoder).to(self.device)
-        self.source = (source or Faces(self.device).prior()).to(self.device)
-        self._encoder, self.space, self.center = encoder, space, center
+        self.source, self._encoder = (source or Faces(self.device).prior()).to(self.device), encoder
         self.learned: Learned | None = None
-        self.usual: dict[str, Any] = {} if self.settings.generator is None else dict(RELEASED_STRENGTHS)
         if net is None:
             with torch.random.fork_rng([]):
                 torch.default_generator.manual_seed(self.seed)
@@ -194,8 +191,6 @@ class DualStyle(Method):
     def fit(
         self, faces: Any = None, styles: Tensor | str | None = None, *, schedule: Schedule | None = None,
         folder: File | None = None, callback: Callback | None = None, progress: bool = True,
-        identity: Identity | None = None, discriminator: Discriminator | None = None,
-        on_stage: Callable[[str], None] | None = None, **tensors: Mapping[str, Tensor],
     ) -> TrainingResult:  # fmt: skip
         """All four stages; each goes on from its part of the folder.
 
@@ -206,12 +201,7 @@ class DualStyle(Method):
             schedule: likewise; the settings say how long each stage takes.
             folder: where to keep what is done; the same call goes on from there.
             callback: see :func:`nstlib.training.train`; of the last three stages' trainings.
-            progress: show progress bars.
-            identity: None: made here, if a setting gives it a weight.
-            discriminator: StyleGAN2's, which has learned with the source; copies of it learn on, where the
-                settings ask for one. None: the authors' file has it, or new ones are made.
-            on_stage: called with the name of each stage as it begins; None: shows it, with ``progress``.
-            tensors: ``vgg16``, ``vgg19``: weights instead of the assets' (tests).
+            progress: show the name of each stage, and progress bars.
 
         Returns:
             The last training's result; if it was stopped, that of the stage it was stopped in.
@@ -235,45 +225,38 @@ class DualStyle(Method):
             about["licence"] = found_set.licence
             styles = found_set.pictures
         portraits = check_portraits(cast(Tensor, styles))[: s.portraits]
-        if discriminator is None and s.generator is not None:
-            discriminator = load_published_discriminator(s.generator, self.device)
-        parts = {
-            name: None if folder is None else Path(folder, name)
-            for name in ("1_destylization", "2_structure", "3_style", "4_codes", "4_sampler")
-        }
-        vgg19 = tensors.get("vgg19")
-        on_stage = on_stage or (tqdm.write if progress else lambda stage: None)
+        # What has learned with the authors' generator learns on; without it, or over another one, a new one.
+        published = s.generator and load_published_discriminator(s.generator, self.device)
 
         def learning() -> Discriminator:
             channels = stages.structure.discriminator_channels
-            return source_discriminator(discriminator, self.size, channels, self.seed).to(self.device)
+            return source_discriminator(published, self.size, channels, self.seed).to(self.device)
 
-        on_stage("destylization")
+        def begun(stage: str, part: str) -> Path | None:
+            if progress:
+                tqdm.write(stage)
+            return None if folder is None else Path(folder, part)
+
         found = destylize(
             portraits, self.source, lambda some: self.encoder(some), stages.destylization,
-            parts["1_destylization"], identity=identity, seed=self.seed, tensors=tensors.get("vgg16"),
-            discriminator=learning() if stages.destylization.adversarial_weight else None, progress=progress,
+            begun("destylization", "1_destylization"), seed=self.seed, progress=progress,
+            discriminator=learning() if stages.destylization.adversarial_weight else None,
         )  # fmt: skip
         net: nn.Module | None = learning() if stages.structure.discriminator == "stylegan2" else None
-        if identity is None and any(weight for _, weight, _ in stages.style.phases):
-            identity = Identity(self.device)
+        identity = Identity(self.device) if any(weight for _, weight, _ in stages.style.phases) else None
         both = zip(("structure", "style"), stages.schedules(self.seed), strict=True)
         for number, (name, plan) in enumerate(both, start=2):
-            on_stage(name)
             net, result = fine_tune(
-                self.net, getattr(stages, name), plan, parts[f"{number}_{name}"], discriminator=net,
-                styles=found, identity=identity, tensors=vgg19, callback=callback, progress=progress,
+                self.net, getattr(stages, name), plan, begun(name, f"{number}_{name}"), discriminator=net,
+                styles=found, identity=identity, callback=callback, progress=progress,
             )  # fmt: skip
             if result.step < plan.steps:
                 return result
-        on_stage("latent optimization")
-        found = refine_codes(
-            self.net, found, stages.latent, parts["4_codes"], tensors=vgg19, progress=progress
-        )
-        on_stage("sampling network")
+        part = begun("latent optimization", "4_codes")
+        found = refine_codes(self.net, found, stages.latent, part, progress=progress)
         samplers, result = train_sampler(
-            found, stages.sampler, parts["4_sampler"], seed=self.seed, device=self.device, callback=callback,
-            progress=progress,
+            found, stages.sampler, begun("sampling network", "4_sampler"), seed=self.seed,
+            device=self.device, callback=callback, progress=progress,
         )  # fmt: skip
         if result.step == stages.sampler.steps:
             steps = {"structure": stages.structure.steps, "style": stages.style.steps}
@@ -375,8 +358,7 @@ class DualStyle(Method):
         drawn = [
             self.net(
                 one, art, space="w", extrinsic_space="w", interp_weights=strength * torch.as_tensor(weights),
-                fuse_index=o.fuse_index, keep_colors=bool(keep_colors), truncation=o.truncation,
-                center=center,
+                keep_colors=bool(keep_colors), truncation=o.truncation, center=center,
             )
             for one in face.split(1)
         ]  # fmt: skip
