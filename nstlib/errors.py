@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import math
-from dataclasses import dataclass as _plain
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Self, TypeVar, cast, dataclass_transform
 
 from pydantic import ConfigDict, Field, ValidationError
@@ -105,39 +103,3 @@ def _sentence(error: ValidationError, kind: type[Settings]) -> str:
         return f"There is no setting {', '.join(map(repr, unknown))}: they are {known}."
     said = first["msg"].replace("Input", name, 1)
     return f"{said if name in said else f'{name}: {said}'}, not {first['input']!r}."
-
-
-@_plain(frozen=True)
-class Changeable:
-    """A frozen dataclass of settings; a child checks its values in ``__post_init__``."""
-
-    def changed(self, **values: Any) -> Self:
-        """A copy with some values changed.
-
-        Raises:
-            SettingError: an unknown name, or a value that makes no sense.
-        """
-        known = [field.name for field in fields(self)]
-        unknown = sorted(values.keys() - set(known))
-        if unknown:
-            raise SettingError(
-                f"There is no setting {', '.join(map(repr, unknown))}: they are {', '.join(known)}."
-            )
-        return replace(self, **values)
-
-    def _not_negative(self, *names: str) -> None:
-        for name in names:
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise SettingError(f"{name} is {value}, but must be 0 or more.")
-
-    def _positive(self, *names: str) -> None:
-        for name in names:
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise SettingError(f"{name} is {value}, but must be above 0.")
-
-    def _counted(self, *names: str) -> None:
-        for name in names:
-            if getattr(self, name) < 1:
-                raise SettingError(f"{name} is {getattr(self, name)}, but must be 1 or more.")
