@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nstlib.cli import __main__ as command
 from nstlib.nets import hardware
+from nstlib.nets.adain import Decoder
 
 # Written down a second time, on purpose: the tests hold the library's own table to this one.
 VGG_BLOCKS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
@@ -55,10 +56,25 @@ def make_weights(network: str, seed: int = 0) -> dict[str, Tensor]:
     return tensors
 
 
+def make_decoder() -> dict[str, Tensor]:
+    """Random weights of AdaIN's decoder: He's, so that a picture comes out, and a gray one in the middle."""
+    torch.manual_seed(0)
+    net = Decoder()
+    for module in net:
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+    tensors = net.state_dict()
+    last = next(reversed(tensors)).removesuffix(".bias")
+    tensors[f"{last}.weight"] *= 0.02
+    tensors[f"{last}.bias"].fill_(0.5)
+    return tensors
+
+
 @pytest.fixture(scope="session")
 def weights() -> dict[str, dict[str, Tensor]]:
     """Network -> its random tensors; not to be changed by a test."""
-    return {network: make_weights(network) for network in ("vgg16", "vgg19", "alexnet")}
+    made = {network: make_weights(network) for network in ("vgg16", "vgg19", "alexnet")}
+    return made | {"adain_decoder": make_decoder()}
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import pytest
 import torch
 from conftest import one_sentence
 
-from nstlib.methods import METHODS, Method
 from nstlib.pictures.files import save_image
 
 TOY = """
@@ -125,14 +124,6 @@ def test_a_killed_training_of_the_toy_goes_on(toy):
     assert whole.keys() == cut.keys()
     for key, tensor in whole.items():
         torch.testing.assert_close(cut[key], tensor, rtol=0, atol=1e-6)
-
-
-def test_every_method_has_the_same_verbs():
-    for name, method in METHODS.items():
-        assert issubclass(method, Method), name
-        assert method.summary, name
-        for verb in ("fit", "stylize", "save", "load"):
-            assert callable(getattr(method, verb)), name
 
 
 def test_the_top_of_the_library_is_small():

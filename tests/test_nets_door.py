@@ -26,6 +26,7 @@ PUBLISHED: dict[str, tuple[str, Callable[[], nn.Module], str]] = {
     "dualstylegan_64_keys": ("dualstylegan", lambda: dualstylegan.DualStyleGAN(64), "3973e2a787ac4182"),
     "dualstylegan_256_keys": ("dualstylegan", lambda: dualstylegan.DualStyleGAN(256), "606883b8897bf9dd"),
     "dualstylegan_1024_keys": ("dualstylegan", dualstylegan.DualStyleGAN, "e98e7f03fdcf23e1"),
+    "fns_transformer_keys": ("fns_transformer", johnson.TransformNet, "12a49b6a4cca3656"),
     "ir_se50_keys": ("ir_se50", psp.IrSe50, "471eb9bc30358c01"),
     "jojogan_discfeat_256_keys": (
         "jojogan_discfeat", lambda: stylegan2.DiscriminatorFeatures(256), "2da86571425a4de8",

@@ -8,8 +8,7 @@ decoder trained once turns the result back into pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,22 +20,21 @@ from ..errors import Settings as Base
 from ..nets.adain import from_official
 from ..nets.features import FeatureExtractor
 from ..pictures import color
-from ..pictures.files import check_picture
+from ..pictures.files import check_mask, check_picture
 from .base import Method, NoOptions, blend, color_mode, pad_to_multiple, postprocess
 
 LAYER = "relu4_1"
 STRIDE = 8  # of that layer
 
 
-@dataclass(frozen=True)
-class StyleStatistics:
-    """All that AdaIN knows of a style: mean and deviation of each channel, (1, 512, 1, 1) each."""
+class StyleStatistics(NamedTuple):
+    """All that AdaIN knows of a style: mean and deviation of each channel, (N, C, 1, 1) each."""
 
     mean: Tensor
     deviation: Tensor
 
 
-def channel_statistics(features: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def channel_statistics(features: Tensor, mask: Tensor | None = None) -> StyleStatistics:
     """Mean and standard deviation of each channel over the picture, or over a mask.
 
     Args:
@@ -53,10 +51,10 @@ def channel_statistics(features: Tensor, mask: Tensor | None = None) -> tuple[Te
         weight = mask / mask.sum(dim=(2, 3), keepdim=True).clamp_min(1e-6)
         mean = (weight * x).sum(dim=(2, 3), keepdim=True)
         spread = (weight * (x - mean).square()).sum(dim=(2, 3), keepdim=True)
-    return mean, (spread + 1e-5).sqrt()
+    return StyleStatistics(mean, (spread + 1e-5).sqrt())
 
 
-def adain(content: Tensor, style: tuple[Tensor, Tensor], mask: Tensor | None = None) -> Tensor:
+def adain(content: Tensor, style: StyleStatistics, mask: Tensor | None = None) -> Tensor:
     """``sigma(s) * (c - mu(c)) / sigma(c) + mu(s)``: equation 8 of Huang and Belongie.
 
     Args:
@@ -68,7 +66,7 @@ def adain(content: Tensor, style: tuple[Tensor, Tensor], mask: Tensor | None = N
         (N, C, H, W), float32.
     """
     mean, deviation = channel_statistics(content, mask)
-    return style[1] * (content.float() - mean) / deviation + style[0]
+    return style.deviation * (content.float() - mean) / deviation + style.mean
 
 
 @settings
@@ -116,7 +114,7 @@ class AdaIN(Method):
         Raises:
             ImageError: not a picture.
         """
-        return StyleStatistics(*channel_statistics(self._encode(check_picture("style", style, 2 * STRIDE))))
+        return channel_statistics(self._encode(check_picture("style", style, 2 * STRIDE)))
 
     @torch.no_grad()
     def stylize(
@@ -134,6 +132,7 @@ class AdaIN(Method):
             own: see :class:`Options`.
 
         Raises:
+            ImageError: a mask of another size than the content.
             SettingError: no style, shares or masks that do not go with the styles, or both of them;
                 statistics where the style's colors are to be matched to the content's.
         """
@@ -159,14 +158,8 @@ class AdaIN(Method):
         else:
             styled = features
             for mask, one in zip(masks, found, strict=True):
-                if mask.shape[-2:] != content.shape[-2:]:
-                    raise SettingError(
-                        f"A mask of {mask.shape[-1]}×{mask.shape[-2]} does not fit the content of "
-                        f"{content.shape[-1]}×{content.shape[-2]}: make it from that picture."
-                    )
-                small = F.interpolate(
-                    pad_to_multiple(mask.to(features), STRIDE), features.shape[-2:], mode="area"
-                )
+                mask = check_mask("mask of a style", mask, content).to(features)
+                small = F.interpolate(pad_to_multiple(mask, STRIDE), features.shape[-2:], mode="area")
                 styled = styled + small * (adain(features, one, small) - features)
         mixed = (features + strength * (styled - features)).to(self.encoder.precision)
         made = self.decoder(mixed.contiguous(memory_format=self.encoder.memory_format))
@@ -176,12 +169,12 @@ class AdaIN(Method):
     def _encode(self, images: Tensor) -> Tensor:
         return self.encoder(images)[LAYER].float()
 
-    def _found(self, style: Tensor | StyleStatistics, content: Tensor, how: str) -> tuple[Tensor, Tensor]:
+    def _found(self, style: Tensor | StyleStatistics, content: Tensor, how: str) -> StyleStatistics:
         if isinstance(style, Tensor):
-            style = self.statistics(color.prepare_style(how, style, content[:1]))
-        elif how != "style":
+            return self.statistics(color.prepare_style(how, style, content[:1]))
+        if how != "style":
             raise SettingError(
                 f"A style's statistics have its own colors, and '{how}' is to change them: give the style as "
                 "a picture."
             )
-        return style.mean, style.deviation
+        return style

@@ -258,6 +258,3 @@ def blend(made: Tensor, content: Tensor, strength: float, masks: Sequence[Tensor
 def color_mode(keep_colors: bool | str) -> str:
     """The name of a way with colors, see :mod:`nstlib.pictures.color`."""
     return keep_colors if isinstance(keep_colors, str) else "luminance" if keep_colors else "style"
-
-
-__all__ = ["Method", "NoOptions", "blend", "color_mode", "pad_to_multiple", "postprocess", "schedule_of"]

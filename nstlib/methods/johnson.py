@@ -31,11 +31,16 @@ LEAST = 16  # pixels a side: reflection needs more than the kernel's half at a q
 
 Pixels = Annotated[int, Field(ge=LEAST)]
 
+# Of every preset.
+OURS = {"average": 0.99, "style_weight": 2e4, "tv_weight": 2.0, "learning_rate": 2e-3, "decay": 0.1}
+
 
 @settings
 class Settings(Base):
     """What a network is trained for. The weights are those of PyTorch's fast_neural_style example, divided by
-    its content weight: 1e5 for content, 1e10 for style there.
+    its content weight: 1e5 for content, 1e10 for style there. It ran two epochs of MS COCO in batches of 4 of
+    256 px with Adam's 1e-3; Johnson's paper has 40,000 such steps, with ``normalization="batch"`` and
+    ``content_layer="relu3_3"``.
     """
 
     style_layers: tuple[str, ...] = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")  # Johnson, section 4.1
@@ -52,20 +57,12 @@ class Settings(Base):
     learning_rate: Positive = Field(default=1e-3, description="Of Adam.")  # Johnson, section 4.1
     decay: Positive = 1.0  # the last step's learning rate as a part of the first's, falling by a cosine: ours
     width: Count = 32
-    normalization: Literal["instance", "batch"] = (
-        "instance"  # Ulyanov et al. 2016; "batch" as Johnson printed
-    )
+    # Ulyanov et al. 2016; "batch" as Johnson printed.
+    normalization: Literal["instance", "batch"] = "instance"
 
     def __post_init__(self) -> None:
         if not self.style_layers:
             raise SettingError("style_layers is empty: name the layers whose Gram matrices are the style.")
-
-
-AS_PRINTED = Settings(normalization="batch", content_layer="relu3_3")
-"""Johnson's paper: 40,000 steps of 4 pictures of 256 px, Adam 1e-3, on MS COCO."""
-
-AS_RELEASED = Settings()
-"""PyTorch's fast_neural_style example: two epochs of MS COCO in batches of 4 of 256 px, Adam 1e-3."""
 
 
 class TransferTask(Task):
@@ -79,36 +76,25 @@ class TransferTask(Task):
         steps: of the whole training, by which the learning rate falls.
         device: see :func:`nstlib.nets.hardware.resolve_device`.
         precision: of the features.
-        tensors: VGG-16's weights instead of the asset's (tests).
     """
 
     def __init__(
-        self,
-        net: TransformNet,
-        faces: Pictures,
-        styles: Sequence[Tensor],
-        settings: Settings,
-        steps: int,
-        *,
-        device: str | torch.device = "auto",
-        precision: str | torch.dtype = "auto",
-        tensors: Mapping[str, Tensor] | None = None,
-    ) -> None:
+        self, net: TransformNet, faces: Pictures, styles: Sequence[Tensor], settings: Settings, steps: int,
+        *, device: str | torch.device = "auto", precision: str | torch.dtype = "auto",
+    ) -> None:  # fmt: skip
         self.settings, self.faces, self.steps = settings, faces, steps
-        options: dict[str, Any] = {"device": device, "precision": precision, "tensors": tensors}
+        options: dict[str, Any] = {"device": device, "precision": precision}
         self.features = FeatureExtractor("vgg16", [*settings.style_layers, settings.content_layer], **options)
         self.content_features = FeatureExtractor("vgg16", [settings.content_layer], **options)
-        grams: dict[str, list[Tensor]] = {name: [] for name in settings.style_layers}
         with torch.no_grad():
-            for style in styles:
-                for name, features in self.features(style).items():
-                    if name in grams:
-                        grams[name].append(gram_matrix(features, "chw"))
-        self.targets = {name: torch.stack(found).mean(0) for name, found in grams.items()}
+            grams = [
+                {name: gram_matrix(features, "chw") for name, features in self.features(style).items()}
+                for style in styles
+            ]
+        self.targets = {n: torch.stack([gram[n] for gram in grams]).mean(0) for n in settings.style_layers}
         self.modules = {"net": net}
         head = list(net.deconv3.parameters())
-        ids = {id(p) for p in head}
-        body = [p for p in net.parameters() if id(p) not in ids]
+        body = [p for name, p in net.named_parameters() if not name.startswith("deconv3.")]
         # The last layer writes [0, 255]: its weights are larger, and Adam's steps have to be; at 255 times
         # the others' rate the first pictures overshoot, and their loss with them.
         rate = settings.learning_rate
@@ -118,12 +104,13 @@ class TransferTask(Task):
     def describe(self) -> dict[str, Any]:
         """All of the settings, the number of pictures, and the style, as a few of its numbers."""
         style = {name: [round(float(v), 6) for v in gram[0, 0, :3]] for name, gram in self.targets.items()}
-        described = {"method": "johnson", **asdict(self.settings), "pictures": len(self.faces)}
         crops = {key: getattr(self.faces, key) for key in ("size", "zoom", "flip", "seed")}
-        if crops != {"size": self.settings.size, "zoom": self.settings.zoom, "flip": True, "seed": 0}:
-            described["crops"] = crops
-        # The learning rate falls towards the end, so with another end it is another training.
-        return described | {"style": style} | ({"until": self.steps} if self.settings.decay != 1 else {})
+        # Where the learning rate falls towards the end, another end is another training.
+        until = self.steps if self.settings.decay != 1 else None
+        return {
+            "method": "johnson", **asdict(self.settings), "pictures": len(self.faces), "crops": crops,
+            "style": style, "until": until,
+        }  # fmt: skip
 
     def rate(self, progress: float) -> float:
         """From 1 to the settings' ``decay``, along half a cosine."""
@@ -175,20 +162,10 @@ class Johnson(Method):
     takes = frozenset({"size", "color", "precision"})
     # `quick` and `shipped`: 0.7 to 1.3 s a step on two cores without AVX-512.
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        name: {
-            "average": 0.99,
-            "style_weight": 2e4,
-            "tv_weight": 2.0,
-            "learning_rate": 2e-3,
-            "decay": 0.1,
-            **own,
-        }
-        for name, own in {
-            "quick": {"steps": 1000, "batch": 1, "size": 128, "faces": 200},
-            "smoke": {"steps": 4, "batch": 1, "size": 64, "faces": 4},
-            "shipped": {"steps": 2000, "batch": 1, "size": 128, "faces": 400},
-            "paper": {"steps": 40_000, "batch": 4, "size": 256, "faces": 10_000},  # Johnson, section 4.1
-        }.items()
+        "quick": OURS | {"steps": 1000, "batch": 1, "size": 128, "faces": 200},
+        "smoke": OURS | {"steps": 4, "batch": 1, "size": 64, "faces": 4},
+        "shipped": OURS | {"steps": 2000, "batch": 1, "size": 128, "faces": 400},
+        "paper": OURS | {"steps": 40_000, "batch": 4, "size": 256, "faces": 10_000},  # Johnson, section 4.1
     }
 
     def __init__(self, settings: Settings | None = None, **options: Any) -> None:
@@ -206,8 +183,10 @@ class Johnson(Method):
             faces = Pictures(faces, self.settings.size, zoom=self.settings.zoom, seed=schedule.seed)
         self._pictures = len(faces)
         self.net.float().requires_grad_(True).load_state_dict(self._exact)
-        options: dict[str, Any] = {"device": self.device, "precision": self.precision}
-        return TransferTask(self.net, faces, styles, self.settings, schedule.steps, **options)
+        return TransferTask(
+            self.net, faces, styles, self.settings, schedule.steps, device=self.device,
+            precision=self.precision,
+        )  # fmt: skip
 
     def fit(self, *args: Any, **options: Any) -> TrainingResult:
         """See :meth:`Method.fit`; from the weights there are, an untrained network's or another style's."""
