@@ -130,17 +130,13 @@ STYLE_NORMALIZATIONS: dict[str, StyleNormalization] = {
     "gordicaleksa": StyleNormalization("chw", "sum", "gordicaleksa: G/(c·h·w), sum"),
 }
 
-# Other names for the same scale. The tutorial divides by b·c·h·w, which is c·h·w for its one picture.
-STYLE_ALIASES = {"pytorch_tutorial": "neural_style_pt", "pytorch_examples": "neural_style_pt"}
-
 
 def style_normalization(name: str) -> StyleNormalization:
-    """Look a normalization up by name, or by one of :data:`STYLE_ALIASES`.
+    """Look a normalization up by name.
 
     Raises:
         SettingError: unknown name.
     """
-    name = STYLE_ALIASES.get(name, name)
     if name not in STYLE_NORMALIZATIONS:
         raise SettingError(
             f"There is no style normalization '{name}': choose one of {', '.join(STYLE_NORMALIZATIONS)}."
@@ -149,15 +145,14 @@ def style_normalization(name: str) -> StyleNormalization:
 
 
 def gram_distance(gram: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
-    """Squared distance between Gram matrices (N, C, C), reduced over each matrix and averaged over N."""
+    """Squared distance between Gram matrices (N, C, C), reduced over each matrix and averaged over N.
+
+    The reductions are those of :class:`StyleNormalization`.
+    """
     squared = (gram - target).square()
     if reduction == "sum":
         return squared.sum(dim=(1, 2)).mean()
-    if reduction == "mean":
-        return squared.mean()
-    if reduction == "quarter_mean":
-        return squared.mean() / 4
-    raise SettingError(f"The reduction is 'sum', 'mean' or 'quarter_mean', not '{reduction}'.")
+    return squared.mean() / {"mean": 1, "quarter_mean": 4}[reduction]
 
 
 def style_loss(
@@ -291,7 +286,7 @@ def content_loss(features: Tensor, target: Tensor, reduction: str = "mean") -> T
         A scalar.
 
     Raises:
-        SettingError: unknown reduction, or shapes that differ.
+        SettingError: shapes that differ.
     """
     if features.shape != target.shape:
         raise SettingError(
@@ -302,11 +297,7 @@ def content_loss(features: Tensor, target: Tensor, reduction: str = "mean") -> T
     squared = (features.to(wide) - target.to(wide)).square()
     if reduction == "mean":
         return squared.mean()
-    if reduction == "sum":
-        return squared.sum()
-    if reduction == "half_sum":
-        return squared.sum() / 2
-    raise SettingError(f"The reduction is 'mean', 'sum' or 'half_sum', not '{reduction}'.")
+    return squared.sum() / {"sum": 1, "half_sum": 2}[reduction]
 
 
 def total_variation(images: Tensor) -> Tensor:
@@ -340,21 +331,19 @@ def contextual_loss(features: Tensor, targets: Tensor, bandwidth: float = 0.2) -
     Args:
         features: (N, C, H, W) of the generated pictures, any floating type.
         targets: (N, C, H', W'): of the picture that each of them is to resemble, of any size.
-        bandwidth: how evenly the votes are shared; smaller takes the nearest alone.
+        bandwidth: how evenly the votes are shared, above 0; smaller takes the nearest alone.
 
     Returns:
         A scalar, averaged over N; 0 where each feature of the target is found exactly. It needs memory for
         N · H · W · H' · W' numbers.
 
     Raises:
-        SettingError: another number of pictures or channels, or a bandwidth of 0 or less.
+        SettingError: another number of pictures or channels.
 
     Source: Mechrez, Talmi and Zelnik-Manor 2018, "The Contextual Loss for Image Transformation with
     Non-Aligned Data"; paper A (9).
     """
     _same_layer(features, targets)
-    if not bandwidth > 0:
-        raise SettingError(f"The bandwidth of the contextual loss is above 0, not {bandwidth}.")
     wide = torch.promote_types(features.dtype, torch.float32)
     x, y = _columns(features).to(wide), _columns(targets).to(wide)
     center = y.mean(1, keepdim=True)
@@ -394,13 +383,6 @@ def _same_layer(features: Tensor, targets: Tensor) -> None:
         )
 
 
-# Known by name, and by nature no constant times S.
-_NOT_CONVERTIBLE = {
-    "crowsonkb": "it is a Wasserstein-2 distance of mean and covariance (see losses.wasserstein2)",
-    "relative": "it divides by the painting's own squared Gram matrix, another number for each",
-}
-
-
 def style_weight_factor(source: str, target: str, channels: int, positions: float) -> float:
     """What one layer's style weight is multiplied by to mean under ``target`` what it meant under ``source``.
 
@@ -422,21 +404,23 @@ def style_weight_factor(source: str, target: str, channels: int, positions: floa
     Gatys' notebook and gordicaleksa agree, though their formulas look different; and C and M change from
     layer to layer, so it is each layer's weight that is converted: no one factor does it for five layers.
 
-    Three things that no factor repairs. S has one M: raw sums ("as_printed") of pictures of different sizes
+    Four things that no factor repairs. S has one M: raw sums ("as_printed") of pictures of different sizes
     are another loss. A network that is fed 0 to 255 (gordicaleksa) has other features than one fed 0 to 1.
-    And a weight of the sum over layers is not one of their mean (gordicaleksa divides by their number).
+    A weight of the sum over layers is not one of their mean (gordicaleksa divides by their number). And what
+    is no constant times S has no factor: relative losses, which divide by the painting's own squared Gram
+    matrix, and Wasserstein-2 distances (crowsonkb).
 
     Args:
         source: the normalization the weight was found with, a name of ``losses.STYLE_NORMALIZATIONS``.
         target: the one it is to be used with.
-        channels: C of the layer.
-        positions: H*W of the layer's feature map, or the sum of the mask's squares.
+        channels: C of the layer, at least 1.
+        positions: H*W of the layer's feature map, or the sum of the mask's squares; above 0.
 
     Returns:
         ``a_source / a_target`` (see above): with it the loss and its gradient are the same.
 
     Raises:
-        SettingError: unknown name, one that cannot be converted, or a layer without channels or positions.
+        SettingError: unknown name, or one that cannot be converted.
 
     Example:
         >>> style_weight_factor("gatys_notebook", "neural_style_pt", 64, 512 * 512)
@@ -447,15 +431,7 @@ def style_weight_factor(source: str, target: str, channels: int, positions: floa
 
 def _style_denominator(name: str, channels: int, positions: float) -> float:
     """d² r = 1 / a."""
-    if name in _NOT_CONVERTIBLE:
-        raise SettingError(
-            f"No factor converts weights of '{name}', as {_NOT_CONVERTIBLE[name]}: find the weight anew."
-        )
     how = style_normalization(name)
-    if not (channels > 0 and positions > 0):
-        raise SettingError(
-            f"A layer has channels and positions, not {channels} and {positions}: give its C and its H*W."
-        )
     divisor = {"none": 1, "hw": positions, "chw": channels * positions}[how.divisor]
     return divisor**2 * {"sum": 1, "mean": channels**2, "quarter_mean": 4 * channels**2}[how.reduction]
 

@@ -9,19 +9,18 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nstlib.errors import SettingError
 from nstlib.losses import (
     GRAM_DIVISORS,
-    STYLE_ALIASES,
     STYLE_NORMALIZATIONS,
     _Gram,
     content_loss,
     feature_moments,
     gaussian_style,
-    gram_distance,
     gram_matrix,
     style_loss,
     style_normalization,
@@ -58,31 +57,19 @@ def test_gram_is_its_definition(shape, divisor, layout):
     torch.testing.assert_close(gram, plain_gram(features) / by)
 
 
-def test_gram_by_hand():
-    features = torch.tensor([[[[1.0, 2.0]], [[3.0, -1.0]]]])  # two channels, two positions
-    assert gram_matrix(features, "none").tolist() == [[[5.0, 1.0], [1.0, 10.0]]]
-    assert gram_matrix(features, "hw").tolist() == [[[2.5, 0.5], [0.5, 5.0]]]
-    assert gram_matrix(features).tolist() == [[[2.5, 0.5], [0.5, 5.0]]]
-    assert gram_matrix(features, "chw").tolist() == [[[1.25, 0.25], [0.25, 2.5]]]
-
-
-@pytest.mark.parametrize(
-    ("given_dtype", "expected"),
-    [(torch.float32, torch.float32), (torch.bfloat16, torch.float32), (torch.float16, torch.float32),
-     (torch.float64, torch.float64)],
-)  # fmt: skip
-def test_gram_is_summed_in_float32_at_least(given_dtype, expected):
-    features = random((1, 4, 64, 64)).abs().to(given_dtype)  # about 4096 a entry: bfloat16 would lose 16s
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_gram_is_summed_in_float32_at_least(dtype):
+    features = random((1, 4, 64, 64)).abs().to(dtype)  # about 4096 a entry: bfloat16 would lose 16s
     gram = gram_matrix(features, "none")
-    assert gram.dtype == expected
+    assert gram.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     torch.testing.assert_close(gram.double(), plain_gram(features.double()), rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("shape", [(3, 4, 5), (4, 5), (1, 1, 3, 4, 5)])
-def test_gram_of_no_feature_map_is_one_sentence(shape):
-    with pytest.raises(SettingError, match=r"A feature map has the shape \(N, C, H, W\), not \(") as caught:
-        gram_matrix(torch.zeros(shape))
-    assert str(tuple(shape)) in str(caught.value)
+def test_gram_of_no_feature_map_is_one_sentence():
+    with pytest.raises(SettingError, match=r"A feature map has the shape \(N, C, H, W\), not \(3, 4, 5\)"):
+        gram_matrix(torch.zeros(3, 4, 5))
+    with pytest.raises(SettingError, match="divided by one of none, hw, chw, not 'c'"):
+        gram_matrix(torch.zeros(1, 3, 4, 5), "c")
 
 
 # ------------------------------------------------------------------------------- the backward pass of our own
@@ -119,51 +106,21 @@ def test_the_gradient_of_bfloat16_features_is_bfloat16_and_close():
 # ---------------------------------------------------------------------------------------- the field's scales
 
 
-def loss_and_gradient(name, features, style, weight=1.0):
-    features = features.clone().requires_grad_(True)
-    target = gram_matrix(style, style_normalization(name).divisor)
-    loss = weight * style_loss(features, target, name)
-    (gradient,) = torch.autograd.grad(loss, features)
-    return loss.detach(), gradient
-
-
-def published(name, features, style):
-    """Each source's formula, written out as it is printed or released."""
-    _, c, h, w = features.shape
-    channels, positions = c, h * w
-    raw, target_raw = plain_gram(features), plain_gram(style)
-    target_positions = style.shape[2] * style.shape[3]
-    if name == "as_printed":
-        return (raw - target_raw).square().sum()
-    if name == "gatys_paper":
-        assert positions == target_positions  # the formula has one M
-        return (raw - target_raw).square().sum() / (4 * channels**2 * positions**2)
-    if name == "gatys_notebook":
-        return torch.nn.functional.mse_loss(raw / positions, target_raw / target_positions)
-    if name == "neural_style_pt":
-        return torch.nn.functional.mse_loss(raw / raw.new_tensor(c * h * w), target_raw / style[0].numel())
-    if name == "gordicaleksa":
-        return (raw / (c * h * w) - target_raw / style[0].numel()).square().sum()
-    raise AssertionError(name)
+# Each source's formula, as it is printed or released, for Gram matrices before any division.
+PUBLISHED = {
+    "as_printed": lambda gram, aim, c, m: (gram - aim).square().sum(),
+    "gatys_paper": lambda gram, aim, c, m: (gram - aim).square().sum() / (4 * c**2 * m**2),
+    "gatys_notebook": lambda gram, aim, c, m: F.mse_loss(gram / m, aim / m),
+    "neural_style_pt": lambda gram, aim, c, m: F.mse_loss(gram / (c * m), aim / (c * m)),
+    "gordicaleksa": lambda gram, aim, c, m: (gram / (c * m) - aim / (c * m)).square().sum(),
+}
 
 
 @pytest.mark.parametrize("name", STYLE_NORMALIZATIONS)
 def test_each_normalization_is_its_published_formula(name):
     features, style = random((1, 5, 6, 4), 1), random((1, 5, 6, 4), 2)
-    ours, _ = loss_and_gradient(name, features, style)
-    torch.testing.assert_close(ours, published(name, features, style))
-
-
-def test_other_names_are_other_names_of_a_scale():
-    for alias, name in STYLE_ALIASES.items():
-        assert alias not in STYLE_NORMALIZATIONS
-        assert style_normalization(alias) is STYLE_NORMALIZATIONS[name]
-    features, style = random((1, 5, 6, 4), 1), random((1, 5, 3, 9), 2)
-    b, c, h, w = features.shape  # the tutorial's formula, as released
-    gram = features.view(b * c, h * w) @ features.view(b * c, h * w).T / (b * c * h * w)
-    aim = style.view(b * c, 27) @ style.view(b * c, 27).T / (b * c * 27)
-    ours, _ = loss_and_gradient("pytorch_tutorial", features, style)
-    torch.testing.assert_close(ours, torch.nn.functional.mse_loss(gram, aim))
+    ours = style_loss(features, gram_matrix(style, style_normalization(name).divisor), name)
+    torch.testing.assert_close(ours, PUBLISHED[name](plain_gram(features), plain_gram(style), 5, 24))
 
 
 def test_an_unknown_normalization_is_one_sentence():
@@ -172,16 +129,7 @@ def test_an_unknown_normalization_is_one_sentence():
     ):
         style_normalization("gatys")
     with pytest.raises(SettingError, match="no style normalization 'relative'"):
-        style_loss(torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2), "relative")
-
-
-@pytest.mark.parametrize(("reduction", "expected"), [("sum", 15.0), ("mean", 3.75), ("quarter_mean", 0.9375)])
-def test_gram_distance(reduction, expected):
-    a, b = torch.zeros(2, 2, 2), torch.zeros(2, 2, 2)
-    a[0] = torch.tensor([[1.0, 2.0], [3.0, 4.0]])  # squares: 30 in one of two matrices
-    assert gram_distance(a, b, reduction).item() == pytest.approx(expected)
-    assert gram_distance(b, a, reduction).item() == pytest.approx(expected)
-    assert gram_distance(a, a, reduction).item() == 0
+        style_weight_factor("relative", "gatys_paper", 64, 100)
 
 
 def test_one_style_for_a_batch():
@@ -190,8 +138,6 @@ def test_one_style_for_a_batch():
     together = style_loss(features, target)
     alone = torch.stack([style_loss(features[i : i + 1], target) for i in range(3)])
     torch.testing.assert_close(together, alone.mean())
-    sums = torch.stack([style_loss(features[i : i + 1], target, "as_printed") for i in range(3)])
-    torch.testing.assert_close(style_loss(features, target, "as_printed"), sums.mean())
 
 
 # --------------------------------------------------------------------------------------------- masked regions
@@ -207,8 +153,6 @@ def test_a_masked_gram_matrix_is_its_definition(divisor):
     weight = mask.square().sum((1, 2, 3)).view(2, 1, 1)
     by = {"none": 1, "hw": weight, "chw": 5 * weight}[divisor]
     torch.testing.assert_close(gram_matrix(features, divisor, mask), plain_gram(features * mask) / by)
-    one_for_all = gram_matrix(features, divisor, mask[:1])
-    torch.testing.assert_close(one_for_all, gram_matrix(features, divisor, mask[:1].expand(2, 1, 4, 6)))
 
 
 def test_masked_derivatives_numerically():
@@ -233,15 +177,14 @@ def test_a_soft_mask_is_weighed_as_bfloat16_features_see_it():
 @pytest.mark.parametrize("measure", [lambda f, m: gram_matrix(f, "none", m), feature_moments])
 def test_an_unfit_mask_is_one_sentence(measure):
     features = random((2, 3, 4, 5))
-    for empty in (torch.zeros(1, 1, 4, 5), torch.stack([torch.ones(1, 4, 5), torch.zeros(1, 4, 5)])):
-        with pytest.raises(
-            SettingError, match=r"^The mask is empty at 4×5, .*: take a larger region, .*layer\.$"
-        ):
-            measure(features, empty)
-    for shape in ((4, 5), (1, 4, 5), (1, 3, 4, 5), (3, 1, 4, 5), (1, 1, 5, 4), (1, 1, 1, 1)):
-        with pytest.raises(SettingError, match=r"\(1 or 2, 1, 4, 5\), not \(.*: resize it") as caught:
+    empty = torch.stack([torch.ones(1, 4, 5), torch.zeros(1, 4, 5)])
+    with pytest.raises(
+        SettingError, match=r"^The mask is empty at 4×5, .*: take a larger region, .*layer\.$"
+    ):
+        measure(features, empty)
+    for shape in ((4, 5), (1, 1, 1, 1)):
+        with pytest.raises(SettingError, match=r"\(1 or 2, 1, 4, 5\), not \(.*: resize it"):
             measure(features, torch.ones(shape))
-        assert str(shape) in str(caught.value)
 
 
 # ---------------------------------------------------------------------------------------------- Wasserstein-2
@@ -377,10 +320,6 @@ def test_content_loss(reduction, expected):
     a, b = torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, 2)
     a[0, 0] = torch.tensor([[1.0, 2.0], [3.0, -4.0]])
     assert content_loss(a, b, reduction).item() == pytest.approx(expected)
-    assert content_loss(b, a, reduction).item() == pytest.approx(expected)
-    assert content_loss(a, a, reduction).item() == 0
-    if reduction == "mean":
-        assert content_loss(a, b).item() == pytest.approx(expected)  # the default
 
 
 def test_content_loss_of_bfloat16_is_computed_in_float32():
@@ -388,7 +327,6 @@ def test_content_loss_of_bfloat16_is_computed_in_float32():
     loss = content_loss(a, b, "sum")
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx((a.double() - b.double()).square().sum().item(), rel=1e-5)
-    assert content_loss(a.double(), b.double()).dtype == torch.float64
 
 
 def test_content_of_another_size_is_one_sentence():
@@ -396,10 +334,6 @@ def test_content_of_another_size_is_one_sentence():
         SettingError, match=r"\(1, 2, 3, 4\) and \(1, 2, 4, 3\); give both pictures the same size"
     ):
         content_loss(torch.zeros(1, 2, 3, 4), torch.zeros(1, 2, 4, 3))
-    with pytest.raises(SettingError, match="same size"):  # would broadcast silently
-        content_loss(torch.zeros(1, 2, 3, 4), torch.zeros(1, 2, 1, 1))
-    with pytest.raises(SettingError, match=r"'mean', 'sum' or 'half_sum', not 'quarter_mean'"):
-        content_loss(torch.zeros(1, 2, 3, 4), torch.zeros(1, 2, 3, 4), "quarter_mean")
 
 
 def test_total_variation_known_values():
@@ -414,14 +348,13 @@ def test_total_variation_known_values():
 
 # ------------------------------------------------------------------------- weights from one scale to another
 
-NAMES = [*STYLE_NORMALIZATIONS, *STYLE_ALIASES]
-PAIRS = list(itertools.product(NAMES, repeat=2))
+PAIRS = list(itertools.product(STYLE_NORMALIZATIONS, repeat=2))
 
 
-def style_gradient(name, weight, features, style, mask=None):
+def style_gradient(name, weight, features, style):
     features = features.clone().requires_grad_(True)
     target = gram_matrix(style, style_normalization(name).divisor)
-    return torch.autograd.grad(weight * style_loss(features, target, name, mask), features)[0]
+    return torch.autograd.grad(weight * style_loss(features, target, name), features)[0]
 
 
 def relative_difference(ours, theirs):
@@ -429,10 +362,9 @@ def relative_difference(ours, theirs):
 
 
 @pytest.mark.parametrize(("source", "target"), PAIRS)
-@pytest.mark.parametrize("shape", [(1, 6, 5, 4), (1, 1, 2, 2)])
-def test_a_converted_style_weight_gives_the_same_gradient(source, target, shape):
-    features, style = random(shape, 1), random(shape, 2)
-    factor = style_weight_factor(source, target, shape[1], shape[2] * shape[3])
+def test_a_converted_style_weight_gives_the_same_gradient(source, target):
+    features, style = random((1, 6, 5, 4), 1), random((1, 6, 5, 4), 2)
+    factor = style_weight_factor(source, target, 6, 20)
     expected = style_gradient(source, 7.0, features, style)
     assert relative_difference(style_gradient(target, 7.0 * factor, features, style), expected) < 1e-5
 
@@ -451,7 +383,6 @@ def test_without_raw_sums_the_style_may_have_another_size(source, target):
     [
         ("gatys_paper", "gatys_notebook", 1 / 4),
         ("gatys_notebook", "gordicaleksa", 1),  # which the formulas do not look like
-        ("neural_style_pt", "pytorch_tutorial", 1),
         ("neural_style_pt", "gordicaleksa", 1 / 64**2),  # a mean over 64 x 64 entries
         ("gatys_notebook", "neural_style_pt", 64**2),
         ("gatys_notebook", "as_printed", 1 / (64 * 100) ** 2),
@@ -459,23 +390,3 @@ def test_without_raw_sums_the_style_may_have_another_size(source, target):
 )
 def test_factors_that_can_be_had_by_hand(source, target, factor):
     assert style_weight_factor(source, target, 64, 100) == pytest.approx(factor, rel=1e-12)
-
-
-@pytest.mark.parametrize("order", [1, -1])
-def test_what_no_factor_converts_is_one_sentence(order):
-    for name, why in (
-        ("crowsonkb", "as it is a Wasserstein-2 distance"),
-        ("relative", "as it divides by the pa"),
-    ):
-        with pytest.raises(SettingError, match=rf"^No factor converts weights of '{name}', {why}.*anew\.$"):
-            style_weight_factor(*[name, "gatys_paper"][::order], 64, 100)
-    with pytest.raises(SettingError, match="no style normalization 'gatys': choose one of as_printed"):
-        style_weight_factor(*["gatys", "gatys_paper"][::order], 64, 100)
-
-
-@pytest.mark.parametrize(
-    ("channels", "positions"), [(0, 100), (64, 0), (-1, 100), (64, -5), (64, float("nan"))]
-)
-def test_a_layer_without_extent_is_one_sentence(channels, positions):
-    with pytest.raises(SettingError, match=rf"not {channels} and {positions}: give its C and its H\*W"):
-        style_weight_factor("gatys_paper", "as_printed", channels, positions)
