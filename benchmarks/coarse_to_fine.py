@@ -1,18 +1,17 @@
 """Coarse to fine against full size: how long until the loss of 500 L-BFGS evaluations at 512 px is reached?
 
     python benchmarks/coarse_to_fine.py [--size 512] [--evaluations 500] [--style-weight 1000] [--init noise]
-        [--pooling max] [--pyramid 2:200,100,100 1.4142:200]
+        [--pooling max] [--coarse 200]
 
 A strong style from noise is where the broad forms of a full-size run come latest. At 1000 it is so strong
 that no portrait is left: both ways paint a texture of the painting. With the default weight of 10 the content
 term decides, and coarse to fine wins nothing (--style-weight 10). Gatys et al. 2016 synthesize with pooling
 by average (--pooling average), where 500 evaluations come nearer to their end. Both ways have the same
-pictures, network and loss, in one process; coarse to fine has smoothed L-BFGS steps besides, and is run once
-for each pyramid: the factor from size to size, and the iterations at the smallest (then fewer the larger) or
-at each size before the last. Machines are shared and noisy, so beside the seconds stand
-evaluations counted in pixels, in units of one at full size: what does not depend on who else computes. The
-peer is the full-size way itself. The result is written to benchmarks/coarse_to_fine.md after each run, the
-pictures beside it.
+pictures, network and loss, in one process; coarse to fine has smoothed L-BFGS steps besides, and so many
+iterations at the smallest size, then fewer the larger. Machines are shared and noisy, so beside the seconds
+stand evaluations counted in pixels, in units of one at full size: what does not depend on who else computes.
+The peer is the full-size way itself. The result is written to benchmarks/coarse_to_fine.md after each run,
+the pictures beside it.
 """
 
 from __future__ import annotations
@@ -71,25 +70,13 @@ def compare(init: str, options: argparse.Namespace) -> Iterator[str]:
         return now.image.shape[-1] < content.shape[-1] or now.losses["total"] > goal
 
     yield row("full size", full)
-    for factor, coarse in options.pyramid:
-        fine = gatys.stylize(
-            content, style, settings, smallest=SMALLEST, size_factor=factor, coarse_iterations=coarse,
-            smoothing=SMOOTHING, history_size=HISTORY, extractor=extractor, callback=reached,
-        )  # fmt: skip
-        pictures.append(fine.image)
-        done = Counter(int(now["size"]) for now in fine.history)
-        yield row(", ".join(f"{count} at {side} px" for side, count in done.items()), fine)
-
-
-def pyramid(text: str) -> tuple[float, int | tuple[int, ...]]:
-    """ "2:200,100,100" -> (2.0, (200, 100, 100)); "1.4142:200" -> (√2, 200)."""
-    factor, _, counts = text.partition(":")
-    numbers = tuple(int(count) for count in counts.split(","))
-    found = float(factor)
-    return 2**0.5 if abs(found - 2**0.5) < 1e-3 else found, numbers if len(numbers) > 1 else numbers[0]
-
-
-PYRAMIDS = [pyramid("2:200,100,100"), pyramid("1.4142:200")]
+    fine = gatys.stylize(
+        content, style, settings, smallest=SMALLEST, coarse_iterations=options.coarse, smoothing=SMOOTHING,
+        history_size=HISTORY, extractor=extractor, callback=reached,
+    )  # fmt: skip
+    pictures.append(fine.image)
+    done = Counter(int(now["size"]) for now in fine.history)
+    yield row(", ".join(f"{count} at {side} px" for side, count in done.items()), fine)
 
 
 def main() -> None:
@@ -98,7 +85,7 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, default=500)
     parser.add_argument("--style-weight", type=float, default=1000.0)
     parser.add_argument("--pooling", choices=("average", "max"), default="max")
-    parser.add_argument("--pyramid", nargs="+", type=pyramid, default=PYRAMIDS)
+    parser.add_argument("--coarse", type=int, default=200)
     parser.add_argument("--init", nargs="+", default=["noise"])
     options = parser.parse_args()
     hardware.keep_freed_memory()

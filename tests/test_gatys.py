@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
+from gatys_helpers import SHALLOW, left, shallow_net
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -33,20 +34,10 @@ from nstlib.pictures import files as images
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # some compare bits
 
-SHALLOW = Settings(
-    network="vgg16", content_layers=("relu1_2",), style_layers=("relu1_1", "relu2_1"), iterations=4
-)
-
 
 @pytest.fixture(scope="module")
 def net(weights):
-    return FeatureExtractor(
-        "vgg16",
-        ["relu1_1", "relu1_2", "relu2_1"],
-        precision="float32",
-        device="cpu",
-        tensors=weights["vgg16"],
-    )
+    return shallow_net(weights["vgg16"])
 
 
 @pytest.fixture
@@ -59,19 +50,6 @@ def paint(net, picture):
         return stylize(content, style, SHALLOW, extractor=net, progress=False, **options)
 
     return run
-
-
-class Acting(Objective):
-    """An objective that changes its terms at the n-th evaluation."""
-
-    def __init__(self, *arguments, at=0, action=None):
-        super().__init__(*arguments)
-        self.at, self.action, self.count = at, action, 0
-
-    def __call__(self, image):
-        self.count += 1
-        terms = super().__call__(image)
-        return self.action(terms) if self.count == self.at else terms
 
 
 @pytest.fixture(scope="module")
@@ -96,12 +74,6 @@ def objectives(monkeypatch):
     return made
 
 
-def left(height, width, columns):
-    mask = torch.zeros(1, 1, height, width)
-    mask[..., :columns] = 1
-    return mask
-
-
 # --------------------------------------------------------------------------------------------- the outcome
 
 
@@ -117,31 +89,12 @@ def test_the_loss_falls(paint, optimizer, init):
 
 
 def test_the_loss_falls_in_bfloat16(weights, picture):
-    net = FeatureExtractor(
-        "vgg16", SHALLOW.style_layers + SHALLOW.content_layers, precision="bfloat16", device="cpu",
-        tensors=weights["vgg16"],
-    )  # fmt: skip
+    net = shallow_net(weights["vgg16"], "bfloat16")
     result = stylize(
         picture(16, 16, 1), picture(16, 16, 2), SHALLOW, extractor=net, progress=False, iterations=10
     )
     assert result.history[-1]["total"] < 0.8 * result.history[0]["total"]
     assert result.image.dtype == torch.float32
-
-
-def test_the_pictures_given_are_not_changed(paint, picture):
-    content, style = picture(12, 12, 1), picture(12, 12, 2)
-    before = content.clone(), style.clone()
-    for init in ("content", "style"):
-        result = paint(content=content, style=style, init=init)
-        assert not torch.equal(result.image, before[0])
-        assert torch.equal(content, before[0])
-        assert torch.equal(style, before[1])
-
-
-def test_more_style_weight_means_less_style_loss(paint):
-    little, much = (paint(style_weight=weight, iterations=15).history[-1] for weight in (0.1, 1000.0))
-    assert much["style"] < 0.5 * little["style"]
-    assert much["content"] > 2 * little["content"]
 
 
 def test_a_texture_needs_no_content(paint, picture):
@@ -165,11 +118,16 @@ def test_a_reconstruction_needs_no_style(paint, picture):
     assert (result.image - content).norm() < 0.7 * (start - content).norm()
 
 
-def test_nothing_to_aim_at_is_one_sentence(paint):
-    with pytest.raises(
-        SettingError, match=r"nothing to aim at: give a content picture, a style picture, or both"
-    ):
-        paint(content=None, style=None)
+@pytest.mark.parametrize(
+    ("content", "style", "words"),
+    [
+        (None, None, "nothing to aim at: give a content picture, a style picture, or both"),
+        (..., [], "The list of styles is empty: give a style picture, or None"),
+    ],
+)
+def test_nothing_to_aim_at_is_one_sentence(paint, content, style, words):
+    with pytest.raises(SettingError, match=words):
+        paint(content=content, style=style)
 
 
 # ------------------------------------------------------------------------------------------------ beginnings
@@ -180,17 +138,12 @@ def test_initial_images(picture):
     start = initial_image("content", content, style)
     assert torch.equal(start, content)
     assert start.data_ptr() != content.data_ptr()
-    resized = initial_image("style", content, style)
-    assert resized.shape == content.shape
-    assert 0 <= resized.min() <= resized.max() <= 1
-    assert (resized.mean() - style.mean()).abs() < 0.02
+    assert initial_image("style", content, style).shape == content.shape
     assert torch.equal(initial_image("style", None, style), style)
     noise = initial_image("noise", content, style, generator=torch.Generator().manual_seed(3))
     uniform = torch.rand(1, 3, 12, 10, generator=torch.Generator().manual_seed(3))
     torch.testing.assert_close(noise, 0.5 + NOISE_AMPLITUDE * (uniform - 0.5))
-    assert initial_image("noise", None, style).shape == style.shape
     assert initial_image("noise", content, style, (5, 6)).shape == (1, 3, 5, 6)
-    assert initial_image("content", content, style, (24, 30)).shape == (1, 3, 24, 30)
     with pytest.raises(SettingError, match=r"init='style' needs a style picture; give one or start from"):
         initial_image("style", content, None)
 
@@ -296,24 +249,23 @@ def test_the_progress_bar_can_be_left_out(paint, net, picture, capfd):
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "langevin"])
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_stops_with_the_last_good_picture(net, picture, optimizer, value):
+def test_a_loss_that_is_no_number_stops_with_the_last_good_picture(net, picture, optimizer):
     content = picture(12, 12, 1)
     settings = replace(SHALLOW, iterations=50, optimizer=optimizer)
     shown = []
-    objective = Acting(
-        net, content, picture(12, 12, 2), settings, at=4,
-        action=lambda terms: {**terms, "total": terms["total"] * 0 + value},
-    )  # fmt: skip
+
+    class Failing(Objective):
+        def __call__(self, image):
+            terms = super().__call__(image)
+            return {**terms, "total": terms["total"] * (math.nan if self.evaluations == 4 else 1)}
+
+    objective = Failing(net, content, picture(12, 12, 2), settings)
     with pytest.raises(
         OptimizationError, match=r"not a number at iteration 4: lower the learning rate"
     ) as caught:
         minimize(objective, content, callback=lambda p: shown.append(p.image), progress=False)
     result = caught.value.result
     assert len(result.history) == 3
-    assert all(math.isfinite(number) for row in result.history for number in row.values())
-    assert torch.isfinite(result.image).all()
-    assert 0 <= result.image.min() <= result.image.max() <= 1
     # The picture of the last finite loss, that is, before the step that led to the NaN.
     assert torch.equal(result.image, shown[1])
 
@@ -321,39 +273,15 @@ def test_a_loss_that_is_no_number_stops_with_the_last_good_picture(net, picture,
 # ------------------------------------------------------------------------------------------------- sizes
 
 
-def test_sizes_of_round_numbers():
+def test_sizes_and_iterations_of_round_numbers():
     assert pyramid_sizes((512, 512), 256) == [(256, 256), (362, 362), (512, 512)]
-    assert pyramid_sizes((512, 384), 64, 2) == [(64, 48), (128, 96), (256, 192), (512, 384)]
-    assert pyramid_sizes((500, 500), 64, 2) == [(125, 125), (250, 250), (500, 500)]
-    assert Settings().size_factor == math.sqrt(2)
-    assert (
-        pyramid_sizes((64, 48), 64)
-        == pyramid_sizes((64, 48), 500)
-        == pyramid_sizes((64, 48), None)
-        == [(64, 48)]
-    )
-    assert pyramid_sizes((65, 48), 64) == [(65, 48)]
+    assert pyramid_sizes((65, 48), 64) == pyramid_sizes((65, 48), None) == [(65, 48)]
     assert [max(size) for size in pyramid_sizes((1, 2048), 256)] == [256, 362, 512, 724, 1024, 1448, 2048]
     assert all(min(size) == 1 for size in pyramid_sizes((1, 2048), 256))
-
-
-def test_iterations_are_fewer_where_they_cost_more():
     sizes = [(256, 200), (512, 400), (1024, 800), (2048, 1600)]
     assert iterations_per_size(sizes, Settings(iterations=100)) == [100, 50, 25, 100]
     assert iterations_per_size(sizes, Settings(iterations=100, coarse_iterations=10)) == [10, 5, 2, 100]
     assert iterations_per_size(sizes, Settings(iterations=1)) == [1, 1, 1, 1]
-    assert iterations_per_size([(2048, 1600)], Settings(iterations=100, coarse_iterations=10)) == [100]
-
-
-def test_iterations_may_be_named_for_each_size():
-    sizes = [(128, 100), (256, 200), (512, 400)]
-    settings = Settings(iterations=50, coarse_iterations=[70, 60])
-    assert settings.coarse_iterations == (70, 60)
-    assert iterations_per_size(sizes, settings) == [70, 60, 50]
-    with pytest.raises(SettingError, match=r"2 numbers for .* before the last \(256 px\): give one for each"):
-        iterations_per_size(sizes[1:], settings)
-    with pytest.raises(SettingError, match=r"2 numbers for the sizes before the last \(none\)"):
-        iterations_per_size(sizes[2:], settings)
 
 
 def test_each_size_has_its_pictures(paint, picture, objectives):
@@ -405,11 +333,10 @@ def test_the_smallest_sizes_of_a_panorama_are_left_out(deep, picture, objectives
 # ------------------------------------------------------------------------------------------------- starts
 
 
-@pytest.mark.parametrize("init", ["content", "noise", "style"])
-def test_a_start_takes_the_place_of_init(paint, picture, objectives, init):
+def test_a_start_takes_the_place_of_init(paint, picture, objectives):
     content, start = picture(20, 24, 1), picture(20, 24, 7)
     before = start.clone()
-    first = paint(content, start=start, init=init).history[0]
+    first = paint(content, start=start, init="noise").history[0]
     assert torch.equal(start, before)
     with torch.no_grad():
         expected = {name: term.item() for name, term in objectives[0](start).items()}
@@ -421,21 +348,16 @@ def test_a_start_takes_the_place_of_init(paint, picture, objectives, init):
 
 def test_luminance_keeps_the_contents_colors(paint, picture):
     content = picture(24, 30, 1) * 0.4 + 0.3
-    result = paint(content, color="luminance", iterations=10)
-    shown = []
-    paint(content, color="luminance", iterations=3, callback=lambda p: shown.append(p.image))
-    for image in (result.image, *shown):
-        chroma, own = (x - color.luminance(x) for x in (image, content))
-        # The same hue, at most paler: a multiple between 0 and 1 of the content's color.
-        scale = (chroma * own).sum(1) / own.square().sum(1).clamp_min(1e-9)
-        assert (chroma - scale[:, None] * own).abs().max() < 1e-3
-        assert scale.min() > -1e-3
-        assert scale.max() < 1 + 1e-3
-    assert (color.luminance(result.image) - color.luminance(content)).abs().mean() > 0.01
-    assert not torch.equal(result.image, paint(content, iterations=10).image)
+    shown, plain = [], []
+    result = paint(content, color="luminance", callback=lambda p: shown.append(p.image))
+    luminance = color.prepare_style("luminance", picture(18, 15, 2), content)
+    paint(content, luminance, callback=lambda p: plain.append(p.image))
+    for image, before in zip(shown, plain, strict=True):
+        assert torch.equal(image, color.luminance_only(before, content))
+    assert torch.equal(result.image, shown[-1])
 
 
-@pytest.mark.parametrize("how", ["histogram", "coral", "luminance"])
+@pytest.mark.parametrize("how", ["coral", "luminance"])
 def test_the_style_is_recolored_before_it_is_looked_at(paint, picture, objectives, how):
     content, style = picture(20, 24, 1) * 0.5, picture(18, 15, 2) * 0.3 + 0.7
     paint(content, [style, style.flip(2)], color=how, iterations=1)
@@ -443,7 +365,6 @@ def test_the_style_is_recolored_before_it_is_looked_at(paint, picture, objective
     assert len(given_styles) == 2
     for used, own in zip(given_styles, (style, style.flip(2)), strict=True):
         assert torch.equal(used, color.prepare_style(how, own, content))
-        assert used.mean().item() == pytest.approx(content.mean().item(), abs=0.05)
 
 
 # ------------------------------------------------------------------------------------------ lists of styles
@@ -451,29 +372,13 @@ def test_the_style_is_recolored_before_it_is_looked_at(paint, picture, objective
 
 def test_a_list_of_styles_is_a_blend_of_all(paint, picture):
     styles = [picture(18, 15, 2), picture(30, 11, 4)]
-    blend = paint(style=styles, iterations=6)
-    assert torch.equal(blend.image, paint(style=tuple(styles), iterations=6).image)
-    assert torch.equal(blend.image, paint(style=[Guide(tuple(styles), (5.0, 5.0))], iterations=6).image)
-    assert torch.equal(blend.image, paint(style=Guide(tuple(styles)), iterations=6).image)
-    assert all(not torch.equal(blend.image, paint(style=one, iterations=6).image) for one in styles)
-    assert torch.equal(paint(style=styles[:1]).image, paint(style=styles[0]).image)
+    blend = paint(style=styles).image
+    assert torch.equal(blend, paint(style=[Guide(tuple(styles), (5.0, 5.0))]).image)
+    assert torch.equal(blend, paint(style=Guide(tuple(styles))).image)
+    assert all(not torch.equal(blend, paint(style=one).image) for one in styles)
 
 
 # -------------------------------------------------------------------------------------- awkward pictures
-
-
-@pytest.mark.parametrize("gray", ["content", "style", "both"])
-@pytest.mark.parametrize("how", color.COLOR_MODES)
-def test_gray_pictures_are_painted_in_every_color_mode(paint, picture, gray, how):
-    content, style = (
-        picture(20, 24, seed, channels=1 if gray in (name, "both") else 3).expand(-1, 3, -1, -1)
-        for name, seed in (("content", 1), ("style", 2))
-    )
-    result = paint(content, style, color=how, iterations=3)
-    assert torch.isfinite(result.image).all()
-    assert result.history[-1]["total"] < result.history[0]["total"]
-    if how == "luminance" and gray != "style":  # what was gray stays gray
-        torch.testing.assert_close(result.image, result.image[:, :1].expand(-1, 3, -1, -1))
 
 
 @pytest.mark.parametrize("flat", [0.0, 1.0])
@@ -578,19 +483,12 @@ def test_a_loss_that_is_no_number_at_a_small_size_gives_the_full_size_back(paint
 
 
 @pytest.mark.parametrize("name", ["content", "style", "start"])
-@pytest.mark.parametrize(
-    "bad", [torch.zeros(3, 8, 8), torch.zeros(2, 3, 8, 8), torch.full((1, 3, 8, 8), math.nan)]
-)
+@pytest.mark.parametrize("bad", [torch.zeros(2, 3, 8, 8), torch.full((1, 3, 8, 8), math.nan)])
 def test_what_is_no_picture_is_one_sentence(paint, name, bad):
     with pytest.raises(ImageError, match=f"{name} picture") as caught:
         paint(**{name: bad})
     assert str(caught.value).endswith(".")
     assert "\n" not in str(caught.value)
-
-
-def test_an_empty_list_of_styles_is_not_taken_for_none(paint):
-    with pytest.raises(SettingError, match=r"The list of styles is empty: give a style picture, or None"):
-        paint(style=[])
 
 
 def test_a_mask_that_does_not_fit_is_said_before_the_work_not_at_the_last_size(paint, picture):
@@ -608,7 +506,6 @@ def test_a_mask_that_does_not_fit_is_said_before_the_work_not_at_the_last_size(p
     [
         ({"network": "vgg19", "content_layers": ("relu1_2",)}, r"not that of the settings \(vgg19, max pool"),
         ({"style_layers": ("relu3_1",)}, r"not that of the settings .*relu3_1\): make one with these"),
-        ({"pooling": "average"}, r"not that of the settings \(vgg16, average pooling"),
     ],
 )
 def test_an_extractor_that_does_not_fit_is_one_sentence(paint, changes, sentence):
@@ -621,42 +518,26 @@ def test_an_extractor_that_does_not_fit_is_one_sentence(paint, changes, sentence
 BAD = [
     ({"iterations": 0}, "iterations should be greater than or equal to 1, not 0"),
     ({"content_weight": math.nan}, "content_weight should be a finite number, not nan"),
-    ({"tv_weight": "little"}, "tv_weight should be a valid number, .*not 'little'"),
     ({"optimizer": "LBFGS"}, "optimizer should be 'lbfgs', .* or 'annealing', not 'LBFGS'"),
     (
         {"style_distance": "wasserstein2", "style_normalization": "gatys_paper"},
         r"leave style_normalization 'relative' with style_distance='wasserstein2'",
     ),
-    ({"smallest": 15}, "smallest should be greater than or equal to 16, not 15"),
-    ({"coarse_iterations": (10, 0)}, "coarse_iterations should be .*"),
-    ({"size_factor": 1.0}, r"size_factor should be greater than or equal to 1\.1, not 1\.0"),
     ({"tile": 100}, "tile should be a multiple of 16, not 100"),
-    ({"style_layers": "relu1_1"}, "style_layers should be a valid tuple, not 'relu1_1'"),
     ({"style_layers": ("relu1_1", "relu1_1")}, r"style_layers names a layer twice: name each once"),
     ({"style_normalization": "gram"}, r"There is no style normalization 'gram': choose one of as_printed"),
     ({"layer_weights": (1.0, 2.0)}, r"5 style layers need as many layer_weights, not 2"),
-    ({"layer_weights": (-1.0, 1.0, 1.0, 1.0, 1.0)}, r"layer_weights .*-1"),
-    ({"learning_rate": 0.0}, r"learning_rate should be greater than 0, not 0\.0"),
+    ({"stile_weight": 3, "iteration": 4}, r"no setting 'iteration', 'stile_weight': they are network"),
 ]
 
 
 @pytest.mark.parametrize(("bad", "sentence"), BAD, ids=[str(bad) for bad, _ in BAD])
-def test_a_bad_setting_is_one_sentence(paint, bad, sentence):
-    with pytest.raises(SettingError, match=sentence) as caught:
-        Settings(**bad)
-    assert str(caught.value).endswith(".")
-    assert "\n" not in str(caught.value)
-    changes = {"layer_weights": (1.0,)} if "layer_weights" in bad else bad
-    with pytest.raises(SettingError):
-        paint(**changes)
-
-
-def test_unknown_settings_are_named_together_with_the_known_ones(paint):
-    with pytest.raises(
-        SettingError, match=r"no setting 'iteration', 'stile_weight': they are network"
-    ) as caught:
-        paint(stile_weight=3, iteration=4)
-    assert all(field.name in str(caught.value) for field in fields(Settings))
+def test_a_bad_setting_is_one_sentence(bad, sentence):
+    for make in (Settings, Settings().changed):
+        with pytest.raises(SettingError, match=sentence) as caught:
+            make(**bad)
+        assert str(caught.value).endswith(".")
+        assert "\n" not in str(caught.value)
 
 
 def test_every_network_has_layers_of_its_own():
@@ -664,22 +545,17 @@ def test_every_network_has_layers_of_its_own():
     settings = Settings(network="alexnet")
     assert settings.content_layers == ("relu3",)
     assert settings.style_layers == ("relu1", "relu2", "relu3", "relu4", "relu5")
-    for network in ("vgg16", "vgg19"):
-        assert Settings(network=network).content_layers == ("relu4_2",)
 
 
 def test_a_change_of_network_resets_the_layers(random_networks, picture):
     content, style = picture(33, 37, 1), picture(40, 35, 2)
-    options = {"network": "alexnet", "iterations": 1, "progress": False, "device": "cpu"}
-    result = stylize(content, style, SHALLOW, **options)
+    result = stylize(content, style, SHALLOW, network="alexnet", progress=False, device="cpu")
     assert random_networks == ["alexnet"]
     assert result.settings.content_layers == ("relu3",)
     assert result.settings.style_layers == ("relu1", "relu2", "relu3", "relu4", "relu5")
     assert {f"style/relu{i}" for i in range(1, 6)} < set(result.history[0])
-    mixed = stylize(content, style, SHALLOW, content_layers=("relu2",), **options)
-    assert mixed.settings.content_layers == ("relu2",)
-    same = stylize(content, style, SHALLOW, network="vgg16", iterations=1, progress=False, device="cpu")
-    assert same.settings.content_layers == SHALLOW.content_layers
+    assert SHALLOW.changed(network="alexnet", content_layers=("relu2",)).content_layers == ("relu2",)
+    assert SHALLOW.changed(network="vgg16").content_layers == SHALLOW.content_layers
 
 
 def test_describe_can_be_saved_with_the_picture(paint, tmp_path):

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from gatys_helpers import SHALLOW, left, shallow_net
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -23,13 +24,9 @@ from nstlib.losses import (
     wasserstein2,
 )
 from nstlib.methods.gatys import Anchor, Guide, Objective, Settings, stylize
-from nstlib.nets.features import FeatureExtractor
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # some compare bits
 
-SHALLOW = Settings(
-    network="vgg16", content_layers=("relu1_2",), style_layers=("relu1_1", "relu2_1"), iterations=4
-)
 PIXEL = Settings(style_layers=("relu1_1",))
 DISTANCES = ("gram", "wasserstein2")
 
@@ -45,34 +42,18 @@ class Pixels:
 
 @pytest.fixture(scope="module")
 def net(weights):
-    return FeatureExtractor(
-        "vgg16",
-        ["relu1_1", "relu1_2", "relu2_1"],
-        precision="float32",
-        device="cpu",
-        tensors=weights["vgg16"],
-    )
+    return shallow_net(weights["vgg16"])
 
 
 @pytest.fixture(scope="module")
 def precise(weights):
     """The same network in float64, with average pooling: smooth but for the ReLUs."""
-    return FeatureExtractor(
-        "vgg16", ["relu1_1", "relu1_2", "relu2_1"], precision="float64", pooling="average", device="cpu",
-        tensors=weights["vgg16"],
-    )  # fmt: skip
+    return shallow_net(weights["vgg16"], "float64", pooling="average")
 
 
 def value(objective, image):
     with torch.no_grad():
         return {name: term.item() for name, term in objective(image).items()}
-
-
-def left(height, width, columns):
-    """A mask (1, 1, H, W) of the first so many columns."""
-    mask = torch.zeros(1, 1, height, width)
-    mask[..., :columns] = 1
-    return mask
 
 
 # ------------------------------------------------------------------------------------------- scales of terms
@@ -124,29 +105,25 @@ def test_terms_vanish_at_their_own_picture(net, picture, distance):
     assert at_style["content"] > 1e-3
 
 
-def test_content_layers_share_the_content_weight(net, picture):
-    content, style, image = picture(12, 12, 1), picture(12, 12, 2), picture(12, 12, 3)
-    both = replace(SHALLOW, content_layers=("relu1_1", "relu1_2"))
-    alone = [replace(SHALLOW, content_layers=(name,)) for name in both.content_layers]
-    together = value(Objective(net, content, style, both), image)["content"]
-    apart = [value(Objective(net, content, style, s), image)["content"] for s in alone]
-    assert together == pytest.approx(sum(apart) / 2, rel=1e-5)
-
-
-def test_papers_that_sum_over_positions_sum_over_content_layers(net, picture):
+@pytest.mark.parametrize(
+    ("changes", "share", "reduced"),
+    [
+        ({}, 0.5, lambda term, size: term / size),  # a mean over the layers, relative in each
+        ({"style_normalization": "as_printed", "content_reduction": "sum"}, 1.0, lambda term, size: term),
+    ],
+    ids=["mean", "sum"],
+)
+def test_content_layers_share_the_content_weight(net, picture, changes, share, reduced):
     content, image = picture(12, 12, 1), picture(12, 12, 3)
-    both = replace(
-        SHALLOW,
-        content_layers=("relu1_1", "relu1_2"),
-        style_normalization="as_printed",
-        content_reduction="sum",
-    )
+    both = replace(SHALLOW, content_layers=("relu1_1", "relu1_2"), **changes)
     together = value(Objective(net, content, None, both), image)["content"]
     with torch.no_grad():
         now, aim = net(image), net(content)
-    assert together == pytest.approx(
-        sum((now[name] - aim[name]).square().sum().item() for name in both.content_layers), rel=1e-5
-    )
+        apart = [
+            reduced((now[name] - aim[name]).square().sum(), aim[name].square().sum()).item()
+            for name in both.content_layers
+        ]
+    assert together == pytest.approx(share * sum(apart), rel=1e-5)
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
@@ -173,16 +150,6 @@ def test_the_wasserstein_term_is_the_librarys(net, picture):
             assert terms[f"style/{name}"] == pytest.approx((distance / size).item(), rel=1e-3)
 
 
-def test_the_wasserstein_gradient_is_finite_where_channels_outnumber_positions(net, picture):
-    # 64 channels and 4 positions: a covariance without width in most directions.
-    settings = replace(SHALLOW, style_distance="wasserstein2")
-    for style in (picture(4, 4, 2), torch.full((1, 3, 4, 4), 0.5)):
-        objective = Objective(net, picture(4, 4, 1), style, settings)
-        _, gradient = objective.gradient(picture(4, 4, 3))
-        assert torch.isfinite(gradient).all()
-        assert gradient.abs().max() > 0
-
-
 # -------------------------------------------------------------------------------------------------- blends
 
 
@@ -197,20 +164,16 @@ def test_shares_are_of_the_whole_and_none_means_alike(net, picture, distance):
     assert at([Guide(styles, (1.0, 3.0))]) == pytest.approx(at([Guide(styles, (0.25, 0.75))]), rel=1e-5)
     assert at([Guide(styles)]) == at([Guide(styles, (7.0, 7.0))]) == at(list(styles))
     assert at([Guide(styles, (1.0, 0.0))]) == pytest.approx(at(styles[0]), rel=1e-5)
-    assert at([Guide(styles, (1.0, 3.0))])["style"] != pytest.approx(at([Guide(styles)])["style"], rel=1e-3)
 
 
-def test_a_blend_aims_at_the_average_gram_matrix(picture):
-    # Pixels as features: the picture half of whose pixels are one's and half the other's is the blend.
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_a_blend_aims_at_the_average_gram_matrix(picture, distance):
+    # Pixels as features: of the blend a quarter of the pixels are one's, and the others the other's.
     one, other = picture(6, 5, 2), picture(6, 5, 4)
-    both = torch.cat([one, other], 3)
-    three = torch.cat([one, other, other, other], 3)
-    for distance in DISTANCES:
-        settings = replace(PIXEL, style_distance=distance)
-        assert value(Objective(Pixels(), None, [one, other], settings), both)["style"] < 1e-6
-        shared = Objective(Pixels(), None, [Guide((one, other), (1.0, 3.0))], settings)
-        assert value(shared, three)["style"] < 1e-6
-        assert value(shared, both)["style"] > 1e-5
+    settings = replace(PIXEL, style_distance=distance)
+    shared = Objective(Pixels(), None, [Guide((one, other), (1.0, 3.0))], settings)
+    assert value(shared, torch.cat([one, other, other, other], 3))["style"] < 1e-6
+    assert value(shared, torch.cat([one, other], 3))["style"] > 1e-5
 
 
 # --------------------------------------------------------------------------------------------------- masks
@@ -278,19 +241,6 @@ def test_one_guide_without_a_mask_frees_the_whole_picture(net, picture):
     objective = Objective(net, content, guides, SHALLOW)
     assert torch.equal(objective.canvas(image), image)
     assert (objective.gradient(image)[1] != 0).float().mean() > 0.9
-
-
-def test_a_guides_strength_is_a_factor_on_its_style(net, picture):
-    content, image = picture(10, 10, 1), picture(10, 10, 3)
-    guides = [Guide((picture(9, 9, seed),), mask=left(10, 10, 5)) for seed in (2, 4)]
-
-    def style(*strengths):
-        made = [replace(guide, strength=s) for guide, s in zip(guides, strengths, strict=True)]
-        return value(Objective(net, content, made, SHALLOW), image)
-
-    one, other, both = style(1.0, 0.0), style(0.0, 1.0), style(2.0, 0.5)
-    for name in ("style", "style/relu1_1", "style/relu2_1"):
-        assert both[name] == pytest.approx(2 * one[name] + 0.5 * other[name], rel=1e-5)
 
 
 def test_a_result_keeps_the_content_outside_the_masks_to_the_bit(net, picture):
@@ -371,10 +321,7 @@ def test_a_hessian_product_is_the_gradients_change(precise, picture):
     [
         ({"styles": ()}, r"A guide needs at least one style picture"),
         ({"shares": (1.0,)}, r"2 styles need as many shares, not all of them 0, unlike \(1\.0,\)"),
-        ({"shares": (0.0, 0.0)}, r"2 styles need as many shares, not all of them 0"),
         ({"shares": (-1.0, 2.0)}, r"shares should be greater than or equal to 0"),
-        ({"strength": math.nan}, r"strength should be a finite number, not nan"),
-        ({"mask": torch.ones(8, 9)}, r"mask of a region .*\(8, 9\)"),
         ({"mask": torch.full((1, 1, 8, 9), 255.0)}, r"mask of a region has values outside \[0, 1\]"),
     ],
 )
@@ -397,7 +344,7 @@ def test_masks_that_do_not_fit_or_are_empty_are_one_sentence(net, picture):
 
 
 @pytest.mark.parametrize(
-    "style", [["painting.jpg"], [None], [torch.zeros(1, 3, 4, 4), Guide((torch.zeros(1, 3, 4, 4),))]]
+    "style", [["painting.jpg"], [torch.zeros(1, 3, 4, 4), Guide((torch.zeros(1, 3, 4, 4),))]]
 )
 def test_what_is_no_style_is_not_passed_over(net, picture, style):
     with pytest.raises(

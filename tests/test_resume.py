@@ -11,55 +11,32 @@ from pathlib import Path
 
 import pytest
 import torch
+from gatys_helpers import SHALLOW, left, random_picture, shallow_net
 
 from nstlib.errors import OptimizationError, SettingError
-from nstlib.methods.gatys import (
-    OPTIMIZERS,
-    Anchor,
-    Checkpoint,
-    Guide,
-    Objective,
-    Settings,
-    run,
-    stylize,
-)
-from nstlib.nets.features import FeatureExtractor
+from nstlib.methods.gatys import OPTIMIZERS, Anchor, Checkpoint, Guide, Objective, run, stylize
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # some compare bits
 
 # Two sizes, 17×14 and 24×20, five iterations at each.
-SETTINGS = Settings(
-    network="vgg16", content_layers=("relu1_2",), style_layers=("relu1_1", "relu2_1"), iterations=5,
-    smallest=16,
-)  # fmt: skip
+SETTINGS = SHALLOW.changed(iterations=5, smallest=16)
 
 
-def random_picture(height, width, seed):
-    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
-
-
-def make_net(tensors):
-    return FeatureExtractor(
-        "vgg16", ["relu1_1", "relu1_2", "relu2_1"], precision="float32", device="cpu", tensors=tensors
-    )
+PHOTOGRAPH, PAINTING = random_picture(24, 20, 1), random_picture(18, 15, 2)
 
 
 @pytest.fixture(scope="module")
 def net(weights):
-    return make_net(weights["vgg16"])
+    return shallow_net(weights["vgg16"])
 
 
 @pytest.fixture
 def paint(net):
     """``stylize`` with two sizes, from noise, and pictures of 24×20 and 18×15 unless others are given."""
 
-    def run(checkpoint=None, content=..., style=..., **options):
-        content = random_picture(24, 20, 1) if content is ... else content
-        style = random_picture(18, 15, 2) if style is ... else style
-        options = {"init": "noise", "seed": 3, **options}
-        return stylize(
-            content, style, SETTINGS, extractor=net, progress=False, checkpoint=checkpoint, **options
-        )
+    def run(checkpoint=None, content=PHOTOGRAPH, style=PAINTING, **options):
+        options = {"init": "noise", "seed": 3, "extractor": net, "progress": False, **options}
+        return stylize(content, style, SETTINGS, checkpoint=checkpoint, **options)
 
     return run
 
@@ -116,28 +93,21 @@ def test_a_run_broken_off_by_errors_ends_with_the_same_pixels(paint, file, optim
         {"color": "luminance", "init": "content"},
         {"content": None, "size": (19, 33)},
         {"start": random_picture(11, 30, 7)},
+        {
+            "style": [
+                Guide((PAINTING, random_picture(30, 11, 4)), (1.0, 2.0), mask=left(24, 20, 9)),
+                Guide((PAINTING,), mask=0.5 * (1 - left(24, 20, 9))),
+            ],
+            "anchor": Anchor(random_picture(24, 20, 5), left(24, 20, 9)), "temporal_weight": 3.0,
+        },
     ],
-    ids=str,
-)
+    ids=["restarts", "tiles", "colors", "texture", "start", "guides"],
+)  # fmt: skip
 def test_whatever_the_settings(paint, file, options):
     whole = paint(**options)
     for at in (1, 3, 4):
         with pytest.raises(Broken):
             paint(Checkpoint(file, every=0), callback=breaking(at), **options)
-    assert_same(paint(Checkpoint(file, every=0), **options), whole)
-
-
-def test_guides_and_anchors_go_on_too(paint, file):
-    mask = torch.zeros(1, 1, 24, 20)
-    mask[..., :9] = 1
-    styles = random_picture(18, 15, 2), random_picture(30, 11, 4)
-    options = {
-        "style": [Guide(styles, (1.0, 2.0), mask=mask), Guide(styles[:1], mask=0.5 * (1 - mask))],
-        "anchor": Anchor(random_picture(24, 20, 5), mask), "temporal_weight": 3.0,
-    }  # fmt: skip
-    whole = paint(**options)
-    with pytest.raises(Broken):
-        paint(Checkpoint(file, every=0), callback=breaking(7), **options)
     assert_same(paint(Checkpoint(file, every=0), **options), whole)
 
 
@@ -179,23 +149,14 @@ def test_work_since_the_last_saving_is_done_again(paint, file, monkeypatch):
     assert iterations == [1, 2, 3, 4, 5, 6, 7, 8, 7, 8, 9, 10]
 
 
-def test_a_run_that_was_stopped_goes_on(paint, file):
-    whole = paint()
-    for at in (2, 7):
-        stopped = paint(Checkpoint(file, every=1e9), callback=lambda p, at=at: p.iteration < at)
-        assert len(stopped.history) == at
-        assert not stopped.interrupted
-    assert_same(paint(Checkpoint(file, every=1e9)), whole)
-
-
 def test_a_finished_run_is_not_run_again(paint, file):
     told = []
     first = paint(Checkpoint(file))
     second = paint(Checkpoint(file), callback=told.append)
     assert told == []
     assert_same(second, first)
-    Checkpoint(file).remove()
-    Checkpoint(file).remove()  # nothing there, nothing to say
+    for _ in range(2):  # the second time nothing is there, and nothing to say
+        Checkpoint(file).remove()
     assert paint(Checkpoint(file), callback=told.append).image.equal(first.image)
     assert len(told) == 10
 
@@ -225,11 +186,10 @@ def test_the_seconds_of_both_runs_are_counted(paint, file, monkeypatch):
         {"iterations": 6},
         {"seed": 4},
         {"content": random_picture(24, 20, 9)},
-        {"style": random_picture(18, 15, 9)},
-        {"style": [random_picture(18, 15, 2), random_picture(18, 15, 9)]},
-        {"style": [Guide((random_picture(18, 15, 2),), mask=torch.ones(1, 1, 24, 20))]},
-        {"start": random_picture(24, 20, 1)},
-        {"anchor": Anchor(random_picture(24, 20, 1), torch.ones(1, 1, 24, 20))},
+        {"style": [PAINTING, PAINTING]},
+        {"style": [Guide((PAINTING,), mask=torch.ones(1, 1, 24, 20))]},
+        {"start": PHOTOGRAPH},
+        {"anchor": Anchor(PHOTOGRAPH, torch.ones(1, 1, 24, 20))},
     ],
     ids=lambda changed: next(iter(changed)),
 )
@@ -244,18 +204,11 @@ def test_another_runs_checkpoint_is_refused_and_kept(paint, file, changed):
     assert file.read_bytes() == before
 
 
-@pytest.mark.parametrize("how", ["cut", "empty", "no fingerprint", "folder"])
+@pytest.mark.parametrize("how", ["cut", "no fingerprint"])
 def test_a_broken_file_is_one_sentence(paint, file, how):
-    with pytest.raises(Broken):
-        paint(Checkpoint(file, every=0), callback=breaking(2))
-    whole = file.read_bytes()
-    file.unlink()
-    if how == "folder":
-        file.mkdir()
-    elif how == "no fingerprint":
-        torch.save({"x": 1}, file)
-    else:
-        file.write_bytes(whole[: len(whole) // 2 if how == "cut" else 0])
+    torch.save({"x": 1}, file)
+    if how == "cut":
+        file.write_bytes(file.read_bytes()[:100])
     sentence = r"'.*run\.checkpoint' is no checkpoint of these .* or delete it to begin anew"
     with pytest.raises(SettingError, match=sentence) as caught:
         paint(Checkpoint(file, every=0))
@@ -330,16 +283,16 @@ import os, signal, sys
 from pathlib import Path
 import torch
 from conftest import make_weights
-from test_resume import SETTINGS, Checkpoint, make_net, random_picture, stylize
+from test_resume import PAINTING, PHOTOGRAPH, SETTINGS, Checkpoint, shallow_net, stylize
 
 torch.set_num_threads(1)
 path, end = Path(sys.argv[1]), int(sys.argv[3])
 point = Checkpoint(path, every=0) if sys.argv[2] == "kept" else None
 kill = lambda told: os.kill(os.getpid(), signal.SIGKILL) if told.iteration == end else None
-net = make_net(make_weights("vgg16"))
+net = shallow_net(make_weights("vgg16"))
 result = stylize(
-    random_picture(24, 20, 1), random_picture(18, 15, 2), SETTINGS, averaging=0.5, init="noise",
-    extractor=net, progress=False, checkpoint=point, callback=kill,
+    PHOTOGRAPH, PAINTING, SETTINGS, averaging=0.5, init="noise", extractor=net, progress=False,
+    checkpoint=point, callback=kill,
 )
 torch.save({"image": result.image, "iterations": len(result.history)}, path.with_name(sys.argv[2] + ".pt"))
 """

@@ -13,35 +13,10 @@ from .optimizers import OPTIMIZERS
 from .run import Checkpoint, Progress, Result, minimize
 from .settings import FIVE_BLOCKS, RECIPES, Settings, recipe
 from .tiles import TiledObjective
-from .transfer import (
-    TEMPORAL_WEIGHT,
-    Frame,
-    Gatys,
-    initial_image,
-    pyramid_sizes,
-    stylize,
-    stylize_clip,
-)
+from .transfer import TEMPORAL_WEIGHT, Frame, Gatys, initial_image, pyramid_sizes, stylize, stylize_clip
 
 __all__ = [
-    "FIVE_BLOCKS",
-    "OPTIMIZERS",
-    "RECIPES",
-    "TEMPORAL_WEIGHT",
-    "Anchor",
-    "Checkpoint",
-    "Frame",
-    "Gatys",
-    "Guide",
-    "Objective",
-    "Progress",
-    "Result",
-    "Settings",
-    "TiledObjective",
-    "initial_image",
-    "minimize",
-    "pyramid_sizes",
-    "recipe",
-    "stylize",
-    "stylize_clip",
-]
+    "FIVE_BLOCKS", "OPTIMIZERS", "RECIPES", "TEMPORAL_WEIGHT", "Anchor", "Checkpoint", "Frame", "Gatys",
+    "Guide", "Objective", "Progress", "Result", "Settings", "TiledObjective", "initial_image", "minimize",
+    "pyramid_sizes", "recipe", "stylize", "stylize_clip",
+]  # fmt: skip

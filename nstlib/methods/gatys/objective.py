@@ -27,8 +27,6 @@ from ...nets.features import FeatureExtractor
 from ...pictures.files import check_mask
 from .settings import Settings
 
-NOTHING = "There is nothing to aim at: give a content picture, a style picture, or both."
-
 # What a style is at one layer: its Gram matrix (1, C, C); for the Wasserstein distance the second moment
 # (1, C, C) and the mean (1, C), because, unlike covariances, those of a picture's tiles add up.
 Statistics = tuple[Tensor, ...]
@@ -42,13 +40,11 @@ class Guide(Base):
         styles: pictures (1, 3, H', W') of any sizes; their Gram matrices are averaged.
         shares: how much each counts in the average; None: all alike.
         mask: (1, 1, H, W) in [0, 1] at the content's size: where the style goes; None: everywhere.
-        strength: factor on the style weight for this region.
     """
 
     styles: tuple[Tensor, ...]
     shares: tuple[NotNegative, ...] | None = None
     mask: Tensor | None = None
-    strength: NotNegative = 1.0
 
     def __post_init__(self) -> None:
         if not self.styles:
@@ -72,10 +68,9 @@ class Anchor:
 class _Target:
     """One guide, ready to be compared with."""
 
-    style: dict[str, Tensor | GaussianStyle]  # by layer
-    size: dict[str, float]  # what a relative term is divided by
-    strength: float
     mask: Tensor | None
+    style: dict[str, Tensor | GaussianStyle] = field(default_factory=dict)  # by layer
+    size: dict[str, float] = field(default_factory=dict)  # what a relative term is divided by
     masks: dict[str, Tensor] = field(default_factory=dict)  # at each layer's size
 
 
@@ -102,7 +97,7 @@ class Objective:
             three (measured: 0.4 and 3).
 
     Raises:
-        SettingError: nothing to aim at, or an empty mask.
+        SettingError: an empty mask.
         ImageError: a mask that does not fit.
     """
 
@@ -111,8 +106,6 @@ class Objective:
         settings: Settings, *, anchor: Anchor | None = None,
     ) -> None:  # fmt: skip
         guides = as_guides(style)
-        if content is None and not guides:
-            raise SettingError(NOTHING)
         self.extractor, self.settings, self.evaluations = extractor, settings, 0.0
         self.relative = settings.style_normalization == "relative"
         self.how = style_normalization("gatys_notebook" if self.relative else settings.style_normalization)
@@ -145,17 +138,21 @@ class Objective:
 
     def _target(self, guide: Guide) -> _Target:
         """Averages the statistics of a guide's styles."""
-        shares = guide.shares or (1.0,) * len(guide.styles)
-        device = self.extractor.device
+        device, mask = self.extractor.device, guide.mask
+        if mask is not None:
+            if self.content is not None:
+                check_mask("mask of a region", mask, self.content)
+            if not bool(mask.max() > 0):
+                raise SettingError("The mask of a region is empty: leave the region out.")
+            mask = mask.float().to(device)
+        target = _Target(mask)
+        given = guide.shares or (1.0,) * len(guide.styles)
+        shares = [share / sum(given) for share in given]
         found = [self._style_statistics(style.to(device)) for style in guide.styles]
-        target = _Target({}, {}, guide.strength, None)
         for name in self.settings.style_layers:
-            parts = zip(*(statistics[name] for statistics in found), strict=True)
             blend = [
-                torch.stack(
-                    [share / sum(shares) * part for share, part in zip(shares, each, strict=True)]
-                ).sum(0)
-                for each in parts
+                torch.stack([share * part for share, part in zip(shares, parts, strict=True)]).sum(0)
+                for parts in zip(*(statistics[name] for statistics in found), strict=True)
             ]
             if self.settings.style_distance == "gram":
                 target.style[name] = blend[0]
@@ -164,12 +161,6 @@ class Objective:
                 target.style[name] = gaussian_style(moments(blend))
                 size = blend[0].diagonal(dim1=1, dim2=2).sum()  # E|F|² = |mean|² + tr C
             target.size[name] = max(size.item(), 1e-12)
-        if guide.mask is not None:
-            if self.content is not None:
-                check_mask("mask of a region", guide.mask, self.content)
-            if not bool(guide.mask.max() > 0):
-                raise SettingError("The mask of a region is empty: leave the region out.")
-            target.mask = guide.mask.float().to(device)
         return target
 
     # -- what a picture is held to
@@ -205,7 +196,6 @@ class Objective:
                     term = gram_distance(now[0], wanted, self.how.reduction)
                 if self.relative:
                     term = term / target.size[name]
-                term = target.strength * term
                 key = f"style/{name}"
                 terms[key] = terms[key] + term if key in terms else term
                 terms["style"] = terms["style"] + self.layer_weights[name] * term

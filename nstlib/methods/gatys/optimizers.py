@@ -1,39 +1,28 @@
 """The optimizers that paper C wants compared: Newton's method, quasi-Newton and Monte-Carlo methods.
 
-Gradient descent and Adam (B, D) are what they are measured against. Each asks a :class:`Problem` for values,
-gradients or products with the Hessian; at 128 px on a processor, where a gradient costs 1, a value costs 0.4
-and a product 3. The length of a step is its root mean square over the values of the picture, which is in
-[0, 1], so it means the same at every size, for every network and every scale of the loss. The defaults were
-found at 96 px with the settings' own loss on three portraits and paintings, from the content and from noise.
+Gradient descent and Adam (B, D) are what they are measured against. Each asks an :class:`Objective` for
+values, gradients or products with the Hessian; at 128 px on a processor, where a gradient costs 1, a value
+costs 0.4 and a product 3. The length of a step is its root mean square over the values of the picture, which
+is in [0, 1], so it means the same at every size, for every network and every scale of the loss. The defaults
+were found at 96 px with the settings' own loss on three portraits and paintings, from the content and from
+noise.
 """
 
 from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from .objective import Objective
 from .settings import Settings
 
 # Of L-BFGS' pairs, in bytes: with 20 of them, 4096×3072 pixels would take 6 GB.
 PAIRS_BYTES = 2**30
-
-
-class Problem(Protocol):
-    """A function of a picture; each question is counted by who answers it."""
-
-    def value(self, image: Tensor, /) -> dict[str, float]:
-        """Every term by name, forward only; "total" is what is minimized."""
-
-    def gradient(self, image: Tensor, /) -> tuple[dict[str, float], Tensor]:
-        """Every term, and d total / d image in the picture's shape."""
-
-    def hessian_vector(self, image: Tensor, vector: Tensor, /) -> Tensor:
-        """The Hessian of "total" times a vector in the picture's shape."""
 
 
 class Optimizer:
@@ -45,7 +34,7 @@ class Optimizer:
     Args:
         x: (1, 3, H, W) float32 to start from; it is not changed, nor clamped on the way.
         settings: of which the optimizer takes what concerns it.
-        iterations: planned length of the run, for what falls to its end; None: the settings'.
+        iterations: planned length of the run, for what falls to its end.
         seed: of the Monte-Carlo methods.
     """
 
@@ -53,13 +42,9 @@ class Optimizer:
     rate: ClassVar[float] = 0.02  # learning rate where the settings have none
     kept: ClassVar[tuple[str, ...]] = ()  # attributes that a later step depends on
 
-    def __init__(
-        self, x: Tensor, settings: Settings | None = None, *, iterations: int | None = None, seed: int = 0
-    ) -> None:
-        self.x = x.detach().clone()
-        self.settings = settings or Settings()
-        self.iterations = iterations or self.settings.iterations
-        self.learning_rate = self.settings.learning_rate or self.rate
+    def __init__(self, x: Tensor, settings: Settings, *, iterations: int, seed: int) -> None:
+        self.x, self.settings, self.iterations = x.detach().clone(), settings, iterations
+        self.learning_rate = settings.learning_rate or self.rate
         self.generator = torch.Generator().manual_seed(seed)
         self.steps = 0
         self._begin()
@@ -67,7 +52,7 @@ class Optimizer:
     def _begin(self) -> None:
         """Set up what a subclass remembers from step to step."""
 
-    def step(self, problem: Problem) -> dict[str, float]:
+    def step(self, problem: Objective) -> dict[str, float]:
         """One iteration.
 
         Returns:
@@ -79,7 +64,7 @@ class Optimizer:
             self._move(problem, terms["total"], gradient)
         return terms
 
-    def _move(self, problem: Problem, total: float, gradient: Tensor) -> None:
+    def _move(self, problem: Objective, total: float, gradient: Tensor) -> None:
         """Replace x, given the loss and its gradient there."""
         raise NotImplementedError
 
@@ -111,7 +96,7 @@ class GradientDescent(Optimizer):
 
     name = "gradient_descent"
 
-    def _move(self, problem: Problem, total: float, gradient: Tensor) -> None:
+    def _move(self, problem: Objective, total: float, gradient: Tensor) -> None:
         per_length = self.rate / positive(rms(gradient))
         rate = self.settings.learning_rate or per_length * remaining(self.steps, self.iterations)
         self.steps += 1
@@ -133,7 +118,7 @@ class Adam(Optimizer):
     def _begin(self) -> None:
         self.mean, self.square = torch.zeros_like(self.x), torch.zeros_like(self.x)
 
-    def _move(self, problem: Problem, total: float, gradient: Tensor) -> None:
+    def _move(self, problem: Objective, total: float, gradient: Tensor) -> None:
         first, second = self.betas
         steps = self.steps + 1
         mean = first * self.mean + (1 - first) * gradient
@@ -186,7 +171,7 @@ class LBFGS(Optimizer):
         self.scale = 0.0
         self.restarts = 0
 
-    def _move(self, problem: Problem, total: float, gradient: Tensor) -> None:
+    def _move(self, problem: Objective, total: float, gradient: Tensor) -> None:
         # Squares of gradients leave float32's range where the loss is in millions or millionths.
         self.scale = self.scale or 1 / positive(float(gradient.abs().max()))
         gradient = self.scale * gradient
@@ -277,7 +262,7 @@ class NewtonCG(Optimizer):
     def _begin(self) -> None:
         self.radius, self.first_norm = self.learning_rate, 0.0
 
-    def _move(self, problem: Problem, total: float, gradient: Tensor) -> None:
+    def _move(self, problem: Objective, total: float, gradient: Tensor) -> None:
         if not bool(torch.isfinite(gradient).all()):
             self.x = self.x - gradient  # no model to be made: the next loss will say so
             return
@@ -296,7 +281,7 @@ class NewtonCG(Optimizer):
                 self.x = self.x + point.step
                 break
 
-    def conjugate_gradients(self, problem: Problem, gradient: Tensor, radius: float) -> list[Point]:
+    def conjugate_gradients(self, problem: Objective, gradient: Tensor, radius: float) -> list[Point]:
         """The points of CG on ``H d = -g`` from d = 0 outwards, to the solution or out of the ball."""
         here = Point(torch.zeros_like(gradient), torch.zeros_like(gradient))
         path, residual, search = [here], gradient, -gradient
@@ -358,7 +343,7 @@ class Langevin(Optimizer):
     def _begin(self) -> None:
         self.square, self.weight, self.first_loss = torch.zeros_like(self.x), 0.0, 0.0
 
-    def _move(self, problem: Problem, total: float, gradient: Tensor) -> None:
+    def _move(self, problem: Objective, total: float, gradient: Tensor) -> None:
         self.first_loss = self.first_loss or abs(total)
         left = remaining(self.steps, self.iterations)
         rate = left * self.learning_rate
@@ -401,7 +386,7 @@ class Annealing(Optimizer):
         self.first_loss = 0.0
         self.heights = [self.learning_rate] * len(self.shares)
 
-    def step(self, problem: Problem) -> dict[str, float]:
+    def step(self, problem: Objective) -> dict[str, float]:
         """One proposal; returns the terms of the picture kept."""
         self.terms = self.terms or problem.value(self.x)
         if not math.isfinite(self.terms["total"]):

@@ -79,10 +79,8 @@ class Settings(Base):
         description="Coarse to fine: longest side to begin with, then up in steps.  "
         "[default: 256 for results above 768 and no recipe, else one size]",
     )
-    size_factor: Annotated[float, Field(ge=1.1, le=8)] = 2**0.5  # size to size; 2 in Gatys et al. 2017
-    # Before the last size: a number for the smallest, then fewer (see iterations_per_size), or one for each;
-    # None: as at the last.
-    coarse_iterations: Count | tuple[Count, ...] | None = None
+    # At the smallest size, then fewer until the last (see iterations_per_size); None: as at the last.
+    coarse_iterations: Count | None = None
     # Side of the tiles in pixels; None: tiles only where the whole would not fit.
     tile: Annotated[int, Field(ge=64, multiple_of=16)] | None = None
 

@@ -21,7 +21,7 @@ from ...pictures import color
 from ...pictures.files import check_mask, check_picture
 from ...pictures.flow import consistency, optical_flow, warp
 from ..base import Method, color_mode
-from .objective import NOTHING, Anchor, Guide, Objective, as_guides, painted
+from .objective import Anchor, Guide, Objective, as_guides, painted
 from .run import Callback, Checkpoint, Result, Run
 from .settings import Settings
 from .tiles import TiledObjective
@@ -82,15 +82,12 @@ def enlarged(image: Tensor, shape: Sequence[int]) -> Tensor:
     return interpolate(here, tuple(shape), mode="bicubic", antialias=True).to(image.device)
 
 
-def pyramid_sizes(
-    shape: Sequence[int], smallest: int | None, factor: float = math.sqrt(2)
-) -> list[tuple[int, int]]:
-    """The sizes of a coarse-to-fine run, (H, W) each, up to ``shape``.
+def pyramid_sizes(shape: Sequence[int], smallest: int | None) -> list[tuple[int, int]]:
+    """The sizes of a coarse-to-fine run, (H, W) each, up to ``shape``: √2 from one to the next (crowsonkb).
 
     Args:
         shape: (H, W) of the last size.
         smallest: the first size's longest side is at least this; None or too large: the last size alone.
-        factor: from one size to the next: √2 (crowsonkb) or 2 (Gatys et al. 2017).
 
     Example:
         >>> pyramid_sizes((512, 384), 256)
@@ -100,9 +97,8 @@ def pyramid_sizes(
     longest = max(height, width)
     if smallest is None or smallest >= longest:
         return [(height, width)]
-    octaves = round(math.log2(factor), 9)  # per step; rounded, so that two of √2 halve exactly
-    count = math.floor(math.log2(longest / smallest) / octaves + 1e-9)
-    factors = [2 ** (-k * octaves) for k in range(count, -1, -1)]
+    count = math.floor(2 * math.log2(longest / smallest) + 1e-9)
+    factors = [2 ** (-k / 2) for k in range(count, -1, -1)]
     return [(max(1, round(height * f)), max(1, round(width * f))) for f in factors]
 
 
@@ -110,20 +106,10 @@ def iterations_per_size(sizes: Sequence[tuple[int, int]], settings: Settings) ->
     """Iterations at each size: what the settings say at the smallest and the last, fewer in between.
 
     The larger a size, the nearer to its end it begins, and the more each iteration costs: with as many at
-    each, the sizes before the last took as long as the last. Settings may name a number for each size.
-
-    Raises:
-        SettingError: more or fewer numbers than sizes before the last.
+    each, the sizes before the last took as long as the last.
     """
-    coarse = settings.coarse_iterations or settings.iterations
-    if isinstance(coarse, int):
-        coarse = tuple(max(1, round(coarse * max(sizes[0]) / max(size))) for size in sizes[:-1])
-    elif len(coarse) != len(sizes) - 1:
-        sides = ", ".join(f"{max(size)} px" for size in sizes[:-1]) or "none"
-        raise SettingError(
-            f"coarse_iterations has {len(coarse)} numbers for the sizes before the last ({sides}): give one "
-            "for each, or a single number."
-        )
+    first = settings.coarse_iterations or settings.iterations
+    coarse = [max(1, round(first * max(sizes[0]) / max(size))) for size in sizes[:-1]]
     return [*coarse, settings.iterations]
 
 
@@ -175,7 +161,7 @@ def stylize(
     if style is not None and not guides:
         raise SettingError("The list of styles is empty: give a style picture, or None to go without.")
     if content is None and not guides:
-        raise SettingError(NOTHING)  # before the network is loaded
+        raise SettingError("There is nothing to aim at: give a content picture, a style picture, or both.")
     styles = [picture for guide in guides for picture in guide.styles]
     pictures = [("content", content), ("start", start), *(("style", picture) for picture in styles)]
     for name, picture in pictures:
@@ -195,7 +181,7 @@ def stylize(
     first = guides[0].styles[0] if guides else None
     shape = size or next(tuple(p.shape[-2:]) for p in (content, start, first) if p is not None)
     least = max(smallest_side(extractor.network, name) for name in extractor.layer_names)
-    sizes = pyramid_sizes(shape, settings.smallest, settings.size_factor)
+    sizes = pyramid_sizes(shape, settings.smallest)
     sizes = [now for now in sizes[:-1] if min(now) >= least] + sizes[-1:]  # a panorama is soon too narrow
     steps = iterations_per_size(sizes, settings)
     run = Run(
@@ -292,8 +278,8 @@ def _fingerprint(
     anchor: Anchor | None, seed: int, shape: Sequence[int], extractor: FeatureExtractor,
 ) -> str:  # fmt: skip
     """A digest of everything that decides the result."""
-    regions = [(guide.shares, guide.strength) for guide in guides]
-    values = [asdict(settings), seed, list(shape), str(extractor.precision), str(extractor.device), regions]
+    shares = [guide.shares for guide in guides]
+    values = [asdict(settings), seed, list(shape), str(extractor.precision), str(extractor.device), shares]
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     pictures = [content, start, *(vars(anchor).values() if anchor is not None else ())]
     for picture in [*pictures, *(p for guide in guides for p in (*guide.styles, guide.mask))]:
@@ -352,9 +338,7 @@ def stylize_clip(
     """
     settings = (settings or Settings(temporal_weight=TEMPORAL_WEIGHT)).changed(**changes)
     # A painted frame to start from is fine already: going back to a coarse one would lose its strokes.
-    after = settings.changed(
-        iterations=max(1, settings.iterations // 3), smallest=None, coarse_iterations=None
-    )
+    after = settings.changed(iterations=max(1, settings.iterations // 3), smallest=None)
     options: dict[str, Any] = {"seed": seed, "device": device, "precision": precision, "progress": progress}
     options["extractor"] = FeatureExtractor(
         settings.network, (*settings.content_layers, *settings.style_layers), pooling=settings.pooling,
