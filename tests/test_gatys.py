@@ -312,16 +312,6 @@ def test_each_size_has_its_pictures(paint, picture, objectives):
     assert result.image.shape == content.shape
 
 
-def test_a_larger_size_begins_where_the_smaller_ended(paint, picture):
-    # From noise: the first loss at full size is far below that of a run that begins there.
-    content, style = picture(64, 64, 1), picture(60, 60, 2)
-    options = {"init": "noise", "iterations": 15}
-    alone = paint(content, style, **options)
-    climbed = paint(content, style, smallest=32, **options)
-    begun = next(row for row in climbed.history if row["size"] == 64)
-    assert begun["total"] < 0.7 * alone.history[0]["total"]
-
-
 def test_the_smallest_sizes_of_a_panorama_are_left_out(deep, picture, objectives):
     settings = Settings(iterations=1, smallest=32)
     result = stylize(picture(40, 130, 1), picture(40, 40, 2), settings, extractor=deep, progress=False)
@@ -365,17 +355,6 @@ def test_the_style_is_recolored_before_it_is_looked_at(paint, picture, objective
     assert len(given_styles) == 2
     for used, own in zip(given_styles, (style, style.flip(2)), strict=True):
         assert torch.equal(used, color.prepare_style(how, own, content))
-
-
-# ------------------------------------------------------------------------------------------ lists of styles
-
-
-def test_a_list_of_styles_is_a_blend_of_all(paint, picture):
-    styles = [picture(18, 15, 2), picture(30, 11, 4)]
-    blend = paint(style=styles).image
-    assert torch.equal(blend, paint(style=[Guide(tuple(styles), (5.0, 5.0))]).image)
-    assert torch.equal(blend, paint(style=Guide(tuple(styles))).image)
-    assert all(not torch.equal(blend, paint(style=one).image) for one in styles)
 
 
 # -------------------------------------------------------------------------------------- awkward pictures

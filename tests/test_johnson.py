@@ -434,20 +434,6 @@ def test_precisions_are_near_each_other(net):
     assert 0 < (half - exact).abs().mean() < 0.05
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (rand(3, 16, 16), r"content has the shape \(N, 3, H, W\), .*not \(3, 16, 16\)"),
-        (rand(1, 3, 15, 40), "content of 15 × 40 pixels is too small"),
-    ],
-    ids=["batch", "small"],
-)
-def test_what_is_no_picture_is_one_sentence(net, content, words):
-    with pytest.raises(ImageError, match=words) as caught:
-        made_of(net).stylize(content)
-    one_sentence(caught)
-
-
 # ---------------------------------------------------------------------------------------- what is kept
 
 

@@ -143,11 +143,10 @@ def test_the_picture_given_is_not_changed_and_the_random_state_neither(name):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_is_returned_and_nothing_moves(name, value):
+def test_a_loss_that_is_no_number_is_returned_and_nothing_moves(name):
     start = torch.full(SHAPE, 0.5)
     optimizer = make_optimizer(name, start)
-    bad = Toy(lambda x: x.sum() * 0 + value)
+    bad = Toy(lambda x: x.sum() * math.nan)
     for told in run(optimizer, bad, 3):
         assert not math.isfinite(told)
     assert torch.equal(optimizer.x, start)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -130,15 +128,6 @@ def test_filters_that_change_are_seen(always):
                 winograd.conv3x3(x, weight), F.conv2d(x, weight, padding=1), rtol=0, atol=2e-4
             )
             weight.mul_(-1)
-
-
-def test_points_go_with_their_filters(always):
-    weight = drawn(3, 2, 3, 3)
-    winograd.conv3x3(drawn(1, 2, 9, 7), weight)
-    points = weakref.ref(winograd._POINTS[weight][False][1])
-    assert points() is not None
-    del weight
-    assert points() is None
 
 
 @pytest.mark.parametrize(("precision", "quick"), [("auto", True), ("float32", False)])
