@@ -209,8 +209,7 @@ def stylize(
             raise
         run.interrupted = True
     except OptimizationError as error:
-        if isinstance(error.result, Result):
-            error.result = run.result(_whole(error.result.image, shape, content, guides))
+        error.result = run.result(_whole(error.result.image, shape, content, guides))
         raise
     return run.result(_whole(image, shape, content, guides))
 
