@@ -142,7 +142,7 @@ def each_portrait(
             try:
                 made = compute(index)
             except OptimizationError as error:
-                raise OptimizationError(f"Portrait {index + 1}: {error}", error.result) from error
+                raise OptimizationError(f"Portrait {index + 1}: {error}") from error
             found[index] = {key: tensor.detach().cpu().contiguous() for key, tensor in made.items()}
             if files is not None:
                 write_atomic(files / f"{index:04d}.safetensors", safetensors.torch.save(found[index]))

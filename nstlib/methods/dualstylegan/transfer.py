@@ -225,7 +225,7 @@ class DualStyle(Method):
             about["licence"] = found_set.licence
             styles = found_set.pictures
         portraits = check_portraits(cast(Tensor, styles))[: s.portraits]
-        # What has learned with the authors' generator learns on; without it, or over another one, a new one.
+        # Copies of the discriminator in the authors' file learn on; without one, new ones begin.
         published = s.generator and load_published_discriminator(s.generator, self.device)
 
         def learning() -> Discriminator:
