@@ -16,9 +16,8 @@ from nstlib.faces.generated import Faces
 from nstlib.methods.inversion import load_encoder
 from nstlib.nets.dualstylegan import BottleneckModRes, DualStyleGAN
 from nstlib.nets.face_encoder import FaceEncoder, from_state
-from nstlib.nets.face_prior import FacePrior
 from nstlib.nets.mobilefacenet import MobileFaceNet
-from nstlib.nets.mobilestylegan import CUT
+from nstlib.nets.mobilestylegan import CUT, FacePrior
 from nstlib.nets.style_generator import StyleGenerator
 from nstlib.nets.stylegan2 import Discriminator, Generator
 from nstlib.pictures.files import save_image
@@ -102,12 +101,6 @@ def test_a_path_over_any_generator_begins_with_its_faces(prior):
         assert torch.allclose(inside, plain, atol=1e-6)
         assert isinstance(net.res[0], BottleneckModRes)
         assert not any(key.startswith("generator.") for key in net.extrinsic_state())
-
-
-def test_noise_of_a_prior_is_its_own(prior):
-    assert prior.noise_maps("random", 2) == []
-    with pytest.raises(SettingError, match="whose maps are its own"):
-        prior.noise_maps([None])
 
 
 # ------------------------------------------------------------------------------------------ the encoder

@@ -25,8 +25,8 @@ from nstlib.methods.dualstylegan import (
 from nstlib.methods.dualstylegan.destylization import augment
 from nstlib.methods.dualstylegan.finetuning import FeatureDiscriminator
 from nstlib.nets.dualstylegan import DualStyleGAN
-from nstlib.nets.face_prior import FacePrior
 from nstlib.nets.features import FeatureExtractor
+from nstlib.nets.mobilestylegan import FacePrior
 from nstlib.nets.stylegan2 import Generator
 from nstlib.training import Schedule, train
 

@@ -20,8 +20,8 @@ from nstlib.methods.jojogan import (
     PairsTask,
     Settings,
 )
-from nstlib.nets.face_prior import FacePrior
 from nstlib.nets.features import FeatureExtractor
+from nstlib.nets.mobilestylegan import FacePrior
 from nstlib.nets.stylegan2 import Discriminator, Generator
 from nstlib.pictures.color import luminance_only
 from nstlib.training import Schedule, train

@@ -219,7 +219,7 @@ class EncoderTask(Task):
             random = np.random.default_rng([self.seed, position, 2])
             code = self._codes(random)
             # One by one: in a batch of another size the same face may differ in its last bits.
-            picture = self.prior.synthesize(code, self.prior.noise_maps("fixed", 1)).clamp(-1, 1)
+            picture = self.prior.synthesize(code, self.prior.noise_maps()).clamp(-1, 1)
             codes.append(code)
             drawn.append(picture)
             seen.append(augment(picture, random, self.settings))
@@ -245,7 +245,7 @@ class EncoderTask(Task):
         total, losses = settings.latent_weight * latent, {"latent": latent}
         if settings.rendered:
             wanted, some = drawn[: settings.rendered], found[: settings.rendered]
-            again = self.prior.synthesize(some, self.prior.noise_maps("fixed", len(some)))
+            again = self.prior.synthesize(some, self.prior.noise_maps())
             losses["pixel"] = (again - wanted).abs().mean()
             again, wanted = (again.clamp(-1, 1) + 1) / 2, (wanted + 1) / 2
             losses["perceptual"] = self.lpips(again, wanted).mean()

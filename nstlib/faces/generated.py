@@ -30,9 +30,8 @@ from tqdm import tqdm
 from .. import assets
 from ..assets.writing import reason, write_atomic
 from ..errors import AssetError, SettingError
-from ..nets.face_prior import FacePrior
 from ..nets.hardware import resolve_device
-from ..nets.mobilestylegan import STYLE, DistilledHead, from_official
+from ..nets.mobilestylegan import STYLE, DistilledHead, FacePrior, from_official
 from ..pictures.files import check_whole, resize, save_image
 
 TRUNCATION = 0.7

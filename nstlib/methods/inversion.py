@@ -232,7 +232,7 @@ def invert(
     # The network's own maps to begin with: whoever draws from the codes later has these.
     maps = [
         None if m is None else m.detach().expand(len(targets), -1, -1, -1).clone()
-        for m in generator.noise_maps("fixed", len(targets))
+        for m in generator.noise_maps()
     ]
     noises = [m for m in maps if m is not None] if s.noises else []
 

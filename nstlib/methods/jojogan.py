@@ -172,13 +172,12 @@ class PairsTask(Task):
         """The pictures of mixed codes, their losses, one step of the generator."""
         s, which = self.settings, step.batch.to(self.codes.device)
         codes = self.mixed(which, step.generator)
-        own = self.source.noise_maps("fixed")
-        noise: str | list[Tensor | None] = "fixed"
-        if own and s.noise == "random":
+        noise = self.source.noise_maps()
+        if s.noise == "random":
             # Drawn on the CPU, so that it is the same on every device.
             noise = [
                 None if m is None else torch.randn(len(codes), *m.shape[1:], generator=step.generator).to(m)
-                for m in own
+                for m in noise
             ]
         made = step.modules["net"](codes, space="w", noise=noise).float()
         losses = {"features": self.difference(made, which)}

@@ -161,8 +161,7 @@ class DualStyleGAN(nn.Module):
         keep_colors: bool = False,
         truncation: float = 1.0,
         center: Tensor | None = None,
-        noise: str | Sequence[Tensor | None] = "fixed",
-        generator: torch.Generator | None = None,
+        noise: Sequence[Tensor | None] | None = None,
     ) -> Tensor:
         """Codes to pictures, differentiable.
 
@@ -179,20 +178,18 @@ class DualStyleGAN(nn.Module):
                 style's.
             truncation: of the intrinsic w, 1 for none. The released program has 0.75.
             center: the w to truncate toward; None: 0. See :meth:`StyleGenerator.w_plus`.
-            noise: see :meth:`StyleGenerator.noise_maps`.
-            generator: what "random" noise is drawn from.
+            noise: see :meth:`StyleGenerator.forward`.
 
         Returns:
             (N, 3, size, size), RGB, about [-1, 1] (not clamped).
 
         Raises:
-            SettingError: codes or weights of another shape; an unknown space or noise; a negative
-                ``fuse_index``.
+            SettingError: codes or weights of another shape; an unknown space; a negative ``fuse_index``.
         """
         source = self.generator
         face = source.w_plus(intrinsic, space)
         w_plus = source.w_plus(face, "w", truncation, center)
-        maps = source.noise_maps(noise, len(face), generator)
+        maps = source.noise_maps() if noise is None else noise
         if extrinsic is None:
             return source.synthesize(w_plus, maps)
         art = source.w_plus(extrinsic, extrinsic_space)

@@ -7,22 +7,25 @@ pictures). The released graph, which is followed here, has the paper's demodulat
 
 Between sizes stands an inverse Haar wavelet: a quarter of the channels are averages of 2 × 2 pixels, the
 others their differences. The last features become 12 such coefficients, 4 for each of red, green and blue.
+
+:class:`FacePrior` is the small generator made of it: the layers up to 64 pixels, and a head of our own.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable, Sequence
 from collections.abc import Mapping as Dictionary
-from collections.abc import Sequence
 from itertools import pairwise
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .official import load_in_order
-from .style_generator import STYLE, check_codes
+from .style_generator import STRUCTURE, STYLE, After, StyleGenerator, check_codes
 
 CHANNELS = (512, 512, 512, 512, 512, 256, 128, 64)
 """Channels of the released network's features at 4, 8, 16 ... 512 pixels."""
@@ -197,6 +200,58 @@ class DistilledHead(nn.Module):
         """Features (N, channels, 64, 64) and styles (N, 512) -> pictures (N, 3, 128, 128), about [-1, 1]."""
         x = self.near(self.modulation(x, style))
         return inverse_haar(self.to_img(x) + self.detail(x))
+
+
+class FacePrior(StyleGenerator):
+    """Codes to faces of 128 pixels in milliseconds, by layers that correspond to StyleGAN2's.
+
+    What StyleGAN2 knows of faces lies in its coarse layers, and those are kept (they learned from StyleGAN2,
+    on FFHQ); the later ones cost most of the time, and :class:`DistilledHead` replaces them. So whatever a
+    method does with a StyleGAN2 of 1024 pixels can be done here at 128, on a processor.
+
+    MobileStyleGAN has three styles at each size, StyleGAN2 two: here the doubling and the convolution behind
+    it share one, as in StyleGAN2. So codes 0 to 6 are structure (4 to 32 pixels), 7 and 8 belong to the
+    features of 64 pixels, 9 to the head, and the code of a face is (10, 512).
+
+    Args:
+        channels: of the features at 4, 8, 16 ... pixels, each a multiple of 4, four sizes at least.
+
+    Attributes:
+        synthesis: MobileStyleGAN's own layers.
+        head: features to a picture.
+    """
+
+    def __init__(self, channels: Sequence[int] = CHANNELS[: CUT + 1]) -> None:
+        super().__init__()
+        self.style = MappingNetwork()
+        self.synthesis = SynthesisNetwork(channels)
+        del self.synthesis.modulation, self.synthesis.to_img  # the head stands in for them
+        self.head = DistilledHead(channels[-1])
+        self.size, self.layers = 4 << len(channels), 2 * len(channels)
+        self.structure_channels = tuple(channels[(index + 1) // 2] for index in range(STRUCTURE))
+
+    @classmethod
+    def of(cls, mapping: MappingNetwork, synthesis: SynthesisNetwork, head: DistilledHead) -> FacePrior:
+        """The prior with the weights of networks that are there: copies, frozen."""
+        prior = cls(synthesis.channels[: CUT + 1])
+        prior.style.load_state_dict(mapping.state_dict())
+        prior.head.load_state_dict(head.state_dict())
+        own = prior.synthesis.state_dict()
+        prior.synthesis.load_state_dict({k: v for k, v in synthesis.state_dict().items() if k in own})
+        return prior.requires_grad_(False).eval()
+
+    def synthesize(
+        self, w_plus: Tensor, maps: Sequence[Tensor | None] = (), after: After = lambda _, x: x
+    ) -> Tensor:
+        """See :meth:`StyleGenerator.synthesize`; there are no maps."""
+        codes, net = w_plus.unbind(1), self.synthesis
+        x = after(0, net.conv1(net.input.expand(len(w_plus), -1, -1, -1), codes[0]))
+        for index, level in enumerate(cast(Iterable[Level], net.levels)):
+            first, second = 2 * index + 1, 2 * index + 2
+            x = inverse_haar(level.up(x, codes[first]))
+            x = after(first, level.conv1(x, codes[first]))
+            x = after(second, level.conv2(x, codes[second]))
+        return self.head(x, codes[-1])
 
 
 def inverse_haar(x: Tensor) -> Tensor:

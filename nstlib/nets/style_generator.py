@@ -2,7 +2,8 @@
 
 A code is z (drawn from the normal distribution) or w (what the mapping network makes of it), and one for all
 layers (N, 512) or, as z+ or w+, one for each (N, layers, 512). StyleGAN2 (:mod:`nstlib.nets.stylegan2`) is
-such a generator, and so is the small one that runs in milliseconds (:mod:`nstlib.nets.face_prior`).
+such a generator, and so is the small one that runs in milliseconds
+(:class:`nstlib.nets.mobilestylegan.FacePrior`).
 """
 
 from __future__ import annotations
@@ -55,8 +56,7 @@ class StyleGenerator(nn.Module):
         space: str = "z",
         truncation: float = 1.0,
         center: Tensor | None = None,
-        noise: str | Sequence[Tensor | None] = "fixed",
-        generator: torch.Generator | None = None,
+        noise: Sequence[Tensor | None] | None = None,
     ) -> Tensor:
         """Codes to pictures, differentiable.
 
@@ -65,17 +65,17 @@ class StyleGenerator(nn.Module):
             space: "z" or "w".
             truncation: see :meth:`w_plus`.
             center: see :meth:`w_plus`.
-            noise: see :meth:`noise_maps`.
-            generator: what "random" noise is drawn from.
+            noise: for each convolution a map (1 or N, 1, H, W), or None for no noise; by default the
+                network's own, see :meth:`noise_maps`.
 
         Returns:
             (N, 3, size, size), RGB, about [-1, 1] (not clamped).
 
         Raises:
-            SettingError: codes of another shape; an unknown space or noise.
+            SettingError: codes of another shape; an unknown space.
         """
         w_plus = self.w_plus(codes, space, truncation, center)
-        return self.synthesize(w_plus, self.noise_maps(noise, len(w_plus), generator))
+        return self.synthesize(w_plus, self.noise_maps() if noise is None else noise)
 
     def w_plus(
         self, codes: Tensor, space: str = "w", truncation: float = 1.0, center: Tensor | None = None
@@ -110,27 +110,8 @@ class StyleGenerator(nn.Module):
         z = torch.randn(samples, STYLE, generator=generator, dtype=first.dtype, device=where)
         return self.style(z.to(first.device)).mean(0, keepdim=True)
 
-    def noise_maps(
-        self,
-        noise: str | Sequence[Tensor | None] = "fixed",
-        number: int = 1,
-        generator: torch.Generator | None = None,
-    ) -> list[Tensor | None]:
-        """The noise for each convolution: none here, where the noise is a part of the layers.
-
-        Args:
-            noise: "fixed" (the network's own maps), "random" (new ones for each picture), "none", or maps.
-            number: pictures, N.
-            generator: what "random" is drawn from.
-
-        Raises:
-            SettingError: an unknown word, or maps.
-        """
-        if noise not in ("fixed", "random", "none"):
-            raise SettingError(
-                f"noise is 'fixed', 'random' or 'none' for {type(self).__name__}, whose maps are its own, "
-                f"not {noise!r}."
-            )
+    def noise_maps(self) -> list[Tensor | None]:
+        """The network's own noise for each convolution; none here, where it is a part of the layers."""
         return []
 
     def synthesize(

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -92,35 +91,9 @@ class Generator(StyleGenerator):
             side = 4 << (index + 1) // 2
             self.noises.register_buffer(f"noise_{index}", torch.randn(1, 1, side, side))
 
-    def noise_maps(
-        self,
-        noise: str | Sequence[Tensor | None] = "fixed",
-        number: int = 1,
-        generator: torch.Generator | None = None,
-    ) -> list[Tensor | None]:
-        """The noise for each convolution.
-
-        Args:
-            noise: "fixed" (the network's own maps), "random" (new ones for each picture), "none", or the
-                maps, layers - 1 of them, each (1 or N, 1, H, W) or None.
-            number: pictures, N.
-            generator: what "random" is drawn from.
-
-        Raises:
-            SettingError: an unknown word, or another number of maps.
-        """
-        own = [self.noises.get_buffer(f"noise_{index}") for index in range(self.layers - 1)]
-        if noise == "fixed":
-            return [*own]
-        if noise == "none":
-            return [None] * len(own)
-        if noise == "random":
-            options: Any = {"generator": generator, "dtype": own[0].dtype, "device": own[0].device}
-            return [torch.randn(number, *one.shape[1:], **options) for one in own]
-        if isinstance(noise, str) or len(noise) != len(own):
-            given = f"'{noise}'" if isinstance(noise, str) else f"{len(noise)} maps"
-            raise SettingError(f"noise is 'fixed', 'random', 'none' or {len(own)} maps, not {given}.")
-        return list(noise)
+    def noise_maps(self) -> list[Tensor | None]:
+        """The network's own noise for each convolution: layers - 1 maps (1, 1, H, W)."""
+        return [self.noises.get_buffer(f"noise_{index}") for index in range(self.layers - 1)]
 
     def synthesize(
         self, w_plus: Tensor, maps: Sequence[Tensor | None], after: After = lambda _, x: x

@@ -101,8 +101,7 @@ def _refined(
     """One portrait's extrinsic code (1, layers, 512), searched for from the one it has."""
     reconstruction = ReconstructionLoss(portrait, s.reconstruction(), lpips, device=portrait.device)
     structure, color = extrinsic[:, :STRUCTURE].clone(), extrinsic[:, STRUCTURE:].clone()
-    fixed = net.generator.noise_maps("fixed", 1)
-    maps = [None if m is None else m.detach().clone() for m in fixed]
+    maps = [None if m is None else m.detach().clone() for m in net.generator.noise_maps()]
     noises = [m for m in maps if m is not None]
 
     def features(pictures: Tensor) -> Tensor:
@@ -115,10 +114,7 @@ def _refined(
         goal = None if extractor is None else features(2 * portrait - 1)
 
     def losses() -> dict[str, Tensor]:
-        drawn = net(
-            intrinsic, torch.cat([structure, color], 1), space="w", extrinsic_space="w",
-            noise=maps if noises else "fixed",
-        )  # fmt: skip
+        drawn = net(intrinsic, torch.cat([structure, color], 1), space="w", extrinsic_space="w", noise=maps)
         parts = {name: values.sum() for name, values in reconstruction(drawn).items()}
         if goal is not None:
             parts["contextual"] = s.contextual_weight * contextual_loss(features(drawn), goal, s.bandwidth)

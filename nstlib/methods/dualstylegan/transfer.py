@@ -36,8 +36,8 @@ from ...faces.identity import Identity
 from ...faces.style_sets import load_style_set
 from ...nets import from_official
 from ...nets.dualstylegan import DualStyleGAN, layer_weights, sampler_from_official
-from ...nets.face_prior import FacePrior
 from ...nets.hardware import resolve_device
+from ...nets.mobilestylegan import FacePrior
 from ...nets.official import blocks
 from ...nets.psp import PICTURE
 from ...nets.style_generator import STYLE, StyleGenerator
