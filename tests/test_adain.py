@@ -148,7 +148,7 @@ STYLE = rand(1, 3, 16, 16)
         (SettingError, "list of styles is empty", [], {}),
         (SettingError, "2 styles need as many shares, not 1", [STYLE, STYLE], {"shares": [1.0]}),
         (SettingError, "not negative", [STYLE, STYLE], {"shares": [1.0, -1.0]}),
-        (ImageError, "style of 16 × 15 pixels is too small", STYLE[..., :15], {}),
+        (ImageError, "style of 15 × 16 pixels is too small", STYLE[..., :15], {}),
         (SettingError, "not both", STYLE, {"shares": [1.0], "masks": [torch.ones(1, 1, 24, 24)]}),
         (ImageError, "mask of a style is 1 × 9 × 9 and its", STYLE, {"masks": [torch.ones(1, 1, 9, 9)]}),
         (SettingError, "strength is from 0", STYLE, {"strength": 1.1}),

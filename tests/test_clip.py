@@ -158,7 +158,7 @@ def test_after_a_cut_a_frame_is_painted_like_the_first(paint, told, picture):
 
 
 def test_frames_of_different_sizes_are_one_sentence(paint, picture):
-    with pytest.raises(ImageError, match=r"differ in size \(24 × 25 and 24 × 31\)"):
+    with pytest.raises(ImageError, match=r"differ in size \(25 × 24 and 31 × 24\)"):
         paint([picture(24, 31, 1), picture(24, 25, 1)])
 
 

@@ -228,10 +228,10 @@ GOOD = torch.full((1, 3, 8, 8), 0.5)
 STILL = torch.zeros(1, 2, 8, 8)
 
 REFUSED = {
-    "other size": (lambda: optical_flow(GOOD, GOOD[..., :7]), ImageError, "8 × 8 and 8 × 7.*resize"),
+    "other size": (lambda: optical_flow(GOOD, GOOD[..., :7]), ImageError, "8 × 8 and 7 × 8.*resize"),
     "gray": (lambda: optical_flow(GOOD[:, :1], GOOD), ImageError, r"first picture has .*\(1, 3, H, W\)"),
     "side": (lambda: optical_flow(GOOD, GOOD, side=2.5), SettingError, "side is 2.5.*whole number"),
-    "warp: size": (lambda: warp(GOOD, torch.zeros(1, 2, 8, 7)), ImageError, "8 × 8 and 8 × 7"),
+    "warp: size": (lambda: warp(GOOD, torch.zeros(1, 2, 8, 7)), ImageError, "8 × 8 and 7 × 8"),
     "warp: flow": (lambda: warp(GOOD, GOOD), ImageError, r"flow is a tensor \(1, 2, H, W\) in pixels"),
     "warp: NaN": (lambda: warp(GOOD, STILL + math.nan), ImageError, "flow has values that are not numbers"),
     "warp: batch": (lambda: warp(GOOD.expand(2, 3, 8, 8), STILL), ImageError, "tensor \\(1, C, H, W\\)"),
@@ -251,7 +251,7 @@ REFUSED = {
     "foreground": (
         lambda: camera_move(GOOD, 2, foreground_mask=torch.zeros(1, 1, 4, 4)),
         ImageError,
-        "foreground_mask is 1 × 4 × 4 and its picture 1 × 8 × 8",
+        "foreground_mask is 1 of 4 × 4 pixels and its picture 1 of 8 × 8",
     ),
 }
 

@@ -472,7 +472,7 @@ def test_what_is_no_picture_is_one_sentence(paint, name, bad):
 
 def test_a_mask_that_does_not_fit_is_said_before_the_work_not_at_the_last_size(paint, picture):
     told = []
-    with pytest.raises(ImageError, match=r"mask of a region is 1 × 50 × 64 and its picture 1 × 64 × 50"):
+    with pytest.raises(ImageError, match=r"mask of a region is 1 of 64 × 50 pixels and its picture 1 of 50"):
         paint(
             picture(64, 50, 1), [Guide((picture(18, 15, 2),), mask=torch.ones(1, 1, 50, 64))], smallest=16,
             callback=told.append,

@@ -539,7 +539,7 @@ def test_a_file_that_cannot_be_written_is_one_sentence(net, tmp_path):
     ("options", "error", "words"),
     [
         ({"styles": []}, SettingError, "list of styles is empty: give a style picture"),
-        ({"styles": [rand(1, 3, 32, 12)]}, ImageError, "style of 32 × 12 pixels is too small"),
+        ({"styles": [rand(1, 3, 32, 12)]}, ImageError, "style of 12 × 32 pixels is too small"),
         ({"faces": "nowhere"}, ImageError, "'nowhere' is no folder"),
         ({"settings": SMALL.changed(style_layers=("relu1_2", "relu7"))}, SettingError, "relu7"),
         ({"settings": SMALL.changed(zoom=(0.0, 1.0))}, SettingError, "zoom"),

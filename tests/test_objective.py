@@ -326,7 +326,7 @@ def test_masks_that_do_not_fit_or_are_empty_are_one_sentence(net, picture):
     def make(**arguments):
         return Objective(net, content, [Guide((style,), **arguments)], SHALLOW)
 
-    with pytest.raises(ImageError, match=r"mask of a region is 1 × 9 × 8 and its picture 1 × 8 × 9"):
+    with pytest.raises(ImageError, match=r"mask of a region is 1 of 8 × 9 pixels and its picture 1 of 9 × 8"):
         make(mask=torch.ones(1, 1, 9, 8))
     with pytest.raises(SettingError, match=r"The mask of a region is empty: leave the region out"):
         make(mask=torch.zeros(1, 1, 8, 9))

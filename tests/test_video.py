@@ -259,7 +259,7 @@ def test_what_cannot_be_filmed_is_said_before_any_work(tmp_path, make, error, me
     ("frames", "message"),
     [
         ([], "film has no frame: add at least one"),
-        ([torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 9)], r"frame 2 has 8 × 9 pixels.*size=\(8, 8\)"),
+        ([torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 9)], r"frame 2 has 9 × 8 pixels.*size=\(8, 8\)"),
         ([torch.zeros(1, 3, 8, 8), torch.full((1, 3, 8, 8), float("nan"))], "frame 2 .*not numbers"),
         ([torch.full((1, 3, 8, 8), 255.0)], "frame 1's values .*divide by 255"),
         ([torch.zeros(2, 3, 8, 8)], r"frame 1 .*not \(2, 3, 8, 8\): pass one"),

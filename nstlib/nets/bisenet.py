@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from .official import length, load_strict
+from .official import load_strict
 
 LABELS = (
     "background", "skin", "left brow", "right brow", "left eye", "right eye", "glasses", "left ear",
@@ -170,8 +170,7 @@ def from_official(state_dict: Mapping[str, Tensor]) -> BiSeNet:
     Raises:
         SettingError: a tensor is missing, unexpected or of another shape.
     """
-    classes = length(state_dict, "conv_out.conv_out.weight", 0, len(LABELS))
-    return load_strict("BiSeNet", lambda: BiSeNet(classes), state_dict)
+    return load_strict("BiSeNet", lambda: BiSeNet(len(state_dict["conv_out.conv_out.weight"])), state_dict)
 
 
 def _average(x: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import SettingError
-from .official import length, load_strict
+from .official import load_strict
 from .style_generator import STRUCTURE, STYLE, StyleGenerator
 from .stylegan2 import Generator, generator_plan
 from .stylegan2_layers import Bias, EqualConv, EqualLinear, linear, mapping_network, per_channel
@@ -270,8 +270,9 @@ def from_official(state_dict: Mapping[str, Tensor]) -> DualStyleGAN:
     Raises:
         SettingError: a tensor is missing, unexpected or of another shape.
     """
-    size, channels = generator_plan(state_dict, "generator.")
-    return load_strict("DualStyleGAN", lambda: DualStyleGAN(size, channels), state_dict)
+    return load_strict(
+        "DualStyleGAN", lambda: DualStyleGAN(*generator_plan(state_dict, "generator.")), state_dict
+    )
 
 
 class Sampler(nn.Module):
@@ -312,6 +313,9 @@ def sampler_from_official(state_dict: Mapping[str, Tensor]) -> Sampler:
     Raises:
         SettingError: a tensor is missing, unexpected or of another shape.
     """
-    codes = max(1, length(state_dict, "lin_out.weight", 0, STYLE) // STYLE)
-    inputs = length(state_dict, "lin1.weight", 1, 128)
-    return load_strict("DualStyleGAN's sampler", lambda: Sampler(codes, inputs), state_dict)
+
+    def make() -> Sampler:
+        codes, inputs = len(state_dict["lin_out.weight"]) // STYLE, len(state_dict["lin1.weight"])
+        return Sampler(codes, inputs)
+
+    return load_strict("DualStyleGAN's sampler", make, state_dict)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .mobilefacenet import MobileFaceNet
-from .official import blocks, check_size, length, load_strict
+from .official import blocks, check_size, load_strict
 from .style_generator import STYLE
 
 SIZE = 128
@@ -87,6 +87,8 @@ def from_state(state_dict: Mapping[str, Tensor]) -> FaceEncoder:
     Raises:
         SettingError: a tensor is missing, unexpected or of another shape.
     """
-    layers, width = blocks(state_dict, "codes.") or 10, length(state_dict, "shared.weight", 0, WIDTH)
+    layers = blocks(state_dict, "codes.")
     exact = {key: tensor.float() for key, tensor in state_dict.items()}
-    return load_strict("the face encoder", lambda: FaceEncoder(layers, width), exact)
+    return load_strict(
+        "the face encoder", lambda: FaceEncoder(layers, len(state_dict["shared.weight"])), exact
+    )

@@ -4,18 +4,18 @@ Source: Szegedy et al. 2016, "Rethinking the Inception Architecture for Computer
 the TensorFlow graph of 2015-12-05 that Heusel et al. 2017 measured the FID with. Published FIDs (paper E,
 Table 1) compare with nothing else: torchvision's Inception-v3 has other weights, and it differs in three
 places of the graph. Here average pooling leaves the zero border out of its mean, the last block pools by
-maximum, and the normalizations have no scale.
+maximum, and the normalizations have no scale. The blocks are torchvision's, with these differences put in.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.models import inception
 
 from .official import check_layout, check_size, load_strict
 
@@ -28,131 +28,32 @@ FEATURES = 2048
 _EPSILON = 1e-3  # of the published normalizations
 _PARTS = ("beta", "mean", "var")  # and the weight
 _AVERAGE = nn.AvgPool2d(3, 1, 1, count_include_pad=False)
-# Of a convolution: channels out, then kernel, stride and padding where they are not 1, 1 and "keep the size".
-_Layer = tuple[Any, ...]
 
 
 class Conv(nn.Conv2d):
-    """Convolution and ReLU; the published normalization is folded in, see :func:`from_official`.
-
-    Padding keeps the size, unless ``padding`` is 0.
-    """
-
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        kernel: int | tuple[int, int] = 1,
-        stride: int = 1,
-        padding: int | None = None,
-    ) -> None:
-        height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
-        same = (height // 2, width // 2) if padding is None else padding
-        super().__init__(inputs, outputs, (height, width), stride, same)
+    """Convolution and ReLU; the published normalization is folded in, see :func:`from_official`."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, H', W')."""
         return F.relu(super().forward(x), inplace=True)
 
 
-def _tower(inputs: int, layers: Sequence[_Layer | nn.Module]) -> nn.Sequential:
-    """Layers one after the other under the published names: ``pool``, ``conv``, ``conv_1`` ..."""
-    named: OrderedDict[str, nn.Module] = OrderedDict()
-    for layer in layers:
-        if isinstance(layer, nn.Module):
-            named["pool"] = layer
-        else:
-            number = sum(name.startswith("conv") for name in named)
-            named[f"conv_{number}" if number else "conv"] = Conv(inputs, *layer)
-            inputs = layer[0]
-    return nn.Sequential(named)
-
-
-class Block(nn.Module):
-    """Branches side by side, each on the whole input; their outputs are stacked as channels.
+class Pooling(nn.Module):
+    """One of torchvision's blocks whose last branch pools in another way.
 
     Args:
-        inputs: channels in.
-        conv: a single convolution as the first branch, or None.
-        towers: layers one after the other, the branches behind it.
-        pool: the last branch, or None.
+        block: A, C or E.
+        pool: keeps the size; the branch's 1 × 1 convolution follows it.
     """
 
-    def __init__(
-        self,
-        inputs: int,
-        conv: _Layer | None,
-        *towers: Sequence[_Layer | nn.Module],
-        pool: nn.Module | None = None,
-    ) -> None:
+    def __init__(self, block: nn.Module, pool: nn.Module = _AVERAGE) -> None:
         super().__init__()
-        if conv is not None:
-            self.conv = Conv(inputs, *conv)
-        for number, layers in enumerate(towers):
-            self.add_module(f"tower_{number}" if number else "tower", _tower(inputs, layers))
-        if pool is not None:
-            self.pool = pool
+        self.block, self.last = block, nn.Sequential(pool, block.branch_pool)
+        block.branch_pool = nn.Identity()  # what the block's own pooling gives is left out
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) -> (N, sum of the branches' channels, H', W')."""
-        return torch.cat([branch(x) for branch in self.children()], 1)
-
-
-def block_a(inputs: int, pooled: int) -> Block:
-    """The paper's Fig. 5, at 35 × 35: here one 5 × 5 stays, and two 3 × 3 take the other's place."""
-    short, long = [(48,), (64, 5)], [(64,), (96, 3), (96, 3)]
-    return Block(inputs, (64,), short, long, [_AVERAGE, (pooled,)])
-
-
-def block_b() -> Block:
-    """From 35 × 35 to 17 × 17 (the paper's Fig. 10)."""
-    return Block(288, (384, 3, 2, 0), [(64,), (96, 3), (96, 3, 2, 0)], pool=nn.MaxPool2d(3, 2))
-
-
-def block_c(middle: int) -> Block:
-    """The paper's Fig. 6, at 17 × 17: 7 × 7 as 1 × 7 after 7 × 1."""
-    row, column = (middle, (1, 7)), (middle, (7, 1))
-    short = [(middle,), row, (192, (7, 1))]
-    long = [(middle,), column, row, column, (192, (1, 7))]
-    return Block(768, (192,), short, long, [_AVERAGE, (192,)])
-
-
-def block_d() -> Block:
-    """From 17 × 17 to 8 × 8."""
-    short, halve = [(192,), (320, 3, 2, 0)], (192, 3, 2, 0)
-    long = [(192,), (192, (1, 7)), (192, (7, 1)), halve]
-    return Block(768, None, short, long, pool=nn.MaxPool2d(3, 2))
-
-
-class BlockE(nn.Module):
-    """The paper's Fig. 7, at 8 × 8: two branches fork into 1 × 3 and 3 × 1; ``pool`` is what differs."""
-
-    def __init__(self, inputs: int, pool: nn.Module) -> None:
-        super().__init__()
-        row, column = (1, 3), (3, 1)
-        self.conv = Conv(inputs, 320)
-        self.tower_conv = Conv(inputs, 384)
-        self.tower_mixed_conv = Conv(384, 384, row)
-        self.tower_mixed_conv_1 = Conv(384, 384, column)
-        self.tower_1_conv = Conv(inputs, 448)
-        self.tower_1_conv_1 = Conv(448, 384, 3)
-        self.tower_1_mixed_conv = Conv(384, 384, row)
-        self.tower_1_mixed_conv_1 = Conv(384, 384, column)
-        self.tower_2_pool = pool
-        self.tower_2_conv = Conv(inputs, 192)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, 8, 8) -> (N, 2048, 8, 8)."""
-        a, b = self.tower_conv(x), self.tower_1_conv_1(self.tower_1_conv(x))
-        branches = (
-            self.conv(x),
-            self.tower_mixed_conv(a),
-            self.tower_mixed_conv_1(a),
-            self.tower_1_mixed_conv(b),
-            self.tower_1_mixed_conv_1(b),
-            self.tower_2_conv(self.tower_2_pool(x)),
-        )
-        return torch.cat(branches, 1)
+        """(N, inputs, H, W) -> (N, sum of the branches' channels, H, W)."""
+        return torch.cat([*self.block._forward(x)[:-1], self.last(x)], 1)
 
 
 class FIDInception(nn.Sequential):
@@ -168,24 +69,24 @@ class FIDInception(nn.Sequential):
     def __init__(self) -> None:
         super().__init__(
             OrderedDict(
-                conv=Conv(3, 32, 3, 2, 0),
-                conv_1=Conv(32, 32, 3, 1, 0),
-                conv_2=Conv(32, 64, 3),
+                conv=Conv(3, 32, 3, 2),
+                conv_1=Conv(32, 32, 3),
+                conv_2=Conv(32, 64, 3, padding=1),
                 pool0=nn.MaxPool2d(3, 2),
-                conv_3=Conv(64, 80),
-                conv_4=Conv(80, 192, 3, 1, 0),
+                conv_3=Conv(64, 80, 1),
+                conv_4=Conv(80, 192, 3),
                 pool1=nn.MaxPool2d(3, 2),
-                mixed=block_a(192, 32),
-                mixed_1=block_a(256, 64),
-                mixed_2=block_a(288, 64),
-                mixed_3=block_b(),
-                mixed_4=block_c(128),
-                mixed_5=block_c(160),
-                mixed_6=block_c(160),
-                mixed_7=block_c(192),
-                mixed_8=block_d(),
-                mixed_9=BlockE(1280, _AVERAGE),
-                mixed_10=BlockE(2048, nn.MaxPool2d(3, 1, 1)),
+                mixed=Pooling(inception.InceptionA(192, 32, Conv)),
+                mixed_1=Pooling(inception.InceptionA(256, 64, Conv)),
+                mixed_2=Pooling(inception.InceptionA(288, 64, Conv)),
+                mixed_3=inception.InceptionB(288, Conv),
+                mixed_4=Pooling(inception.InceptionC(768, 128, Conv)),
+                mixed_5=Pooling(inception.InceptionC(768, 160, Conv)),
+                mixed_6=Pooling(inception.InceptionC(768, 160, Conv)),
+                mixed_7=Pooling(inception.InceptionC(768, 192, Conv)),
+                mixed_8=inception.InceptionD(768, Conv),
+                mixed_9=Pooling(inception.InceptionE(1280, Conv)),
+                mixed_10=Pooling(inception.InceptionE(2048, Conv), nn.MaxPool2d(3, 1, 1)),
             )
         )
 
@@ -197,6 +98,31 @@ class FIDInception(nn.Sequential):
         """
         check_size("FID's Inception", images, SIDE, "resize the pictures")
         return super().forward(images.contiguous(memory_format=torch.channels_last)).mean((2, 3))
+
+
+# Convolutions of each branch in the published graph, under "", "tower.", "tower_1." and "tower_2.".
+_A, _B, _C, _D = (1, 2, 3, 1), (1, 3), (1, 3, 5, 1), (0, 2, 4)
+_BRANCHES = {
+    "mixed": _A, "mixed_1": _A, "mixed_2": _A, "mixed_3": _B,
+    "mixed_4": _C, "mixed_5": _C, "mixed_6": _C, "mixed_7": _C, "mixed_8": _D,
+}  # fmt: skip
+_FORKS = (
+    "conv", "tower_conv", "tower_mixed_conv", "tower_mixed_conv_1", "tower_1_conv", "tower_1_conv_1",
+    "tower_1_mixed_conv", "tower_1_mixed_conv_1", "tower_2_conv",
+)  # fmt: skip
+
+
+def published_names() -> list[str]:
+    """The convolutions' names in the published graph, in the order of this network's own."""
+
+    def numbered(prefix: str, count: int) -> list[str]:
+        return [f"{prefix}conv_{number}" if number else f"{prefix}conv" for number in range(count)]
+
+    names = numbered("", 5)
+    for block, counts in _BRANCHES.items():
+        for tower, count in zip(("", "tower.", "tower_1.", "tower_2."), counts, strict=False):
+            names += numbered(f"{block}.{tower}", count)
+    return names + [f"{block}.{fork}" for block in ("mixed_9", "mixed_10") for fork in _FORKS]
 
 
 def from_official(tensors: Mapping[str, Tensor]) -> FIDInception:
@@ -211,16 +137,17 @@ def from_official(tensors: Mapping[str, Tensor]) -> FIDInception:
     """
     with torch.device("meta"):
         own = FIDInception().state_dict()
-    names = [key.removesuffix(".bias") for key in own if key.endswith(".bias")]
+    layers = [key.removesuffix(".bias") for key in own if key.endswith(".bias")]
+    names = dict(zip(layers, published_names(), strict=True))
     published, folded = {}, {}
-    for name in names:
-        published[f"{name}.weight"] = own[f"{name}.weight"]
-        published |= {f"{name}.{part}": own[f"{name}.bias"] for part in _PARTS}
+    for layer, name in names.items():
+        published[f"{name}.weight"] = own[f"{layer}.weight"]
+        published |= {f"{name}.{part}": own[f"{layer}.bias"] for part in _PARTS}
     check_layout("the FID Inception", published, tensors)
-    for name in names:
+    for layer, name in names.items():
         weight, beta, mean, var = (tensors[f"{name}.{part}"].double() for part in ("weight", *_PARTS))
         scale = (var + _EPSILON).rsqrt()
-        folded[f"{name}.weight"] = (weight * scale[:, None, None, None]).float()
-        folded[f"{name}.bias"] = (beta - mean * scale).float()
+        folded[f"{layer}.weight"] = (weight * scale[:, None, None, None]).float()
+        folded[f"{layer}.bias"] = (beta - mean * scale).float()
     net = load_strict("the FID Inception", FIDInception, folded)
     return net.to(memory_format=torch.channels_last)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import SettingError
-from .official import blocks, length, load_strict
+from .official import blocks, load_strict
 from .winograd import convolve
 
 STRIDE = 4
@@ -144,10 +144,9 @@ def from_official(state_dict: Mapping[str, Tensor]) -> TransformNet:
     batch = any(key.endswith("num_batches_tracked") for key in own)
     if not batch:
         own = {key: t for key, t in own.items() if not key.endswith((".running_mean", ".running_var"))}
-    width, number = length(own, "conv1.conv2d.weight", 0, 32), max(blocks(own, "res") - 1, 0)
     normalization = "batch" if batch else "instance"
     return load_strict(
         "a transformation network of Johnson et al. in the layout of PyTorch's fast_neural_style example",
-        lambda: TransformNet(width, number, normalization),
+        lambda: TransformNet(len(own["conv1.conv2d.weight"]), blocks(own, "res") - 1, normalization),
         own,
     )

@@ -18,15 +18,18 @@ def load_strict(what: str, make: Callable[[], Net], state_dict: Mapping[str, Ten
 
     Args:
         what: the network's name in errors, for example "StyleGAN2's generator".
-        make: builds it, with the sizes that were read from the weights.
+        make: builds it, with sizes that it reads from the weights.
         state_dict: weights with the names and shapes of the network's own; they are copied.
 
     Raises:
         SettingError: a tensor is missing, unexpected or of another shape.
     """
-    # On "meta" nothing is allocated: drawing 270 million random weights first would take seconds.
-    with torch.device("meta"):
-        net = make()
+    try:
+        # On "meta" nothing is allocated: drawing 270 million random weights first would take seconds.
+        with torch.device("meta"):
+            net = make()
+    except KeyError as error:
+        raise _not_those_of(what, f"lack {error}") from None
     check_layout(what, net.state_dict(), state_dict)
     net = net.to_empty(device=next(iter(state_dict.values())).device)
     net.load_state_dict(dict(state_dict))
@@ -54,34 +57,30 @@ def load_in_order(what: str, asset: str, make: Callable[[], Net], tensors: Seque
 
 def check_layout(what: str, needed: Mapping[str, Tensor], state_dict: Mapping[str, Tensor]) -> None:
     """Raises a SettingError unless the tensors have exactly the names and shapes of those needed."""
+    shared = needed.keys() & state_dict.keys()
     wrong = {
-        "lack": [key for key in needed if key not in state_dict],
-        "have, beyond what it takes,": [key for key in state_dict if key not in needed],
+        "lack": [key for key in needed if key not in shared],
+        "have, beyond what it takes,": [key for key in state_dict if key not in shared],
         "have another shape of": [
-            key
-            for key, own in needed.items()
-            if key in state_dict and getattr(state_dict[key], "shape", None) != own.shape
+            key for key in needed if key in shared and state_dict[key].shape != needed[key].shape
         ],
     }
     for how, keys in wrong.items():
         if keys:
-            raise SettingError(
-                f"These weights are not those of {what}: they {how} '{keys[0]}' ({len(keys)} such, of "
-                f"{len(needed)} needed); give the published state dict, which a checkpoint may hold under a "
-                "name such as 'g_ema'."
-            )
+            raise _not_those_of(what, f"{how} '{keys[0]}' ({len(keys)} such, of {len(needed)} needed)")
+
+
+def _not_those_of(what: str, how: str) -> SettingError:
+    return SettingError(
+        f"These weights are not those of {what}: they {how}; give the published state dict, which a "
+        "checkpoint may hold under a name such as 'g_ema'."
+    )
 
 
 def blocks(state_dict: Mapping[str, Tensor], prefix: str) -> int:
     """How many numbered blocks there are: for "convs." one more than the highest n of "convs.n. ..."."""
     numbers = (key[len(prefix) :].split(".")[0] for key in state_dict if key.startswith(prefix))
     return max((int(number) + 1 for number in numbers if number.isdigit()), default=0)
-
-
-def length(state_dict: Mapping[str, Tensor], key: str, axis: int, default: int) -> int:
-    """The length of a tensor along an axis, or a default where there is no such tensor or axis."""
-    tensor = state_dict.get(key)
-    return default if not isinstance(tensor, Tensor) or tensor.ndim <= axis else tensor.shape[axis]
 
 
 def check_size(who: str, images: Tensor, side: int, advice: str = "cut the faces out to that size") -> Tensor:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .official import blocks, check_size, length, load_strict
+from .official import blocks, check_size, load_strict
 from .stylegan2_layers import EqualLinear
 
 UNITS = (3, 4, 14, 3)
@@ -194,8 +194,8 @@ def psp_from_official(state_dict: Mapping[str, Tensor]) -> PspEncoder:
     Raises:
         SettingError: a tensor is missing, unexpected or of another shape.
     """
-    codes, channels = blocks(state_dict, "styles.") or 18, _channels(state_dict)
-    return load_strict("pSp's encoder", lambda: PspEncoder(codes, channels), state_dict)
+    codes = blocks(state_dict, "styles.")
+    return load_strict("pSp's encoder", lambda: PspEncoder(codes, _channels(state_dict)), state_dict)
 
 
 def ir_se50_from_official(state_dict: Mapping[str, Tensor]) -> IrSe50:
@@ -210,8 +210,7 @@ def ir_se50_from_official(state_dict: Mapping[str, Tensor]) -> IrSe50:
 def _channels(state_dict: Mapping[str, Tensor]) -> list[int]:
     """Of the four stages: the outputs of the first convolution of each."""
     firsts = (sum(UNITS[:stage]) for stage in range(len(UNITS)))
-    keys = (f"body.{first}.res_layer.1.weight" for first in firsts)
-    return [max(16, length(state_dict, key, 0, one)) for key, one in zip(keys, CHANNELS, strict=True)]
+    return [len(state_dict[f"body.{first}.res_layer.1.weight"]) for first in firsts]
 
 
 def _enlarge(x: Tensor, like: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import SettingError
-from .official import blocks, check_size, length, load_strict
+from .official import blocks, check_size, load_strict
 from .style_generator import STRUCTURE, After, StyleGenerator
 from .stylegan2_layers import (
     Bias,
@@ -224,7 +224,8 @@ def generator_from_official(state_dict: Mapping[str, Tensor]) -> Generator:
 def generator_plan(state_dict: Mapping[str, Tensor], prefix: str = "") -> tuple[int, list[int]]:
     """Size and channels of the generator whose weights have such names: what :class:`Generator` takes."""
     names = ["to_rgb1", *(f"to_rgbs.{index}" for index in range(blocks(state_dict, f"{prefix}to_rgbs.")))]
-    return _plan(state_dict, [f"{prefix}{name}.conv.weight" for name in names], 2)
+    channels = [state_dict[f"{prefix}{name}.conv.weight"].shape[2] for name in names]
+    return 2 << len(channels), channels
 
 
 def discriminator_from_official(state_dict: Mapping[str, Tensor]) -> Discriminator:
@@ -250,13 +251,5 @@ def features_from_official(state_dict: Mapping[str, Tensor]) -> DiscriminatorFea
 def _discriminator_plan(state_dict: Mapping[str, Tensor]) -> tuple[int, list[int]]:
     last = blocks(state_dict, "convs.") - 1
     names = [*(f"convs.{index}.conv2.1" for index in range(last, 0, -1)), "convs.0.0"]
-    return _plan(state_dict, [f"{name}.weight" for name in names], 0)
-
-
-def _plan(state_dict: Mapping[str, Tensor], keys: Sequence[str], axis: int) -> tuple[int, list[int]]:
-    """Size and channels from one tensor for each size from 4 on; the largest network's if that is none."""
-    size = SIZES[len(keys) - 4] if 4 <= len(keys) < len(SIZES) + 4 else SIZES[-1]
-    default = list(channels_for(size))
-    if len(keys) != len(default):
-        return size, default
-    return size, [length(state_dict, key, axis, one) for key, one in zip(keys, default, strict=True)]
+    channels = [len(state_dict[f"{name}.weight"]) for name in names]
+    return 2 << len(channels), channels

@@ -417,7 +417,7 @@ def check_mask(name: str, mask: Any, picture: Tensor | None = None) -> Tensor:
     if picture is None:
         return mask
     if mask.shape[-2:] != picture.shape[-2:] or len(mask) not in (1, len(picture)):
-        found, wanted = (f"{len(t)} × {t.shape[-2]} × {t.shape[-1]}" for t in (mask, picture))
+        found, wanted = (f"{len(t)} of {t.shape[-1]} × {t.shape[-2]} pixels" for t in (mask, picture))
         raise ImageError(f"The {name} is {found} and its picture {wanted}: make it from that picture.")
     return mask.to(picture)
 
@@ -457,7 +457,7 @@ def _check_shape(
         )
     if min(shape[2:]) < least:
         raise ImageError(
-            f"The {name} of {shape[2]} × {shape[3]} pixels is too small: take one of at least {least} a side."
+            f"The {name} of {shape[3]} × {shape[2]} pixels is too small: take one of at least {least} a side."
         )
     return tensor
 

@@ -319,5 +319,5 @@ def _flow(name: str, flow: Tensor) -> Tensor:
 
 def _same_size(what: str, one: Tensor, other: Tensor) -> None:
     if one.shape[-2:] != other.shape[-2:]:
-        sizes = " and ".join(f"{t.shape[-2]} × {t.shape[-1]}" for t in (one, other))
+        sizes = " and ".join(f"{t.shape[-1]} × {t.shape[-2]}" for t in (one, other))
         raise ImageError(f"{what} differ in size ({sizes}): resize one of them first.")

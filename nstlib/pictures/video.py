@@ -104,7 +104,7 @@ class FilmWriter:
         shape = (image.shape[2], image.shape[3])
         if shape != (self._shape or shape):
             raise ImageError(
-                f"The {name} has {shape[0]} × {shape[1]} pixels and those before it have others: resize it, "
+                f"The {name} has {shape[1]} × {shape[0]} pixels and those before it have others: resize it, "
                 f"or let the film do so with size={self._shape}."
             )
         picture = to_pil(image, name=name)
