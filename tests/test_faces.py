@@ -42,8 +42,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def draw(count: int, faces: Faces, size: int = 16, seed: int = 0, **options) -> Path:
-    return cached(count, size, seed, faces=faces, progress=False, **options)
+def draw(count: int, faces: Faces, size: int = 16, seed: int = 0) -> Path:
+    return cached(count, size, seed, faces=faces, progress=False)
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -53,13 +53,12 @@ def content(folder: Path) -> dict[str, bytes]:
 # --------------------------------------------------------------------------------------------- styles
 
 
-@given(start=st.integers(0, 200), count=st.integers(0, 90), seed=st.integers(0, 3))
-@settings(max_examples=15, deadline=None)
-def test_a_style_depends_on_seed_and_number_alone(tiny, start, count, seed):
-    some = tiny.w(count, seed, start=start)
+@given(count=st.integers(1, 200), more=st.integers(0, 90), seed=st.integers(0, 3))
+@settings(max_examples=8, deadline=None)
+def test_a_style_depends_on_seed_and_number_alone(tiny, count, more, seed):
+    some = tiny.w(count, seed)
     assert some.shape == (count, 512)
-    for index in {0, count // 2, count - 1} & set(range(count)):
-        assert torch.equal(tiny.w(1, seed, start=start + index)[0], some[index])
+    assert torch.equal(tiny.w(count + more, seed)[:count], some)
 
 
 def test_the_random_numbers_are_normal_and_always_the_same():
@@ -69,20 +68,18 @@ def test_the_random_numbers_are_normal_and_always_the_same():
     torch.testing.assert_close(z[3, :3], torch.tensor([-2.4047861, -1.1220058, 0.1718804]))
 
 
-def test_truncation_draws_styles_to_the_mean(tiny):
-    far = tiny.w(5, truncation=1)
-    assert torch.equal(tiny.w(5, truncation=0), tiny.mean_w.expand(5, -1))
-    half = tiny.mean_w + (far - tiny.mean_w) / 2
-    torch.testing.assert_close(tiny.w(5, truncation=0.5), half)
-    many = tiny.w(2000, seed=9, truncation=1)
-    off = (many.mean(0) - tiny.mean_w[0]) / many.std(0)
-    assert float(off.abs().max()) < 0.15
+def test_truncation_draws_styles_to_the_mean(tiny, monkeypatch):
+    near = tiny.w(2000, seed=9) - tiny.mean_w
+    monkeypatch.setattr(door, "TRUNCATION", 1.0)
+    far = tiny.w(2000, seed=9) - tiny.mean_w
+    torch.testing.assert_close(near, 0.7 * far)
+    assert float((far.mean(0) / far.std(0)).abs().max()) < 0.15
 
 
 # --------------------------------------------------------------------------------------------- pictures
 
 
-@pytest.mark.parametrize("size", [1, 64, 65, 128])
+@pytest.mark.parametrize("size", [1, 64, 65])
 def test_any_size_up_to_the_networks_gives_a_picture(tiny, size):
     pictures = tiny.pictures(tiny.w(2), size)
     assert pictures.shape == (2, 3, size, size)
@@ -105,24 +102,20 @@ def test_a_style_for_each_layer_is_taken_and_gets_a_gradient(tiny):
     assert int((w_plus.grad.abs().amax(2) > 0).sum()) == 14  # layers of a picture of 128 pixels
 
 
-def test_generated_batches_are_the_styles_and_their_pictures(tiny):
-    batches = list(tiny.generate(5, seed=3, size=16, batch=2, start=4))
-    assert [len(w) for w, _ in batches] == [2, 2, 1]
-    w = torch.cat([w for w, _ in batches])
-    assert torch.equal(w, tiny.w(5, 3, start=4))
-    torch.testing.assert_close(torch.cat([p for _, p in batches]), tiny.pictures(w, 16), rtol=0, atol=1e-5)
-    assert not any(p.requires_grad for _, p in batches)
+def test_generated_faces_are_the_styles_and_their_pictures(tiny):
+    faces = list(tiny.generate(3, seed=3, size=16))
+    w = torch.cat([w for w, _ in faces])
+    assert torch.equal(w, tiny.w(3, 3))
+    torch.testing.assert_close(torch.cat([p for _, p in faces]), tiny.pictures(w, 16), rtol=0, atol=1e-5)
+    assert not any(p.requires_grad for _, p in faces)
     assert list(tiny.generate(0, size=16)) == []
 
 
-def test_what_cannot_be_is_told(tiny):
-    for options in (
-        {"batch": 0}, {"size": 0}, {"size": 129}, {"truncation": -0.1}, {"truncation": float("nan")},
-        {"seed": -1}, {"start": -2}, {"count": -1},
-    ):  # fmt: skip
-        (value,) = options.values()
-        with pytest.raises(SettingError, match=str(value)):
-            next(tiny.generate(**({"count": 1, "size": 16} | options)))
+@pytest.mark.parametrize("options", [{"size": 0}, {"size": 129}, {"seed": -1}, {"count": -1}])
+def test_what_cannot_be_is_told(tiny, options):
+    (value,) = options.values()
+    with pytest.raises(SettingError, match=str(value)):
+        next(tiny.generate(**({"count": 1, "size": 16} | options)))
 
 
 def test_tensors_of_another_network_are_refused():
@@ -157,10 +150,9 @@ def test_a_larger_count_extends_a_smaller_one(home, tiny, tmp_path, monkeypatch)
     assert content(draw(25, tiny)) == grown  # drawn at once, the same bytes
 
 
-def test_sizes_seeds_and_truncations_do_not_mix(home, tiny):
-    folders = {draw(1, tiny), draw(1, tiny, size=17), draw(1, tiny, seed=1), draw(1, tiny, truncation=0.5)}
-    assert len(folders) == 4
-    assert len({content(folder)["000000.jpg"] for folder in folders}) == 4
+def test_sizes_and_seeds_do_not_mix(home, tiny):
+    folders = {draw(1, tiny), draw(1, tiny, size=17), draw(1, tiny, seed=1)}
+    assert len({content(folder)["000000.jpg"] for folder in folders}) == 3
 
 
 def test_interrupted_work_goes_on(home, tiny, monkeypatch):
@@ -184,17 +176,12 @@ def test_interrupted_work_goes_on(home, tiny, monkeypatch):
     assert torch.equal(listed(folder, 25)[1], tiny.w(25))
 
 
-@pytest.mark.parametrize("damage", ["picture gone", "styles gone", "styles cut short"])
-def test_damage_is_mended(home, tiny, damage):
-    folder = draw(12, tiny)
+def test_damage_is_mended(home, tiny):
+    folder = draw(6, tiny)
     whole, styles = content(folder), folder / "styles.safetensors"
-    if damage == "picture gone":
-        (folder / "000003.jpg").unlink()
-    elif damage == "styles gone":
-        styles.unlink()
-    else:
-        styles.write_bytes(whole[styles.name][:100])
-    assert content(draw(12, tiny)) == whole
+    (folder / "000003.jpg").unlink()
+    styles.write_bytes(whole[styles.name][:100])
+    assert content(draw(6, tiny)) == whole
 
 
 def test_a_second_process_waits_and_draws_nothing_twice(home, tiny, monkeypatch):

@@ -126,12 +126,6 @@ def test_what_makes_no_sense_is_refused():
     for picture in (image.repeat(2, 1, 1, 1), image[0], image * torch.nan):
         with pytest.raises(ImageError):
             align_portrait(picture, 32)
-    for theta in (torch.zeros(2, 3), torch.zeros(2, 2, 3)):
-        with pytest.raises(SettingError, match="theta has the shape"):
-            cut_portrait(image, theta, 32)
-    for softness in (-0.1, 0.6, math.nan):
-        with pytest.raises(SettingError, match="softness is"):
-            paste(image, UPRIGHT, image, softness)
 
 
 # ---------------------------------------------------------------------------------------------- cutting out
@@ -187,20 +181,17 @@ def test_what_was_cut_out_goes_back_where_it_was(picture, degrees):
     again = paste(image, theta, cut_portrait(image, theta, 96))
     assert (again - image).abs().max() < 0.1
     assert (again - image).abs().mean() < 0.004
-    black = paste(image, theta, torch.zeros(1, 3, 50, 50), softness=0.0)
-    changed = (black != image).any(1).float().mean()
+    changed = (paste(image, theta, torch.zeros(1, 3, 50, 50)) != image).any(1).float().mean()
     assert changed == pytest.approx(0.3 * 0.4, abs=0.02)  # the portrait's part of the area
 
 
 def test_the_border_is_soft():
     white, black = torch.ones(1, 3, 100, 100), torch.zeros(1, 3, 64, 64)
-    row = paste(white, UPRIGHT, black, softness=0.2)[0, 0, 50]
+    row = paste(white, UPRIGHT, black)[0, 0, 50]
     assert row[:25].min() == 1
-    assert row[36:64].max() == 0
-    assert bool((row[25:36].diff() < 0).all())
-    assert row[24:37].diff().abs().max() < 0.2
-    hard = paste(white, UPRIGHT, black, softness=0)[0, 0, 50]
-    assert hard.unique().tolist() == [0, 1]
+    assert row[31:69].max() == 0
+    assert bool((row[25:31].diff() < 0).all())
+    assert row[24:32].diff().abs().max() < 0.3
 
 
 # --------------------------------------------------------------------------------------- with the detector

@@ -51,7 +51,7 @@ def random_parser() -> FaceParser:
 @pytest.fixture
 def parser(random_parser) -> FaceParser:
     """A parser that knows the paint."""
-    random_parser.net, random_parser.max_faces = KnowsThePaint(), 8
+    random_parser.net = KnowsThePaint()
     return random_parser
 
 
@@ -135,14 +135,14 @@ def test_a_face_on_its_side_is_parsed_upright(parser, monkeypatch, turn):
     assert all((a - b).abs().mean() < 0.02 for a, b in zip(first, turned, strict=True))
 
 
-def test_all_faces_count_up_to_the_number_that_is_set(parser, detect):
+def test_all_faces_count_up_to_a_number(parser, detect, monkeypatch):
     places = (150, 120, 90), (150, 350, 110)
     picture = painted(face(300, 500, *places))
     detect(*places)
     labels = parser.labels(picture)
     for columns in (slice(0, 240), slice(240, 500)):
         assert set(PAINTED) <= set(labels[..., columns].unique().tolist())
-    parser.max_faces = 1
+    monkeypatch.setattr(regions, "_FACES", 1)
     assert not (parser.labels(picture)[..., :200] == NOSE).any()
 
 

@@ -163,9 +163,8 @@ def cut_portrait(image: Tensor, theta: Tensor, size: int = SIZE) -> Tensor:
 
     Raises:
         ImageError: not one picture.
-        SettingError: theta has another shape.
     """
-    theta = _check_theta(theta).to(check_picture("picture", image, count=1).device)
+    theta = theta.float().to(check_picture("picture", image, count=1).device)
     picture = sample(image.detach().float(), theta, (size, size), "reflection").clamp(0, 1)
     grid = F.affine_grid(theta, [1, 1, size, size], align_corners=False)
     # How far outside the picture each pixel is, in halves of the portrait's side.
@@ -181,32 +180,28 @@ def cut_portrait(image: Tensor, theta: Tensor, size: int = SIZE) -> Tensor:
     return torch.lerp(picture, median.expand_as(picture), (outside / _FADED).clamp(0, 1))
 
 
-def paste(image: Tensor, theta: Tensor, stylized: Tensor, softness: float = SOFTNESS) -> Tensor:
+def paste(image: Tensor, theta: Tensor, stylized: Tensor) -> Tensor:
     """Put a portrait back where it was cut out; its border fades softly into the picture.
 
     Args:
         image: (1, 3, H, W), RGB in [0, 1]: the picture, also at another size than the face was found at.
         theta: (1, 2, 3), of the :class:`Portrait` that was cut out.
         stylized: (1, 3, size, size), RGB in [0, 1]: what became of the portrait, of any size.
-        softness: width of the border in which it fades, in sides of the portrait: 0 for none, to 0.5.
 
     Returns:
         (1, 3, H, W), float32 in [0, 1], on the picture's device.
 
     Raises:
         ImageError: not one picture, or the portrait is not one.
-        SettingError: theta has another shape, or the softness is no such width.
     """
     check_picture("picture", image, count=1)
     check_picture("portrait", stylized, count=1)
-    if not 0 <= softness <= 0.5:
-        raise SettingError(f"softness is {softness!r}, but must be a part of the portrait's side, 0 to 0.5.")
-    back = inverse(_check_theta(theta)).to(image.device)
+    back = inverse(theta).to(image.device)
     height, width = image.shape[-2:]
     portrait = sample(stylized.detach().float().to(image.device), back, (height, width), "border")
     grid = F.affine_grid(back, [1, 1, height, width], align_corners=False)
     inwards = (1 - grid.abs().amax(-1))[:, None] / 2  # in sides of the portrait, from its border
-    mask = (inwards / softness).clamp(0, 1) if softness > 0 else (inwards >= 0).float()
+    mask = (inwards / SOFTNESS).clamp(0, 1)
     mask = mask * mask * (3 - 2 * mask)  # smooth at both ends, so that no line shows where the fading begins
     return torch.lerp(image.detach().float(), portrait.clamp(0, 1), mask).clamp(0, 1)
 
@@ -246,9 +241,3 @@ def _found(image: Tensor) -> list[Face]:
             "the front, or leave it out."
         )
     return faces
-
-
-def _check_theta(theta: Tensor) -> Tensor:
-    if theta.shape != (1, 2, 3):
-        raise SettingError(f"theta has the shape (1, 2, 3), not {tuple(theta.shape)}: take a Portrait's.")
-    return theta.detach().float()

@@ -22,6 +22,7 @@ from ..pictures.files import check_picture, resize
 _SIDES = (320, 640, 1280)
 _STRIDES = (8, 16, 32)  # pixels between the cells of its three outputs, each with two boxes
 _SAME = 0.5  # of the smaller of two boxes that lies in the other, above which both show one face
+_LEAST = 0.4  # score of a face
 _SURE = 0.75  # score; an upright face has more, one that lies on its side less
 _SMALLEST = 10  # pixels of a face; specks of paint score above it where they are smaller
 
@@ -48,14 +49,13 @@ class Face:
         return float(max(0.0, (right - left) * (bottom - top)) ** 0.5)
 
 
-def find_faces(picture: Tensor, least_score: float = 0.4) -> list[Face]:
+def find_faces(picture: Tensor) -> list[Face]:
     """The faces in a picture, largest first; where there is none, an empty list.
 
     Where none is found surely, the picture is also looked at lying on either side and upside down.
 
     Args:
         picture: (1, 3, H, W), RGB in [0, 1], any size.
-        least_score: how sure the network must be.
 
     Raises:
         ImageError: not one picture.
@@ -66,7 +66,7 @@ def find_faces(picture: Tensor, least_score: float = 0.4) -> list[Face]:
     sides = [side for side, smaller in zip(_SIDES, (0, *_SIDES), strict=False) if longest > smaller]
     best: list[Face] = []
     for turn in range(4):
-        looked = _look(picture.rot90(turn, (2, 3)), sides if turn == 0 else sides[:2][-1:], least_score)
+        looked = _look(picture.rot90(turn, (2, 3)), sides if turn == 0 else sides[:2][-1:])
         if looked and (not best or looked[0].score > best[0].score):
             best = [_turned_back(face, turn, *picture.shape[-2:]) for face in looked]
             across, down = (looked[0].points[1] - looked[0].points[0]).tolist()
@@ -89,9 +89,9 @@ def _detector() -> Any:
     return onnx_session("scrfd_500m")
 
 
-def _look(picture: Tensor, sides: list[int], least_score: float) -> list[Face]:
+def _look(picture: Tensor, sides: list[int]) -> list[Face]:
     """The faces of a picture as it stands in copies of these sizes, each once, surest first."""
-    found = [face for side in sides for face in _detect(picture, side, least_score)]
+    found = [face for side in sides for face in _detect(picture, side)]
     kept: list[Face] = []
     for face in sorted(found, key=lambda face: -face.score):
         if face.size >= _SMALLEST and not any(_overlap(face, other) > _SAME for other in kept):
@@ -99,7 +99,7 @@ def _look(picture: Tensor, sides: list[int], least_score: float) -> list[Face]:
     return kept
 
 
-def _detect(picture: Tensor, side: int, least_score: float) -> list[Face]:
+def _detect(picture: Tensor, side: int) -> list[Face]:
     """What the network finds in one copy of the picture."""
     small = resize(picture, side, allow_upscale=True)
     height, width = small.shape[-2:]
@@ -111,7 +111,7 @@ def _detect(picture: Tensor, side: int, least_score: float) -> list[Face]:
     faces = []
     for level, stride in enumerate(_STRIDES):
         scores, boxes, points = outputs[3 * level : 3 * level + 3]
-        for index in np.flatnonzero(scores[:, 0] >= least_score):
+        for index in np.flatnonzero(scores[:, 0] >= _LEAST):
             row, column = divmod(index // 2, columns * 32 // stride)
             ends = boxes[index].reshape(2, 2) * [[-1], [1]]  # to the left and top, to the right and bottom
             places = np.concatenate([ends, points[index].reshape(5, 2)]) + np.array([column, row])

@@ -68,11 +68,6 @@ class Faces:
         self.mapping, self.synthesis = mapping.to(self.device), synthesis.to(self.device)
         self._head = tensors.get("head")
 
-    @property
-    def largest(self) -> int:
-        """Pixels a side of the largest pictures: 1024."""
-        return self.synthesis.size
-
     @cached_property
     def mean_w(self) -> Tensor:
         """The mean style (1, 512), which truncation draws styles to."""
@@ -91,31 +86,27 @@ class Faces:
         """The small generator of 128 pixels with these weights, frozen; what methods train styles on."""
         return FacePrior.of(self.mapping, self.synthesis, self.distilled_head).to(self.device)
 
-    def w(self, count: int, seed: int = 0, *, truncation: float = TRUNCATION, start: int = 0) -> Tensor:
-        """The styles of faces ``start`` to ``start + count`` of a seed, each from its own random numbers.
+    def w(self, count: int, seed: int = 0) -> Tensor:
+        """The styles of the first faces of a seed, each from its own random numbers.
 
         Args:
             count: how many.
             seed: another one gives other faces.
-            truncation: from 0, the mean face always, to 1, all that the network learned, failures too.
-            start: the first face.
 
         Returns:
-            (count, 512); face i depends on seed, i and truncation alone.
+            (count, 512); face i depends on seed and i alone.
 
         Raises:
-            SettingError: a number is negative, or truncation beyond [0, 1].
+            SettingError: a number is negative.
         """
-        for name, number in (("count", count), ("seed", seed), ("start", start)):
-            check_whole(name, number, 0)
-        if not 0 <= truncation <= 1:
-            raise SettingError(f"truncation is {truncation}, but must be from 0 to 1.")
+        check_whole("count", count, 0)
+        check_whole("seed", seed, 0)
         # Always the same blocks: in a batch of another size a style differs in its last bits.
-        blocks = range(start - start % _BLOCK, start + count, _BLOCK)
+        blocks = range(0, count, _BLOCK)
         with torch.no_grad():
             found = [self.mapping(_normal(range(i, i + _BLOCK), seed).to(self.device)) for i in blocks]
-        w = torch.cat([self.mean_w[:0], *found])[start % _BLOCK :][:count]
-        return self.mean_w + truncation * (w - self.mean_w)
+        w = torch.cat([self.mean_w[:0], *found])[:count]
+        return self.mean_w + TRUNCATION * (w - self.mean_w)
 
     def pictures(self, w: Tensor, size: int = 256) -> Tensor:
         """Draw faces, differentiable with respect to w.
@@ -132,38 +123,28 @@ class Faces:
         """
         self._check(size)
         w = w.to(self.device)
-        half = 2 * size <= self.largest
+        half = 2 * size <= self.synthesis.size
         pictures = self.synthesis.coefficients(w)[:, :3] / 2 if half else self.synthesis(w)
         return resize(((pictures + 1) / 2).clamp(0, 1), (size, size))
 
-    def generate(
-        self,
-        count: int,
-        seed: int = 0,
-        size: int = 256,
-        *,
-        truncation: float = TRUNCATION,
-        start: int = 0,
-        batch: int = 1,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Faces in batches, without gradients: styles (N, 512) and pictures (N, 3, size, size).
+    def generate(self, count: int, seed: int = 0, size: int = 256) -> Iterator[tuple[Tensor, Tensor]]:
+        """Faces one by one, without gradients: style (1, 512) and picture (1, 3, size, size).
 
-        On a processor a batch of one is as quick as any, and takes about 1 GB of memory; a GPU likes 16.
+        In a batch of another size the same face may differ in its last bits.
 
         Raises:
-            SettingError: as :meth:`w` and :meth:`pictures`, or a batch of none.
+            SettingError: as :meth:`w` and :meth:`pictures`.
         """
         self._check(size)
-        check_whole("batch", batch)
-        styles = self.w(count, seed, truncation=truncation, start=start)
-        for some in styles.split(batch) if count else []:
+        for one in self.w(count, seed).split(1) if count else []:
             with torch.no_grad():
-                pictures = self.pictures(some, size)
-            yield some, pictures
+                picture = self.pictures(one, size)
+            yield one, picture
 
     def _check(self, size: int) -> None:
-        if not 1 <= size <= self.largest:
-            raise SettingError(f"Faces have from 1 to {self.largest} pixels a side, not {size}.")
+        largest = self.synthesis.size
+        if not 1 <= size <= largest:
+            raise SettingError(f"Faces have from 1 to {largest} pixels a side, not {size}.")
 
 
 def cached(
@@ -171,7 +152,6 @@ def cached(
     size: int = 256,
     seed: int = 0,
     *,
-    truncation: float = TRUNCATION,
     device: str | torch.device = "auto",
     faces: Faces | None = None,
     progress: bool = True,
@@ -186,7 +166,6 @@ def cached(
         count: how many faces; there may be more, :func:`listed` gives the first ones.
         size: pixels a side, up to 1024.
         seed: another one gives other faces.
-        truncation: see :meth:`Faces.w`.
         device: where to draw; the weights are loaded only if there is something to draw.
         faces: draws them, instead of a source made for this.
         progress: show a progress bar.
@@ -196,11 +175,11 @@ def cached(
         ImageError: a picture cannot be written.
         SettingError: as :meth:`Faces.generate`.
     """
-    folder = assets.cache_dir() / "faces" / f"{size}px-seed{seed}-truncation{truncation:g}"
+    folder = assets.cache_dir() / "faces" / f"{size}px-seed{seed}-truncation{TRUNCATION:g}"
     if not _missing(folder, check_whole("count", count, 0)):
         return folder
     faces = Faces(device) if faces is None else faces
-    next(faces.generate(0, seed, size, truncation=truncation), None)  # wrong settings make no folder
+    next(faces.generate(0, seed, size), None)  # wrong settings make no folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock").acquire()
@@ -210,15 +189,14 @@ def cached(
             "to."
         ) from error
     with lock:
-        styles = faces.w(count, seed, truncation=truncation)
+        styles = faces.w(count, seed)
         # Another process may have drawn some while this one waited.
         for index in tqdm(_missing(folder, count), desc="faces", unit="", disable=not progress):
             if _picture(folder, index).exists():
                 continue
-            # One by one: in a batch of another size the same face may differ in its last bits.
             with torch.no_grad():
                 picture = faces.pictures(styles[index : index + 1], size)
-            settings = {"face": index, "seed": seed, "truncation": truncation, "licence": LICENCE}
+            settings = {"face": index, "seed": seed, "truncation": TRUNCATION, "licence": LICENCE}
             save_image(picture, _picture(folder, index), settings=settings)
         if len(_styles(folder)) < count:
             content = safetensors.torch.save({"w": styles.cpu()})

@@ -29,13 +29,11 @@ from torch import Tensor
 
 from .. import assets
 from ..errors import AssetError, ImageError, SettingError
-from ..pictures.files import check_whole, load_image, resize, square
+from ..pictures.files import check_whole, load_image, resize
 from .align import SIZE, align_portrait
-from .generated import cached
 
 _ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".ppm", ".jp2", ".avif")
 _GRAY = (0.45, 0.42, 0.40)  # behind transparent pixels: neither paper nor night
-_FACES = 256  # pixels a side of the generated faces: the size of which the cache has most
 
 
 @dataclass(frozen=True)
@@ -48,11 +46,6 @@ class StyleSet:
         licence: under which licence, and whose; of a folder, that only you know.
         pictures: (N, 3, S, S), float32, RGB in [0, 1], on the CPU.
         ids: N names: the number of the tile (for DualStyleGAN's sets their style id), or the file's name.
-        faces: of a set that was painted from generated faces, the number of each, of
-            :class:`nstlib.faces.generated.Faces` with seed 0 and truncation 0.7 (``Faces().w(...)`` gives its
-            style); else None.
-        pairs: these faces, as `pictures`, if they were asked for; else None.
-        skipped: files of a folder in which no face was found, or that are no pictures.
     """
 
     name: str
@@ -60,12 +53,6 @@ class StyleSet:
     licence: str
     pictures: Tensor
     ids: tuple[str, ...]
-    faces: tuple[int, ...] | None = None
-    pairs: Tensor | None = None
-    skipped: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.pictures)
 
 
 @dataclass(frozen=True)
@@ -110,14 +97,7 @@ def style_sets() -> dict[str, str]:
     return carried | {name: assets.info(f"dualstylegan_{name}").title for name in _SHEETS}
 
 
-def load_style_set(
-    source: str | os.PathLike[str],
-    size: int = SIZE,
-    *,
-    pairs: bool = False,
-    aligned: bool = False,
-    progress: bool = True,
-) -> StyleSet:
+def load_style_set(source: str | os.PathLike[str], size: int = SIZE, *, progress: bool = True) -> StyleSet:
     """The portraits of a set.
 
     The faces in a folder of yours are found and framed like FFHQ
@@ -128,9 +108,6 @@ def load_style_set(
         source: a name of :func:`style_sets`, with or without the asset's ``dualstylegan_`` before it, or a
             folder of pictures. A ``Path`` is always a folder.
         size: pixels a side.
-        pairs: draw the generated faces that the set was painted from as well; a set of others has none.
-        aligned: the pictures in the folder are portraits framed like FFHQ already: they are only cut to the
-            middle square and resized.
         progress: show a progress bar while fetching.
 
     Raises:
@@ -142,7 +119,7 @@ def load_style_set(
     if isinstance(source, str):
         name = source.removeprefix("dualstylegan_")
         if name in _entries():
-            return _carried(name, size, pairs, progress)
+            return _carried(name, size)
         if name in _SHEETS:
             return _fetched(name, size, progress)
     folder = Path(source)
@@ -154,42 +131,34 @@ def load_style_set(
             f"'{source}' is neither a style set{hint} nor a folder: give the path of a folder of portraits, "
             f"or one of {', '.join(known)}."
         )
-    return _folder(folder, size, aligned)
+    return _folder(folder, size)
 
 
-def _carried(name: str, size: int, pairs: bool, progress: bool) -> StyleSet:
+def _carried(name: str, size: int) -> StyleSet:
     entry = _entries()[name]
     path = assets.data_path(f"styles/{entry['file']}")
     if hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
         raise AssetError(f"'{path}' is damaged or has been changed: take another copy of it.")
     columns, rows, tile = entry["columns"], entry["rows"], entry["tile"]
     sheet = Sheet(columns, rows, entry["count"], tile, right=columns * tile, bottom=rows * tile)
-    faces = tuple(entry["faces"]) if "faces" in entry else None
-    painted = None
-    if pairs and faces:
-        folder = cached(max(faces) + 1, _FACES, progress=progress)
-        painted = torch.cat([_resized(load_image(folder / f"{face:06d}.jpg"), size) for face in faces])
     ids = tuple(entry.get("ids", map(str, range(entry["count"]))))
-    pictures = _resized(sheet.cut(load_image(path)), size)
-    return StyleSet(name, entry["title"], entry["licence"], pictures, ids, faces, painted)
+    pictures = resize(sheet.cut(load_image(path)), (size, size))
+    return StyleSet(name, entry["title"], entry["licence"], pictures, ids)
 
 
 def _fetched(name: str, size: int, progress: bool) -> StyleSet:
     asset = assets.info(f"dualstylegan_{name}")
     tiles = _SHEETS[name].cut(load_image(assets.fetch(asset.name, progress=progress)))
-    licence = f"{asset.licence}; non-commercial"
-    return StyleSet(name, asset.title, licence, _resized(tiles, size), tuple(map(str, range(len(tiles)))))
+    licence, ids = f"{asset.licence}; non-commercial", tuple(map(str, range(len(tiles))))
+    return StyleSet(name, asset.title, licence, resize(tiles, (size, size)), ids)
 
 
-def _folder(folder: Path, size: int, aligned: bool) -> StyleSet:
+def _folder(folder: Path, size: int) -> StyleSet:
     files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in _ENDINGS)
     found, skipped = {}, []
     for file in files:
         try:
-            image = load_image(file, background=_GRAY)
-            found[file.name] = (
-                square(image, size, allow_upscale=True) if aligned else align_portrait(image, size).picture
-            )
+            found[file.name] = align_portrait(load_image(file, background=_GRAY), size).picture
         except ImageError:
             skipped.append(file.name)
     if not found:
@@ -206,11 +175,7 @@ def _folder(folder: Path, size: int, aligned: bool) -> StyleSet:
         )
     title, licence = f"the pictures in '{folder}'", "yours to know"
     name, pictures = folder.resolve().name, torch.cat(list(found.values()))
-    return StyleSet(name, title, licence, pictures, tuple(found), skipped=tuple(skipped))
-
-
-def _resized(pictures: Tensor, size: int) -> Tensor:
-    return resize(pictures, (size, size))
+    return StyleSet(name, title, licence, pictures, tuple(found))
 
 
 @lru_cache(maxsize=1)
