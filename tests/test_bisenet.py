@@ -45,14 +45,6 @@ def waves() -> Tensor:
     )[None]
 
 
-def test_the_network_has_the_published_size():
-    assert sum(one.numel() for one in BiSeNet().state_dict().values()) == 13_313_119
-
-
-def test_another_number_of_classes_is_read_from_the_weights():
-    assert from_official(BiSeNet(11).state_dict())(waves())[0].shape == (1, 11, 64, 96)
-
-
 def test_the_scores_are_those_of_the_published_network(net):
     """Recorded from the published code with the same weights; classes 0, 7 and 18 at three pixels."""
     recorded = (
@@ -70,18 +62,6 @@ def test_any_size_gives_scores_of_its_own_size(net, size):
     scores = net(torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0)))
     assert [tuple(s.shape) for s in scores] == [(2, len(LABELS), *size)] * 3
     assert all(bool(s.isfinite().all()) for s in scores)
-
-
-def test_pictures_of_a_batch_do_not_mix(net):
-    batch = torch.cat([waves(), waves().flip(-1)])
-    torch.testing.assert_close(net(batch)[0][1:], net(batch[1:])[0], rtol=1e-4, atol=1e-4)
-
-
-def test_the_picture_gets_a_gradient(net):
-    picture = waves().requires_grad_()
-    net(picture)[0][:, 1].sum().backward()
-    assert picture.grad is not None
-    assert float(picture.grad.abs().max()) > 0
 
 
 class Given(torch.nn.Module):

@@ -142,12 +142,6 @@ def test_where_nothing_moved_there_the_start_has_the_colors_of_the_paint(paint, 
     assert off(torch.where(bare, start, paint_of_it)) < 0.3 * off(torch.where(bare, red, paint_of_it))
 
 
-def test_without_settings_the_temporal_weight_is_the_recommended_one(random_networks, told, moving, picture):
-    shallow = {name: getattr(SHALLOW, name) for name in ("network", "content_layers", "style_layers")}
-    list(stylize_clip(moving.frames[:1], picture(30, 28, 9), iterations=1, **shallow, **QUIET))
-    assert told[0][0].temporal_weight == gatys.TEMPORAL_WEIGHT
-
-
 def test_after_a_cut_a_frame_is_painted_like_the_first(paint, told, picture):
     scenes = [picture(40, 40, seed) for seed in (1, 1, 2, 2)]
     frames = paint(scenes, iterations=9)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from nstlib import assets
 from nstlib.errors import ImageError
 from nstlib.faces.detect import find_faces
-from nstlib.pictures.files import load_image, resize
+from nstlib.pictures.files import load_image
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 pytestmark = pytest.mark.weights
@@ -85,19 +85,9 @@ def test_one_picture_is_wanted():
             find_faces(wrong)
 
 
-@pytest.mark.skipif(not (SHARED / "lfw150").is_dir(), reason="the photographs of LFW are not here")
-class TestManyPhotographs:
-    def test_every_portrait_has_its_face_and_a_canvas_of_twelve_has_twelve(self):
-        files = sorted((SHARED / "lfw150").glob("*.jpg"))[::30]
-        pictures = [load_image(file) for file in files]
-        found = [find_faces(picture) for picture in pictures]
-        assert min(len(faces) for faces in found) >= 1
-        alone = [picture for picture, faces in zip(pictures, found, strict=True) if len(faces) == 1][:12]
-        rows = [torch.cat(alone[i : i + 4], -1) for i in (0, 4, 8)]
-        canvas = torch.cat(rows, -2)
-        assert len(find_faces(canvas)) == 12
-        assert len(find_faces(resize(canvas, 1600, allow_upscale=True))) == 12
+SOLVAY = SHARED / "embed" / "photos" / "1280px-Solvay_conference_1927.png"
 
-    def test_the_solvay_conference_has_twenty_nine(self):
-        path = SHARED / "embed" / "photos" / "1280px-Solvay_conference_1927.png"
-        assert len(find_faces(load_image(path))) == 29
+
+@pytest.mark.skipif(not SOLVAY.is_file(), reason="the photograph is not here")
+def test_the_solvay_conference_has_twenty_nine():
+    assert len(find_faces(load_image(SOLVAY))) == 29

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import combinations
-
 import parity
 import plain_stylegan2 as plain
 import pytest
@@ -14,10 +12,8 @@ from torch import Tensor
 
 from nstlib.errors import SettingError
 from nstlib.nets.dualstylegan import (
-    AdaIN,
     ColorTransform,
     DualStyleGAN,
-    ModRes,
     Sampler,
     from_official,
     layer_weights,
@@ -46,13 +42,6 @@ def codes() -> tuple[Tensor, Tensor]:
 
 def expected(net: DualStyleGAN, w: Tensor, art: Tensor, weights: list[float], last: int = 99) -> Tensor:
     return plain.dualstylegan(net.state_dict(), w, art, weights, last)
-
-
-def test_other_sizes_are_refused():
-    with pytest.raises(SettingError, match="not 100"):
-        DualStyleGAN(100)
-    with pytest.raises(SettingError, match="give 5 channels, not 4"):
-        DualStyleGAN(64, TINY[:4])
 
 
 # ------------------------------------------------------------------------------------ the published numbers
@@ -213,8 +202,6 @@ def test_wrong_settings_are_told(net, codes, settings, message):
 
 
 def test_wrong_codes_are_told(net, codes):
-    with pytest.raises(SettingError, match=r"or \(N, 10, 512\) with one for each layer"):
-        net(codes[0][:, :9])
     with pytest.raises(SettingError, match=r"not \(2, 18, 512\)"):
         net(codes[0], torch.zeros(2, 18, 512))
     with pytest.raises(SettingError, match="2 faces take 2 styles, or a single one, not 3"):
@@ -222,21 +209,6 @@ def test_wrong_codes_are_told(net, codes):
 
 
 # ------------------------------------------------------------------------------------------------ the parts
-
-
-def test_a_residual_block_without_weight_is_the_identity():
-    torch.manual_seed(0)
-    block, x, style = ModRes(6), torch.randn(2, 6, 5, 5), torch.randn(2, 512)
-    assert torch.equal(block(x, style, torch.zeros(1)), x)
-    full, half = (block(x, style, torch.tensor([weight])) for weight in (1.0, 0.5))
-    torch.testing.assert_close(full - x, 2 * (half - x))
-
-
-def test_a_fresh_block_adds_nearly_nothing():
-    torch.manual_seed(0)
-    block, x = ModRes(64), torch.randn(2, 64, 8, 8)
-    added = block(x, torch.randn(2, 512), torch.ones(1)) - x
-    assert 0 < added.std().item() < 0.05
 
 
 def test_a_fresh_networks_colors_are_the_styles_own():
@@ -252,16 +224,6 @@ def test_a_fresh_networks_colors_are_the_styles_own():
         w[:, 7:] = fresh.generator.w_plus(style, "z")[:, 7:]
         found, expected = fresh(face, style), fresh.generator(w, space="w")
     assert 0 < (found - expected).std().item() < 0.1 * expected.std().item()
-
-
-def test_normalized_features_get_the_styles_mean_and_deviation():
-    torch.manual_seed(0)
-    norm, x, style = AdaIN(6), 3 * torch.randn(2, 6, 9, 9) + 5, torch.randn(2, 512)
-    assert torch.equal(norm.style.bias, torch.cat([torch.ones(6), torch.zeros(6)]))
-    deviation, mean = norm.style(style).chunk(2, 1)
-    y = norm(x, style)
-    torch.testing.assert_close(y.mean((2, 3)), mean, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(y.std((2, 3), correction=0), deviation.abs(), rtol=1e-3, atol=1e-5)
 
 
 def test_codes_and_every_part_get_gradients(codes):
@@ -310,10 +272,3 @@ def test_samplers_are_read_from_their_weights(codes):
     assert net(z).shape == (5, 512 * codes)
     torch.testing.assert_close(net(z), expected, rtol=1e-4, atol=1e-2)
     torch.testing.assert_close(net.codes(z), net(z).reshape(5, codes, 512))
-
-
-def test_samplers_draw_different_codes():
-    torch.manual_seed(0)
-    codes = Sampler(11).codes(torch.randn(8, 128))
-    assert codes.shape == (8, 11, 512)
-    assert all(not torch.allclose(one, other) for one, other in combinations(codes, 2))

@@ -79,11 +79,6 @@ def test_cuda_takes_bfloat16_from_ampere_on(machine, capability, expected):
     assert hardware.resolve_precision("auto", "cuda:0") == expected
 
 
-def test_the_processors_abilities_say_nothing_about_mps(machine):
-    machine(mps=True, amx=True, avx=True)
-    assert hardware.resolve_precision("auto", "mps") == torch.float32
-
-
 @pytest.mark.parametrize("name", ["float32", "bfloat16", "float64"])
 def test_a_named_precision_wins_over_the_hardware(machine, name):
     machine(amx=name == "float32", avx=name == "float32")

@@ -19,7 +19,6 @@ from nstlib.assets import convert
 from nstlib.errors import SettingError
 from nstlib.nets.mobilestylegan import (
     CHANNELS,
-    DistilledHead,
     SynthesisNetwork,
     from_official,
     inverse_haar,
@@ -154,12 +153,6 @@ def test_the_whole_network_has_the_released_sizes():
     assert sum(p.numel() for p in net.parameters()) == bytes_ / 4 - 8868 - 16 - 15
 
 
-def test_the_channels_are_read_from_the_weights(net):
-    assert [tuple(level.conv2.conv[1].weight.shape[:2]) for level in net.levels] == [(8, 8), (12, 12), (4, 4)]
-    assert (net.layers, net.size) == (11, 64)
-    assert not any(parameter.requires_grad for parameter in net.parameters())
-
-
 @pytest.mark.parametrize("graph", [0, 1], ids=["mapping", "synthesis"])
 @pytest.mark.parametrize("change", ["missing", "left over", "shape"])
 def test_other_weights_are_refused_in_a_sentence(graphs, graph, change):
@@ -211,16 +204,6 @@ def test_the_wavelet_is_the_graphs_and_keeps_the_energy(count, height, width, se
     torch.testing.assert_close(F.avg_pool2d(y, 2), x[:, :count] / 2)
 
 
-def test_features_come_from_the_layers_before_them_only(net):
-    w = net.w_plus(noise(1, 512)).clone()
-    before = net.features(w, 2)
-    assert before.shape == (1, 12, 16, 16)
-    w[:, 7:] += 1
-    torch.testing.assert_close(net.features(w, 2), before)
-    w[:, 6] += 1
-    assert not torch.allclose(net.features(w, 2), before)
-
-
 def test_every_layers_style_gets_a_gradient(net):
     w = noise(1, 11, 512).requires_grad_()
     net(w).square().mean().backward()
@@ -231,17 +214,6 @@ def test_every_layers_style_gets_a_gradient(net):
 def test_a_style_of_another_shape_is_refused(net, shape):
     with pytest.raises(SettingError, match=r"or \(N, 11, 512\) with one for each layer, not"):
         net(torch.zeros(shape))
-
-
-def test_the_distilled_head_ends_at_128_pixels():
-    net = from_official(*released((8,) * 6))[1]
-    head = DistilledHead(8)
-    w = noise(2, 512).requires_grad_()
-    pictures = head(net.features(w, 4), w)
-    assert pictures.shape == (2, 3, 128, 128)
-    pictures.sum().backward()
-    assert w.grad is not None
-    assert bool(w.grad.abs().amax(1).gt(0).all())
 
 
 # ------------------------------------------------------------------------------------------ the converter

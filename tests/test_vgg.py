@@ -39,7 +39,6 @@ def thin_net(network: str, names, pooling: str = "average") -> LayeredNet:
     ("network", "names", "options", "sentence"),
     [
         ("vgg11", ["relu1_1"], {}, "no network 'vgg11' here: choose one of vgg16, vgg19, alexnet"),
-        ("vgg16", ["pool1", "conv3_4"], {}, "vgg16 has no layer 'conv3_4': its layers are conv1_1, .*pool5"),
         ("alexnet", ["relu1_1"], {}, "alexnet has no layer 'relu1_1': its layers are conv1, relu1, pool1"),
         ("vgg19", [], {}, "Name at least one layer of vgg19, for example 'relu1_1'"),
         ("vgg16", ["relu1_1"], {"pooling": "avg"}, "pooling is 'max' or 'average', not 'avg'"),

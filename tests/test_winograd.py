@@ -155,13 +155,6 @@ def test_few_channels_and_pixels_and_autocast_are_left_to_the_plain_convolution(
     assert len(plain_calls) == 4
 
 
-def test_a_border_that_is_there_already(always, monkeypatch):
-    x, weight, bias = drawn(2, 3, 10, 14), drawn(4, 3, 3, 3, seed=1), drawn(4, seed=2)
-    expected = F.conv2d(x, weight, bias)
-    monkeypatch.setattr(F, "conv2d", None)
-    torch.testing.assert_close(winograd.conv3x3(x, weight, bias, padding=0), expected, rtol=0, atol=2e-4)
-
-
 def test_networks_of_one_pass_take_this_way_and_keep_their_numbers(monkeypatch):
     torch.manual_seed(0)
     johnson, decoder = TransformNet().eval(), Decoder().eval()

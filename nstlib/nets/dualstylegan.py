@@ -119,7 +119,7 @@ class DualStyleGAN(nn.Module):
         size: pixels a side.
 
     Raises:
-        SettingError: another size or number of channels.
+        SettingError: another size.
     """
 
     def __init__(

@@ -144,9 +144,9 @@ def from_official(state_dict: Mapping[str, Tensor]) -> TransformNet:
     batch = any(key.endswith("num_batches_tracked") for key in own)
     if not batch:
         own = {key: t for key, t in own.items() if not key.endswith((".running_mean", ".running_var"))}
-    normalization = "batch" if batch else "instance"
+    number, normalization = max(blocks(own, "res") - 1, 0), "batch" if batch else "instance"
     return load_strict(
         "a transformation network of Johnson et al. in the layout of PyTorch's fast_neural_style example",
-        lambda: TransformNet(len(own["conv1.conv2d.weight"]), blocks(own, "res") - 1, normalization),
+        lambda: TransformNet(len(own["conv1.conv2d.weight"]), number, normalization),
         own,
     )

@@ -62,7 +62,9 @@ def check_layout(what: str, needed: Mapping[str, Tensor], state_dict: Mapping[st
         "lack": [key for key in needed if key not in shared],
         "have, beyond what it takes,": [key for key in state_dict if key not in shared],
         "have another shape of": [
-            key for key in needed if key in shared and state_dict[key].shape != needed[key].shape
+            key
+            for key in needed
+            if key in shared and getattr(state_dict[key], "shape", None) != needed[key].shape
         ],
     }
     for how, keys in wrong.items():

@@ -46,17 +46,14 @@ def channels_for(size: int, channels: Sequence[int] | None = None) -> tuple[int,
     """Channels of the features at 4, 8, 16 ... ``size`` pixels: configuration F's, or those given.
 
     Raises:
-        SettingError: a size without a layout, or another number of channels.
+        SettingError: a size without a layout.
     """
     if size not in SIZES:
         raise SettingError(
             f"StyleGAN2's pictures have {', '.join(map(str, SIZES[:-1]))} or {SIZES[-1]} pixels a side, not "
             f"{size}: choose one of these."
         )
-    default = CHANNELS[: SIZES.index(size) + 4]
-    if channels is not None and len(channels) != len(default):
-        raise SettingError(f"For {size} pixels give {len(default)} channels, not {len(channels)}.")
-    return default if channels is None else tuple(channels)
+    return CHANNELS[: SIZES.index(size) + 4] if channels is None else tuple(channels)
 
 
 class Generator(StyleGenerator):
@@ -71,7 +68,7 @@ class Generator(StyleGenerator):
         size: pixels a side.
 
     Raises:
-        SettingError: another size, or another number of channels.
+        SettingError: another size.
     """
 
     def __init__(self, size: int = 1024, channels: Sequence[int] | None = None) -> None:
@@ -153,7 +150,7 @@ class DiscriminatorFeatures(nn.Module):
         channels: of the features at 4, 8, 16 ... ``size`` pixels; None: configuration F's.
 
     Raises:
-        SettingError: another size or number of channels.
+        SettingError: another size.
     """
 
     def __init__(self, size: int = 1024, channels: Sequence[int] | None = None) -> None:
@@ -193,7 +190,7 @@ class Discriminator(DiscriminatorFeatures):
         channels: of the features at 4, 8, 16 ... ``size`` pixels; None: configuration F's.
 
     Raises:
-        SettingError: another size or number of channels.
+        SettingError: another size.
     """
 
     def __init__(self, size: int = 1024, channels: Sequence[int] | None = None) -> None:
