@@ -15,7 +15,6 @@ your pictures.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import os
 import tomllib
 import warnings
@@ -28,7 +27,7 @@ import torch
 from torch import Tensor
 
 from .. import assets
-from ..errors import AssetError, ImageError, SettingError
+from ..errors import ImageError, SettingError
 from ..pictures.files import check_whole, load_image, resize
 from .align import SIZE, align_portrait
 
@@ -97,7 +96,7 @@ def style_sets() -> dict[str, str]:
     return carried | {name: assets.info(f"dualstylegan_{name}").title for name in _SHEETS}
 
 
-def load_style_set(source: str | os.PathLike[str], size: int = SIZE, *, progress: bool = True) -> StyleSet:
+def load_style_set(source: str | os.PathLike[str], size: int = SIZE) -> StyleSet:
     """The portraits of a set.
 
     The faces in a folder of yours are found and framed like FFHQ
@@ -108,12 +107,11 @@ def load_style_set(source: str | os.PathLike[str], size: int = SIZE, *, progress
         source: a name of :func:`style_sets`, with or without the asset's ``dualstylegan_`` before it, or a
             folder of pictures. A ``Path`` is always a folder.
         size: pixels a side.
-        progress: show a progress bar while fetching.
 
     Raises:
         SettingError: no set and no folder of that name, or a size that is not positive.
         ImageError: the folder holds no picture in which a face is found.
-        AssetError: the set cannot be fetched, or a carried file is damaged.
+        AssetError: the set cannot be fetched.
     """
     check_whole("size", size)
     if isinstance(source, str):
@@ -121,7 +119,7 @@ def load_style_set(source: str | os.PathLike[str], size: int = SIZE, *, progress
         if name in _entries():
             return _carried(name, size)
         if name in _SHEETS:
-            return _fetched(name, size, progress)
+            return _fetched(name, size)
     folder = Path(source)
     if not folder.is_dir():
         known = style_sets()
@@ -136,19 +134,16 @@ def load_style_set(source: str | os.PathLike[str], size: int = SIZE, *, progress
 
 def _carried(name: str, size: int) -> StyleSet:
     entry = _entries()[name]
-    path = assets.data_path(f"styles/{entry['file']}")
-    if hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
-        raise AssetError(f"'{path}' is damaged or has been changed: take another copy of it.")
     columns, rows, tile = entry["columns"], entry["rows"], entry["tile"]
     sheet = Sheet(columns, rows, entry["count"], tile, right=columns * tile, bottom=rows * tile)
     ids = tuple(entry.get("ids", map(str, range(entry["count"]))))
-    pictures = resize(sheet.cut(load_image(path)), (size, size))
-    return StyleSet(name, entry["title"], entry["licence"], pictures, ids)
+    tiles = sheet.cut(load_image(assets.data_path(f"styles/{entry['file']}")))
+    return StyleSet(name, entry["title"], entry["licence"], resize(tiles, (size, size)), ids)
 
 
-def _fetched(name: str, size: int, progress: bool) -> StyleSet:
+def _fetched(name: str, size: int) -> StyleSet:
     asset = assets.info(f"dualstylegan_{name}")
-    tiles = _SHEETS[name].cut(load_image(assets.fetch(asset.name, progress=progress)))
+    tiles = _SHEETS[name].cut(load_image(assets.fetch(asset.name)))
     licence, ids = f"{asset.licence}; non-commercial", tuple(map(str, range(len(tiles))))
     return StyleSet(name, asset.title, licence, resize(tiles, (size, size)), ids)
 
