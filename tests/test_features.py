@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from nstlib import assets
 from nstlib.errors import SettingError
-from nstlib.nets import hardware
 from nstlib.nets.features import FeatureExtractor
 from nstlib.nets.vgg import layers_up_to, output_size, smallest_side
 from nstlib.pictures import files as images
@@ -111,14 +110,6 @@ def test_the_first_convolution_stays_in_float32(weights):
     assert {parameter.dtype for parameter in net.net.parameters()} == {torch.bfloat16}
     net = extractor(weights, "vgg19", precision=torch.float64)
     assert {parameter.dtype for parameter in net.parameters()} == {torch.float64}
-
-
-@pytest.mark.parametrize(("likes", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_auto_precision_follows_the_processor(monkeypatch, weights, picture, likes, expected):
-    monkeypatch.setattr(hardware, "processor_likes_bfloat16", lambda: likes)
-    net = extractor(weights, precision="auto")
-    assert net.precision == expected
-    assert net(picture(6, 6))["relu2_1"].dtype == expected
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -121,7 +121,7 @@ class Faces:
         Raises:
             SettingError: a size beyond the network's, or w of another shape.
         """
-        self._check(size)
+        self.check_size(size)
         w = w.to(self.device)
         half = 2 * size <= self.synthesis.size
         pictures = self.synthesis.coefficients(w)[:, :3] / 2 if half else self.synthesis(w)
@@ -135,13 +135,14 @@ class Faces:
         Raises:
             SettingError: as :meth:`w` and :meth:`pictures`.
         """
-        self._check(size)
+        self.check_size(size)
         for one in self.w(count, seed).split(1) if count else []:
             with torch.no_grad():
                 picture = self.pictures(one, size)
             yield one, picture
 
-    def _check(self, size: int) -> None:
+    def check_size(self, size: int) -> None:
+        """Raises a SettingError for a size beyond the network's."""
         largest = self.synthesis.size
         if not 1 <= size <= largest:
             raise SettingError(f"Faces have from 1 to {largest} pixels a side, not {size}.")
@@ -179,7 +180,8 @@ def cached(
     if not _missing(folder, check_whole("count", count, 0)):
         return folder
     faces = Faces(device) if faces is None else faces
-    next(faces.generate(0, seed, size), None)  # wrong settings make no folder
+    faces.check_size(size)
+    styles = faces.w(count, seed)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock").acquire()
@@ -189,7 +191,6 @@ def cached(
             "to."
         ) from error
     with lock:
-        styles = faces.w(count, seed)
         # Another process may have drawn some while this one waited.
         for index in tqdm(_missing(folder, count), desc="faces", unit="", disable=not progress):
             if _picture(folder, index).exists():
