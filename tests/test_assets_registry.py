@@ -32,9 +32,9 @@ def test_every_entry_is_complete(asset: assets.Asset) -> None:
         assert not source.convert or source.convert in convert.CONVERTERS
         assert source.bytes > 0
         assert bool(source.member) == (source.artifact is not None)
-        if not source.torchvision:
-            assert re.fullmatch("[0-9a-f]{64}", source.sha256)
-            assert re.fullmatch("[0-9a-f]{64}", (source.artifact or source).sha256)
+        assert bool(source.url) == (source.artifact is None)
+        assert re.fullmatch("[0-9a-f]{8}|[0-9a-f]{64}", source.sha256)  # torchvision states 8 digits
+        assert re.fullmatch("[0-9a-f]{8}|[0-9a-f]{64}", (source.artifact or source).sha256)
     if asset.converted and asset.name != "vgg19_torchvision":  # its file can be had from torchvision alone
         assert re.fullmatch("[0-9a-f]{64}", asset.tensors_sha256)
     assert "non-commercial" not in asset.licence.lower() or asset.non_commercial
@@ -45,13 +45,13 @@ def test_cache_names_do_not_collide() -> None:
     assert len(set(files)) == len(files)
 
 
-def test_torchvision_knows_the_enums() -> None:
-    from torchvision.models import get_weight
+def test_torchvisions_addresses_are_its_own() -> None:
+    from torchvision.models import AlexNet_Weights, VGG16_Weights, VGG19_Weights
 
-    enums = [source.torchvision for asset in ALL.values() for source in asset.sources if source.torchvision]
-    assert len(enums) == 3
-    for enum in enums:
-        assert re.search(r"-[0-9a-f]{8,}\.pth$", get_weight(enum).url)
+    sources = {source.url: source.sha256 for asset in ALL.values() for source in asset.sources}
+    for weights in (VGG16_Weights, VGG19_Weights, AlexNet_Weights):
+        url = weights.IMAGENET1K_V1.url
+        assert url.endswith(f"-{sources[url]}.pth")
 
 
 # --- pickles
@@ -215,7 +215,7 @@ def test_the_digest_sees_names_types_shapes_and_values_but_not_order() -> None:
 def test_vgg16_of_the_package_is_torchvisions_own() -> None:
     paths = []
     for where, source, get in sources.ways(assets.info("vgg16"), Path("nowhere"), False):
-        if source.torchvision and where != source.title:  # without the network
+        if source.url and where != source.url:  # without the network
             with contextlib.suppress(AssetError, OSError):
                 paths.append(get())
     if not paths:

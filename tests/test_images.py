@@ -6,6 +6,8 @@ import errno
 import io
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
 
+from nstlib.assets.writing import write_atomic
 from nstlib.errors import ImageError, SettingError
 from nstlib.pictures import files as images
 
@@ -559,6 +562,26 @@ class TestWriting:
         is_one_sentence(str(caught.value), str(path))
         assert path.read_bytes() == before
         assert [p.name for p in tmp_path.iterdir()] == ["a.png"], "no half-written file stays behind"
+
+    @pytest.mark.parametrize("folder", [False, True])
+    def test_a_killed_writer_leaves_nothing_that_the_next_one_does_not_clear(
+        self, tmp_path: Path, folder: bool
+    ) -> None:
+        path = tmp_path / "a [1].txt"
+        code = (
+            "import os, signal, sys; from nstlib.assets.writing import atomic\n"
+            "with atomic(sys.argv[1]) as part:\n"
+            f"    part.{'mkdir()' if folder else 'touch()'}; os.kill(os.getpid(), signal.SIGTERM)"
+        )
+        subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+        (left,) = tmp_path.iterdir()
+        assert left.name != path.name
+        others = (
+            tmp_path / f".nst-{os.getppid()}-{path.name}"
+        )  # another process that lives is writing it, too
+        others.touch()
+        write_atomic(path, b"whole")
+        assert set(tmp_path.iterdir()) == {path, others}
 
     def test_name_of_a_folder(self, tmp_path: Path) -> None:
         (tmp_path / "a.png").mkdir()

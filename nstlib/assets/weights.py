@@ -86,9 +86,8 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         SettingError: the file is missing, or holds something else.
     """
     with _told(path, "a .npy with a dictionary of codes"), open(path, "rb") as file:
-        version = np.lib.format.read_magic(file)
-        header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        header[version](file)
+        np.lib.format.read_magic(file)
+        np.lib.format.read_array_header_1_0(file)  # a dictionary's is short, so that numpy takes version 1
         loaded = RestrictedUnpickler(file, _NUMPY).load()
         found = loaded.item() if isinstance(loaded, np.ndarray) and loaded.ndim == 0 else loaded
     if not isinstance(found, dict) or not all(

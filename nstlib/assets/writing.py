@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+import psutil
 
 from nstlib.errors import ImageError
 
@@ -24,7 +26,7 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path beside ``path``, for a file or a folder; it takes its place when the block ends well.
 
     The parent folder is made where it is missing. An error in the block, or a block that leaves nothing at
-    the temporary path, leaves ``path`` as it was.
+    the temporary path, leaves ``path`` as it was. What a killed process has left goes with the next writing.
 
     Raises:
         ImageError: the path cannot be written.
@@ -35,10 +37,13 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     # In the same folder, because only within one disk is renaming one step; with the same ending, because
-    # some writers choose the format by it.
-    part = path.parent / f".nst-{secrets.token_hex(6)}.part{path.suffix}"
+    # some writers choose the format by it; a name for each process, so that two of them may write the file.
+    part = path.parent / f".nst-{os.getpid()}-{path.name}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f".nst-*-{glob.escape(path.name)}"):
+            if left == part or not psutil.pid_exists(int(left.name.split("-")[1])):  # of a killed process
+                remove(left)
         yield part
         if os.path.lexists(part):
             os.replace(part, path)
@@ -52,11 +57,16 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
             why = "it is the name of a folder"
         raise ImageError(f"'{path}' is not saved because {why}: {do}.") from error
     finally:
-        if os.path.isdir(part):
-            shutil.rmtree(part, ignore_errors=True)
-        else:
-            with contextlib.suppress(OSError, ValueError):
-                part.unlink()
+        with contextlib.suppress(OSError, ValueError):
+            remove(part)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder with all that is in it, if there is one."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_atomic(path: str | os.PathLike[str], content: bytes | memoryview) -> None:
