@@ -139,7 +139,7 @@ class World:
 
         def asset(name: str, file: str, source: str, more: str = "") -> str:
             return (
-                f'[assets.{name}]\ntitle = "a {name}"\npurpose = "tests"\nkind = "network"\nlicence = "MIT"\n'
+                f'[assets.{name}]\ntitle = "a {name}"\npurpose = "tests"\nlicence = "MIT"\n'
                 f'non_commercial = {"true" if name == "face" else "false"}\nfile = "{file}"\n{more}'
                 f"[[assets.{name}.sources]]\n{source}\n"
             )

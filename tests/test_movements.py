@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tomllib
 
 import pytest
@@ -10,7 +9,6 @@ import pytest
 from nstlib import assets
 from nstlib.assets.movements import movements, paintings
 from nstlib.errors import SettingError
-from nstlib.pictures.files import load_image
 
 # ------------------------------------------------------------------------------------ what the course carries
 
@@ -26,13 +24,6 @@ def test_every_painting_of_the_list_is_in_its_movement():
             assert getattr(painting, name) == entry[name]
 
 
-def test_a_painting_can_be_loaded_and_not_be_changed():
-    painting = paintings("Ukiyo-e")[0]
-    assert load_image(painting.path, size=16).shape[1] == 3
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        painting.title = "Mine"
-
-
 @pytest.mark.parametrize(
     ("written", "movement"),
     [
@@ -40,10 +31,9 @@ def test_a_painting_can_be_loaded_and_not_be_changed():
         (" Impréssionism ", "Impressionism"),
         ("post impressionism", "Post-Impressionism"),
         ("POST–IMPRESSIONISM", "Post-Impressionism"),
-        ("ukiyo-e", "Ukiyo-e"),
         ("ukiyo", "Ukiyo-e"),
         ("abstract", "Abstract art"),
-        ("art nouveau", "Art Nouveau"),
+        ("Impressionists", "Impressionism"),
     ],
 )
 def test_a_name_may_be_written_in_many_ways(written, movement):
@@ -51,15 +41,9 @@ def test_a_name_may_be_written_in_many_ways(written, movement):
     assert {painting.movement for painting in paintings(written)} == {movement}
 
 
-@pytest.mark.parametrize(
-    ("written", "meant"),
-    [("impresionism", "Impressionism"), ("renaisance", "Renaissance"), ("art noveau", "Art Nouveau")],
-)
-def test_a_misspelt_name_is_asked_about(written, meant):
-    with pytest.raises(
-        SettingError, match=rf"movement '{written}' \(did you mean {meant}\?\): choose one of Post"
-    ):
-        paintings(written)
+def test_a_misspelt_name_is_asked_about():
+    with pytest.raises(SettingError, match=r"'renaisance' \(did you mean Renaissance\?\): choose one of"):
+        paintings("renaisance")
 
 
 @pytest.mark.parametrize("written", ["", "-", "ar", "xyz", "浮世絵"])

@@ -19,7 +19,7 @@ from torch import Tensor
 from nstlib.errors import ImageError, SettingError
 from nstlib.pictures import video
 from nstlib.pictures.files import to_pil
-from nstlib.pictures.video import FilmWriter, check_film_writable, read_film, save_film
+from nstlib.pictures.video import FilmWriter, read_film, save_film
 
 ENDINGS = ("mp4", "gif", "webp")
 
@@ -38,12 +38,7 @@ def numbered(count: int, height: int = 64, width: int = 80) -> list[Tensor]:
 
 
 def flat(red: float, green: float, blue: float, height: int = 32, width: int = 48) -> Tensor:
-    return (
-        torch.tensor([red, green, blue], dtype=torch.float32)
-        .view(1, 3, 1, 1)
-        .expand(1, 3, height, width)
-        .contiguous()
-    )
+    return torch.tensor([float(red), green, blue]).view(1, 3, 1, 1).repeat(1, 1, height, width)
 
 
 def read(path: Path, **options: int) -> tuple[list[Tensor], float]:
@@ -240,10 +235,17 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, monkeypatch, ending):
         (lambda d: FilmWriter(d / "film.avi"), SettingError, "which format.*name in .mp4, .gif, .webp"),
         (lambda d: FilmWriter(d / "a file" / "film.mp4"), ImageError, "is no folder: choose another name"),
         (lambda d: FilmWriter(d / "folder.gif"), ImageError, "it is the name of a folder: choose another"),
-        (lambda d: FilmWriter(d / "film.mp4", 0), SettingError, "fps is 0, but must be from 0.1 to 1000"),
-        (lambda d: FilmWriter(d / "film.gif", 60), SettingError, "fps is 60, but must be from 0.1 to 50"),
-        (lambda d: FilmWriter(d / "film.mp4", hold=-1), SettingError, "hold is -1.*0 to 3600 seconds"),
-        (lambda d: check_film_writable(d / "film.txt"), SettingError, "which format"),
+        (
+            lambda d: FilmWriter(d / "film.mp4", 0),
+            SettingError,
+            "fps is 0 .*from 0.1 to 1000",
+        ),
+        (
+            lambda d: FilmWriter(d / "film.gif", 60),
+            SettingError,
+            "fps is 60 .*from 0.1 to 50",
+        ),
+        (lambda d: FilmWriter(d / "film.mp4", hold=-1), SettingError, "hold -1, but.*0 to 3600 seconds"),
     ],
 )
 def test_what_cannot_be_filmed_is_said_before_any_work(tmp_path, make, error, message):
@@ -262,8 +264,6 @@ def test_what_cannot_be_filmed_is_said_before_any_work(tmp_path, make, error, me
         ([torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 9)], r"frame 2 has 9 × 8 pixels.*size=\(8, 8\)"),
         ([torch.zeros(1, 3, 8, 8), torch.full((1, 3, 8, 8), float("nan"))], "frame 2 .*not numbers"),
         ([torch.full((1, 3, 8, 8), 255.0)], "frame 1's values .*divide by 255"),
-        ([torch.zeros(2, 3, 8, 8)], r"frame 1 .*not \(2, 3, 8, 8\): pass one"),
-        (["a.png"], "frame 1 .*not a str"),
     ],
 )
 @pytest.mark.parametrize("ending", ["mp4", "gif"])
@@ -273,29 +273,18 @@ def test_frames_that_are_none_are_refused_and_leave_nothing(tmp_path, ending, fr
     assert left_behind(tmp_path) == []
 
 
-def test_frames_are_added_inside_the_block_only(tmp_path):
-    film = FilmWriter(tmp_path / "film.mp4")
-    with pytest.raises(SettingError, match="with FilmWriter"):
-        film.add(flat(0, 0, 0))
-
-
 PLAYLIST = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfilm.ts\n"
 
 NO_FILM = {
     "text": ("a.mp4", b"Notes in a file of the wrong name.\n" * 99, "no film format known here: save it as"),
     "a list of addresses": ("a.mp4", PLAYLIST.encode(), "no film format"),
-    "a list of files": ("a.mp4", b"ffconcat version 1.0\nfile good.mp4\n", "no film format"),
-    "empty": ("a.mp4", b"", "no film format"),
     "half a gif header": ("a.gif", b"GIF89a\x10\0", "cannot be read"),
-    "a webp header": ("a.webp", b"RIFF\x10\0\0\0WEBPVP8 ", "cannot be read"),
-    "a picture": ("a.png", b"\x89PNG\r\n\x1a\n", "no film format"),
     "nothing": ("b.mp4", None, "There is no film"),
 }
 
 
 @pytest.mark.parametrize(("name", "content", "message"), NO_FILM.values(), ids=NO_FILM)
 def test_files_that_are_no_film_are_told(tmp_path, name, content, message):
-    save_film(numbered(2), tmp_path / "good.mp4")
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(ImageError, match=message) as caught:
@@ -319,12 +308,9 @@ def test_a_film_that_was_cut_short_gives_its_good_frames_and_then_says_so(tmp_pa
     frames = [torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(i)) for i in range(12)]
     content = save_film(frames, tmp_path / "film.mp4").read_bytes()
     (tmp_path / "film.mp4").write_bytes(content[: len(content) * 2 // 3])
-    good, message = 0, ""
     film, _ = read_film(tmp_path / "film.mp4")
-    try:
-        for _ in film:
-            good += 1
-    except ImageError as error:
-        message = str(error)
-    assert 0 < good < 12
-    assert f"damaged after {good} frames" in message
+    good = []
+    with pytest.raises(ImageError) as caught:
+        good.extend(film)
+    assert 0 < len(good) < 12
+    assert f"damaged after {len(good)} frames" in str(caught.value)

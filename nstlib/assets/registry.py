@@ -62,7 +62,6 @@ class Asset:
         name: what :func:`nstlib.assets.fetch` is asked for.
         title: what it is, in words.
         purpose: what the course needs it for.
-        kind: ``"network"`` or ``"picture"``.
         file: its file name, without the content hash that the cache adds.
         licence: the licence, in words.
         non_commercial: whether the licence forbids commercial use.
@@ -76,7 +75,6 @@ class Asset:
     name: str
     title: str
     purpose: str
-    kind: str
     file: str
     licence: str
     non_commercial: bool

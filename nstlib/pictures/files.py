@@ -31,26 +31,18 @@ from ..errors import ImageError, SettingError
 MAX_PIXELS = 100_000_000
 """Largest width × height that is decoded: 1.2 GB as a float32 tensor."""
 
-PICTURE_ENDINGS = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".tif", ".tiff", ".bmp",
-    ".dib", ".avif", ".avifs", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".ppm", ".pgm", ".pbm",
-    ".pnm", ".pfm",
-)  # fmt: skip
-"""How the names of the files end that :func:`load_image` can read, in lower case."""
-
 # Only these decoders may run: Pillow would hand an EPS file, for one, to an outside program.
 _READABLE = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "DIB", "AVIF", "JPEG2000", "PPM")
+
+PICTURE_ENDINGS = tuple(end for end, kind in Image.registered_extensions().items() if kind in _READABLE)
+"""How the names of the files end that :func:`load_image` can read, in lower case."""
+
 _WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 # What people take for a picture, by its first bytes.
 _STRANGERS = (
     (rb"\0*\Z", "it is empty"),
-    (rb"version https://git-lfs", "it is a Git LFS pointer, for which `git lfs pull` gets the picture"),
     (rb"\s*<(!doctype )?html", "it is a web page"),
-    (rb".{0,1000}<svg", "it is an SVG drawing"),
-    (rb"%PDF|%!PS", "it is a PDF or PostScript document"),
     (rb".{4}ftyp(hei[cmsx]|hevc|mif1|msf1)", "it is a HEIC photograph, as many phones take"),
-    (rb".{4}ftyp", "it is a video"),
-    (rb"PK\x03\x04|\x1f\x8b|Rar!|7z", "it is an archive"),
 )
 _TOLERANCE = 1 / 255  # rounding and resampling leave [0, 1] by less than one 8-bit level: clamped, no mistake
 _SETTINGS_KEY = "nstlib"
@@ -87,94 +79,32 @@ def load_image(
     if size is not None:
         check_whole("size", size)
     with open_picture(path) as im:
-        image = _decode(im, background)
+        image = from_pil(im, background)
     return image if size is None else resize(image, size)
 
 
-def from_pil(im: Image.Image) -> Tensor:
-    """Turn a Pillow image of any mode into a tensor (1, 3, H, W), float32, in [0, 1].
+def from_pil(im: Image.Image, background: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Tensor:
+    """Turn a Pillow image of any mode into a tensor (1, 3, H, W), float32, in [0, 1], upright and sRGB.
 
     8-bit values are divided by 255, so that `to_pil` gives exactly the same bytes back. Gray of 16 bits is
     divided by 65535 (a color profile is not applied to it); Pillow itself reduces 16-bit RGB to 8 bits.
 
-    Raises:
-        ImageError: the image has no pixels, or a color mode that cannot become RGB.
-    """
-    try:
-        return _decode(im, (1.0, 1.0, 1.0))
-    except (OSError, ValueError) as error:
-        raise ImageError(f"This picture cannot be used ({reason(error)}): convert it to RGB.") from error
-
-
-@contextlib.contextmanager
-def open_picture(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
-    """Open a picture file with Pillow; what goes wrong in the block while decoding is told in one sentence.
+    Args:
+        im: the image.
+        background: RGB in [0, 1] that shows through transparent pixels.
 
     Raises:
-        ImageError: the file is missing, damaged, too large or no picture.
+        ImageError: its gray values have no known white.
     """
-    if not isinstance(path, str | os.PathLike):
-        raise ImageError(f"A file's name is wanted, not a {type(path).__name__}: pass a string or a Path.")
-    path = Path(path)
-    if re.match(r"(https?|ftp):/", str(path), re.IGNORECASE):
-        raise ImageError(f"'{path}' is a web address: download the picture and name its file.")
-    if not os.path.isfile(path):
-        raise ImageError(_missing(path))
-    Image.init()
-    formats = [name for name in _READABLE if name in Image.OPEN]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of its size, where MAX_PIXELS is the limit; of odd metadata
-            im = Image.open(path, formats=formats)
-        with im:
-            if im.width * im.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            yield im
-    except Image.DecompressionBombError as error:
-        limit = f"{MAX_PIXELS / 1e6:.0f} million pixels"
-        raise ImageError(f"'{path}' has more than {limit}: make it smaller in an image editor.") from error
-    except ImageError:
-        raise
-    except Exception as error:  # decoders raise nearly everything on damaged data
-        why = _stranger(path) if isinstance(error, UnidentifiedImageError) else reason(error)
-        raise ImageError(
-            f"'{path}' cannot be read ({why}): get it again from its source, or save it as PNG or JPEG."
-        ) from error
-
-
-def _missing(path: Path) -> str:
-    if os.path.isdir(path):
-        return f"'{path}' is a folder, not a picture: name a file in it."
-    if not os.path.isdir(path.parent):
-        return f"There is no picture '{path}', because there is no folder '{path.parent}': check the path."
-    names = {p.name.casefold(): p.name for p in path.parent.iterdir()}
-    close = difflib.get_close_matches(path.name.casefold(), names, n=3, cutoff=0.6)
-    close += [n for n in names if n not in close and Path(n).stem == path.stem.casefold()]
-    if close:
-        return f"There is no picture '{path}': did you mean {' or '.join(repr(names[n]) for n in close[:3])}?"
-    return f"There is no picture '{path}', nor a file of a similar name beside it: check the path."
-
-
-def _stranger(path: Path) -> str:
-    with path.open("rb") as file:
-        head = file.read(2048)
-    known = (what for pattern, what in _STRANGERS if re.match(pattern, head, re.DOTALL | re.IGNORECASE))
-    return next(known, "it is in no picture format known here, or its header is damaged")
-
-
-def _decode(im: Image.Image, background: tuple[float, float, float]) -> Tensor:
-    """Any Pillow image as (1, 3, H, W) in [0, 1], upright, sRGB, over the background."""
     im.load()
     # Unreadable metadata is no reason to refuse good pixels: then the picture stays as it is stored.
     with contextlib.suppress(Exception), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         im = ImageOps.exif_transpose(im)
-    if im.width < 1 or im.height < 1:
-        raise ValueError("it has no pixels")
     if im.mode.startswith("I") or im.mode == "F":  # gray that Pillow's own conversion would clip at 255
         gray = np.array(im).astype(np.float64) / (1 if im.mode == "F" else 65535)
         if not (gray.min() >= 0 and gray.max() <= 1):  # also when one is not a number
-            raise ValueError(f"its gray values, mode {im.mode}, have no known white")
+            raise ImageError(f"Gray values of mode {im.mode} have no known white: make it an 8-bit picture.")
         return torch.from_numpy(gray).float().expand(1, 3, -1, -1).contiguous()
     profile, alpha = im.info.get("icc_profile"), None
     if im.mode in ("P", "PA", "RGBa", "La") or "transparency" in im.info:
@@ -193,6 +123,54 @@ def _decode(im: Image.Image, background: tuple[float, float, float]) -> Tensor:
         return image
     color = torch.tensor(background, dtype=torch.float32).view(1, 3, 1, 1)
     return (image * alpha + color * (1 - alpha)).clamp_(0, 1)  # the sum can leave [0, 1] by one rounding
+
+
+@contextlib.contextmanager
+def open_picture(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
+    """Open a picture file with Pillow; what goes wrong in the block while decoding is told in one sentence.
+
+    Raises:
+        ImageError: the file is missing, damaged, too large or no picture.
+    """
+    path = Path(path)
+    if re.match(r"(https?|ftp):/", str(path), re.IGNORECASE):
+        raise ImageError(f"'{path}' is a web address: download the picture and name its file.")
+    if not os.path.isfile(path):
+        raise ImageError(_missing(path))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its size, where MAX_PIXELS is the limit; of odd metadata
+            im = Image.open(path, formats=[kind for kind in _READABLE if kind in Image.OPEN])
+        with im:
+            if im.width * im.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            yield im
+    except Image.DecompressionBombError as error:
+        limit = f"{MAX_PIXELS / 1e6:.0f} million pixels"
+        raise ImageError(f"'{path}' has more than {limit}: make it smaller in an image editor.") from error
+    except Exception as error:  # decoders raise nearly everything on damaged data
+        why = _stranger(path) if isinstance(error, UnidentifiedImageError) else reason(error)
+        raise ImageError(
+            f"'{path}' cannot be read ({why}): get it again from its source, or save it as PNG or JPEG."
+        ) from error
+
+
+def _missing(path: Path) -> str:
+    if os.path.isdir(path):
+        return f"'{path}' is a folder, not a picture: name a file in it."
+    if not os.path.isdir(path.parent):
+        return f"There is no picture '{path}', because there is no folder '{path.parent}': check the path."
+    names = {p.name.casefold(): p.name for p in path.parent.iterdir()}
+    for close in difflib.get_close_matches(path.name.casefold(), names, n=1):
+        return f"There is no picture '{path}': did you mean '{names[close]}'?"
+    return f"There is no picture '{path}', nor a file of a similar name beside it: check the path."
+
+
+def _stranger(path: Path) -> str:
+    with path.open("rb") as file:
+        head = file.read(2048)
+    known = (what for pattern, what in _STRANGERS if re.match(pattern, head, re.DOTALL | re.IGNORECASE))
+    return next(known, "it is in no picture format known here, or its header is damaged")
 
 
 def _from_bytes(im: Image.Image) -> Tensor:
@@ -219,10 +197,6 @@ def resize(image: Tensor, size: int | tuple[int, int], *, allow_upscale: bool = 
     """
     height, width = _check_shape("picture", image).shape[-2:]
     if isinstance(size, tuple | list):
-        if len(size) != 2:
-            raise SettingError(
-                f"size is {size!r}, but must be a pair (height, width): pass two whole numbers."
-            )
         target = (check_whole("the height in size", size[0]), check_whole("the width in size", size[1]))
     else:
         longest = check_whole("size", size)
@@ -265,7 +239,7 @@ def to_pil(image: Tensor, *, name: str = "picture") -> Image.Image:
     Raises:
         ImageError: the tensor is not one picture in [0, 1].
     """
-    values = _check_finite(name, _check_shape(name, image, count=1)).detach().float().cpu()
+    values = check_finite(name, _check_shape(name, image, count=1)).detach().float().cpu()
     low, high = values.min().item(), values.max().item()
     if low < -_TOLERANCE or high > 1 + _TOLERANCE:
         raise ImageError(
@@ -296,12 +270,10 @@ def save_image(
 
     Raises:
         ImageError: the tensor is not a picture, or the file cannot be written.
-        SettingError: the ending, the settings or the quality cannot be used.
+        SettingError: the ending or the settings cannot be used.
     """
     path = Path(path)
     kind = _WRITABLE[_ending(path, _WRITABLE)]
-    if check_whole("quality", quality) > 100:
-        raise SettingError(f"quality is {quality}, but must be from 1 to 100.")
     options: dict[str, Any] = {} if kind == "PNG" else {"quality": quality}
     if kind == "JPEG" and quality >= 90:
         options["subsampling"] = 0  # style transfer paints saturated strokes, which halved color would smear
@@ -349,17 +321,14 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any] | None:
         ImageError: the file cannot be read as a picture, or its settings are damaged.
     """
     with open_picture(path) as im:
-        text = im.info.get(_SETTINGS_KEY) if im.format == "PNG" else None
+        text = im.info.get(_SETTINGS_KEY)
         # Another program's broken EXIF holds no settings of ours.
         with contextlib.suppress(Exception), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             comment = im.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
             if isinstance(comment, bytes) and comment.startswith(_COMMENT_MARK):
                 text = comment.removeprefix(_COMMENT_MARK)
-    try:
         return None if text is None else dict(json.loads(text))
-    except (TypeError, ValueError) as error:
-        raise ImageError(f"The settings kept in '{path}' are damaged: take another copy of it.") from error
 
 
 def _settings_options(settings: dict[str, Any], kind: str) -> dict[str, Any]:
@@ -394,7 +363,7 @@ def check_picture(name: str, picture: Any, least: int = 1, count: int | None = N
     Raises:
         ImageError: they are something else.
     """
-    return _check_finite(name, _check_shape(name, picture, (3,), least, count))
+    return check_finite(name, _check_shape(name, picture, (3,), least, count))
 
 
 def check_mask(name: str, mask: Any, picture: Tensor | None = None) -> Tensor:
@@ -462,7 +431,12 @@ def _check_shape(
     return tensor
 
 
-def _check_finite(name: str, tensor: Tensor) -> Tensor:
+def check_finite(name: str, tensor: Tensor) -> Tensor:
+    """The tensor as it was given, if every value in it is finite.
+
+    Raises:
+        ImageError: one is not.
+    """
     if not bool(tensor.detach().isfinite().all()):
         raise ImageError(
             f"The {name} has values that are not numbers (NaN or infinity): see where they arise."

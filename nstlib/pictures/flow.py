@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from ..errors import ImageError, SettingError
 from .color import luminance
-from .files import check_mask, check_picture, check_whole, resize
+from .files import check_finite, check_mask, check_picture, check_whole, resize
 
 
 def optical_flow(first: Tensor, second: Tensor, *, side: int = 256) -> Tensor:
@@ -47,18 +47,12 @@ def optical_flow(first: Tensor, second: Tensor, *, side: int = 256) -> Tensor:
     small = [resize(picture.detach(), check_whole("side", side, 16)) for picture in (first, second)]
     height, width = small[0].shape[-2:]
     gray = [luminance(picture).float().cpu() for picture in small]
-    # The gradients in there need two pixels each way.
-    arrays = [F.pad(g, (0, width < 2, 0, height < 2), mode="replicate")[0, 0].numpy() for g in gray]
-    rows_then_columns = torch.from_numpy(optical_flow_tvl1(*arrays))[:, :height, :width]
-    return _resize_flow(rows_then_columns.flip(0)[None].to(first), first.shape[-2:])
-
-
-def _resize_flow(flow: Tensor, size: Sequence[int]) -> Tensor:
-    height, width = flow.shape[-2:]
-    if (height, width) == tuple(size):
+    rows_then_columns = torch.from_numpy(optical_flow_tvl1(*(g[0, 0].numpy() for g in gray)))
+    flow = rows_then_columns.flip(0)[None].to(first)
+    if flow.shape[-2:] == first.shape[-2:]:
         return flow
-    scale = flow.new_tensor([size[1] / width, size[0] / height]).view(1, 2, 1, 1)
-    return F.interpolate(flow, tuple(size), mode="bilinear", align_corners=False) * scale
+    scale = flow.new_tensor([first.shape[-1] / width, first.shape[-2] / height]).view(1, 2, 1, 1)
+    return F.interpolate(flow, first.shape[-2:], mode="bilinear", align_corners=False) * scale
 
 
 def warp(image: Tensor, flow: Tensor) -> Tensor:
@@ -152,9 +146,7 @@ def _gradient_energy(flow: Tensor) -> Tensor:
     return (dx.square() + dy.square()).sum(dim=1, keepdim=True)
 
 
-def flicker(
-    frames: Sequence[Tensor], flows: Sequence[Tensor], masks: Sequence[Tensor] | None = None
-) -> float:
+def flicker(frames: Sequence[Tensor], flows: Sequence[Tensor], masks: Sequence[Tensor]) -> float:
     """How much a film changes beyond its motion: the temporal (warping) error, 0 for a film that only moves.
 
     The mean over all neighbors, all trusted pixels and the three channels of
@@ -166,7 +158,7 @@ def flicker(
     Args:
         frames: Pictures (1, 3, H, W) in [0, 1], at least two.
         flows: Backward flows (1, 2, H, W), one fewer: ``flows[t - 1]`` from frame t to frame t - 1.
-        masks: As many masks (1, 1, H, W) as flows, 1 where the pixel is compared; None compares all.
+        masks: As many masks (1, 1, H, W) as flows, 1 where the pixel is compared.
 
     Returns:
         The error in units of the pictures' range [0, 1].
@@ -175,27 +167,17 @@ def flicker(
         ImageError: something is no picture, flow or mask, or differs in size.
         SettingError: the numbers of frames, flows and masks do not fit, or no pixel is left to compare.
     """
-    if (
-        len(frames) < 2
-        or len(flows) != len(frames) - 1
-        or len(flows if masks is None else masks) != len(flows)
-    ):
-        counts = f"{len(frames)} frames, {len(flows)} flows" + (
-            "" if masks is None else f" and {len(masks)} masks"
-        )
+    if not 1 <= len(frames) - 1 == len(flows) == len(masks):
         raise SettingError(
-            f"There are {counts}: pass two frames or more, and one flow and mask for each pair of neighbors."
+            f"There are {len(frames)} frames, {len(flows)} flows and {len(masks)} masks: pass two frames or "
+            "more, and one flow and mask for each pair of neighbors."
         )
     errors = []
     for t, flow in enumerate(flows, start=1):
         before, after = (check_picture(f"clip's frame {i}", frames[i], count=1) for i in (t - 1, t))
         _same_size(f"The frames {t - 1} and {t}", before, after)
         change = (after - warp(before, flow)).abs().mean(dim=1, keepdim=True)
-        weight = (
-            torch.ones_like(change)
-            if masks is None
-            else check_mask(f"clip's mask {t - 1}", masks[t - 1], change)
-        )
+        weight = check_mask(f"clip's mask {t - 1}", masks[t - 1], change)
         if weight.sum() > 0:  # after a cut there may be no pixel that has been seen before
             errors.append(((change * weight).sum() / weight.sum()).item())
     if not errors:
@@ -310,11 +292,7 @@ def _flow(name: str, flow: Tensor) -> Tensor:
     if not isinstance(flow, Tensor) or flow.ndim != 4 or flow.shape[:2] != (1, 2) or not flow.numel():
         found = tuple(flow.shape) if isinstance(flow, Tensor) else type(flow).__name__
         raise ImageError(f"The {name} is a tensor (1, 2, H, W) in pixels, not {found}: see optical_flow.")
-    if not bool(torch.isfinite(flow).all()):
-        raise ImageError(
-            f"The {name} has values that are not numbers (NaN or infinity): see where they arise."
-        )
-    return flow
+    return check_finite(name, flow)
 
 
 def _same_size(what: str, one: Tensor, other: Tensor) -> None:

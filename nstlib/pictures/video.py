@@ -13,12 +13,13 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import av
 import numpy as np
 import torch
 from av.video.reformatter import Colorspace
-from PIL import Image
+from PIL import Image, ImageSequence
 from torch import Tensor
 
 from ..assets.writing import atomic, reason
@@ -71,18 +72,18 @@ class FilmWriter:
     ) -> None:
         self.path = check_film_writable(path)
         most = 1000 if self.path.suffix.lower() == ".mp4" else _ANIMATION_FPS
-        if not 0.1 <= fps <= most:
-            raise SettingError(f"fps is {fps!r}, but must be from 0.1 to {most}: pass 12, for example.")
-        if not 0 <= hold <= 3600:
-            raise SettingError(f"hold is {hold!r}, but must be from 0 to 3600 seconds: pass 2, for example.")
-        self.fps, self.hold, self.count = float(fps), float(hold), 0
-        self._size, self._shape = size, size
-        self._encoder: _Mp4 | _Animation | None = None
+        if not (0.1 <= fps <= most and 0 <= hold <= 3600):
+            raise SettingError(
+                f"fps is {fps} and hold {hold}, but must be from 0.1 to {most} and from 0 to 3600 seconds: "
+                "pass 12 and 2, for example."
+            )
+        self.count = 0
+        self._fps, self._hold, self._size = float(fps), float(hold), size
+        self._encoder: Any = None  # _Mp4 or _Animation, from the first frame on
         self._file = contextlib.ExitStack()
 
     def __enter__(self) -> FilmWriter:
-        part = self._file.enter_context(atomic(self.path))
-        self._encoder = (_Mp4 if part.suffix.lower() == ".mp4" else _Animation)(part, self.fps)
+        self._part = self._file.enter_context(atomic(self.path))
         return self
 
     def add(self, image: Tensor) -> None:
@@ -93,39 +94,37 @@ class FilmWriter:
 
         Raises:
             ImageError: it is no picture, or has another size than the first frame.
-            SettingError: the film is not open.
         """
-        if self._encoder is None:
-            raise SettingError(f"'{self.path}' is not open for frames: use `with FilmWriter(...) as film:`.")
         name = f"film's frame {self.count + 1}"
         image = check_picture(name, image, count=1).detach()
         if self._size is not None:
             image = resize(image, self._size)
-        shape = (image.shape[2], image.shape[3])
-        if shape != (self._shape or shape):
-            raise ImageError(
-                f"The {name} has {shape[1]} × {shape[0]} pixels and those before it have others: resize it, "
-                f"or let the film do so with size={self._shape}."
-            )
         picture = to_pil(image, name=name)
         try:
+            if self._encoder is None:
+                kind = _Mp4 if self._part.suffix.lower() == ".mp4" else _Animation
+                self._encoder = kind(self._part, self._fps, picture.size)
+            width, height = self._encoder.size
+            if picture.size != (width, height):
+                raise ImageError(
+                    f"The {name} has {picture.width} × {picture.height} pixels and those before it have "
+                    f"others: resize it, or let the film do so with size=({height}, {width})."
+                )
             self._encoder.add(picture)
         except (OSError, ValueError, av.error.FFmpegError) as error:
             raise ImageError(f"'{self.path}' is not saved ({reason(error)}): free some space.") from error
-        self._shape, self.count = shape, self.count + 1
+        self.count += 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        encoder, self._encoder = self._encoder, None
-        assert encoder is not None  # it is open
         with self._file:
             if self.count and (kind is None or issubclass(kind, KeyboardInterrupt)):
-                encoder.finish(self.hold)
-            elif isinstance(encoder, _Mp4):
+                self._encoder.finish(self._hold)
+            elif isinstance(self._encoder, _Mp4):
                 with contextlib.suppress(Exception):  # of a file that is thrown away
-                    encoder.container.close()
-                encoder.part.unlink(missing_ok=True)
+                    self._encoder.container.close()
+                self._part.unlink(missing_ok=True)
         if kind is None and not self.count:
             raise ImageError(f"'{self.path}' is not saved because the film has no frame: add at least one.")
 
@@ -133,33 +132,29 @@ class FilmWriter:
 class _Mp4:
     """H.264 in the form every browser plays: 4:2:0, BT.709, the index before the pictures."""
 
-    def __init__(self, part: Path, fps: float) -> None:
+    def __init__(self, part: Path, fps: float, size: tuple[int, int]) -> None:
+        self.size, self.rate = size, Fraction(fps).limit_denominator(1001)
         options = {"movflags": "+faststart"}
-        self.part, self.rate = part, Fraction(fps).limit_denominator(1001)
         self.container = av.open(str(part.absolute()), "w", format="mp4", container_options=options)
         # 18 is where most see no loss; "veryfast" makes the same size in two thirds of the default's time.
         options = {"crf": "18", "preset": "veryfast"}
         self.stream = self.container.add_stream("libx264", self.rate, options=options)
-        self.last: Image.Image | None = None
+        self.stream.width, self.stream.height = (side + side % 2 for side in size)
+        self.stream.pix_fmt = "yuv420p"
+        # Without these labels players guess, and guess differently for small films than for large ones.
+        context = self.stream.codec_context
+        context.colorspace = context.color_primaries = context.color_trc = _BT709
+        context.color_range = 1  # limited range, 16 to 235
 
     def add(self, picture: Image.Image) -> None:
-        array = np.asarray(picture)
-        height, width = array.shape[:2]
-        array = np.pad(array, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        if self.last is None:
-            self.stream.height, self.stream.width = array.shape[:2]
-            self.stream.pix_fmt = "yuv420p"
-            # Without these labels players guess, and guess differently for small films than for large ones.
-            context = self.stream.codec_context
-            context.colorspace = context.color_primaries = context.color_trc = _BT709
-            context.color_range = 1  # limited range, 16 to 235
         self.last = picture
+        missing = ((0, picture.height % 2), (0, picture.width % 2), (0, 0))
+        array = np.pad(np.asarray(picture), missing, mode="edge")
         frame = av.VideoFrame.from_ndarray(array, format="rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)
         self.container.mux(self.stream.encode(frame))
 
     def finish(self, hold: float) -> None:
-        assert self.last is not None  # a film without frames is dropped
         for _ in range(round(hold * self.rate)):  # players do not agree on a last frame of its own duration
             self.add(self.last)
         self.container.mux(self.stream.encode())
@@ -169,8 +164,8 @@ class _Mp4:
 class _Animation:
     """GIF or WebP; equal neighbors become one frame that is shown longer."""
 
-    def __init__(self, part: Path, fps: float) -> None:
-        self.part, self.fps = part, fps
+    def __init__(self, part: Path, fps: float, size: tuple[int, int]) -> None:
+        self.part, self.fps, self.size = part, fps, size
         self.gif = part.suffix.lower() == ".gif"
         self.frames: list[Image.Image] = []
 
@@ -288,10 +283,9 @@ def _decode(path: Path, container: av.container.InputContainer) -> Iterator[Tens
 def _read_animation(path: Path) -> tuple[Iterator[Tensor], float]:
     durations = []
     with open_picture(path) as im:
-        for i in range(getattr(im, "n_frames", 1)):
-            im.seek(i)
-            im.load()
-            shown = float(im.info.get("duration", 0))
+        for frame in ImageSequence.Iterator(im):
+            frame.load()
+            shown = float(frame.info.get("duration", 0))
             durations.append(shown if shown > 10 else 100.0)  # as browsers do
     # The length of one frame: that of the shorter ones, which rounding has made a little unequal.
     usual = [shown for shown in durations if shown < 1.5 * min(durations)]
@@ -301,9 +295,8 @@ def _read_animation(path: Path) -> tuple[Iterator[Tensor], float]:
 
 
 def _show(path: Path, repeats: list[int]) -> Iterator[Tensor]:
-    with Image.open(path) as im:
-        for i, count in enumerate(repeats):
-            im.seek(i)
-            image = from_pil(im)
+    with open_picture(path) as im:
+        for frame, count in zip(ImageSequence.Iterator(im), repeats, strict=True):
+            image = from_pil(frame)
             for _ in range(count):
                 yield image.clone()
