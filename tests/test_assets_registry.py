@@ -157,19 +157,19 @@ def test_torchscript_is_read_without_running_it(tmp_path: Path) -> None:
         def __init__(self) -> None:
             super().__init__()
             self.net = torch.nn.Module()
-            self.net.layers = torch.nn.Sequential(torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 3))
-            self.net.layers[1].weight.data = torch.randn(4, 3).t()  # a view with strides of its own
+            self.net.layers = torch.nn.Sequential(torch.nn.Linear(4, 3))
+            self.net.layers[0].weight.data = torch.randn(4, 3).t()  # a view with strides of its own
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.net.layers(x)
 
     network = Net()
     try:
-        torch.jit.trace(network.eval(), torch.ones(2, 4)).save(str(tmp_path / "net.pt"))
+        torch.jit.trace(network, torch.ones(2, 4)).save(str(tmp_path / "net.pt"))
     except (AttributeError, RuntimeError):
         pytest.skip("this torch no longer writes TorchScript")
     tensors = convert.torchscript(tmp_path / "net.pt", "net.layers.")
-    assert {"0.running_mean", "1.weight"} < tensors.keys()
+    assert sorted(tensors) == ["0.bias", "0.weight"]
     for key, tensor in tensors.items():
         assert torch.equal(tensor, network.state_dict()[f"net.layers.{key}"])
 
