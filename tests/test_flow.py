@@ -223,11 +223,7 @@ REFUSED = {
     "consistency": (lambda: consistency(STILL, torch.zeros(1, 2, 9, 8)), ImageError, "flows differ in size"),
     "one frame": (lambda: flicker([GOOD], [], []), SettingError, "1 frames, 0 flows"),
     "masks": (lambda: flicker([GOOD] * 2, [STILL], []), SettingError, "2 frames, 1 flows and 0 masks"),
-    "frames": (
-        lambda: flicker([GOOD, GOOD[..., :7]], [STILL], [ALL]),
-        ImageError,
-        "frames 0 and 1 differ",
-    ),
+    "frames": (lambda: flicker([GOOD, GOOD[..., :7]], [STILL], [ALL]), ImageError, "frames 0 and 1 differ"),
     "mask": (lambda: flicker([GOOD] * 2, [STILL], [ALL + 1]), ImageError, "mask 0 has values outside"),
     "empty": (lambda: flicker([GOOD] * 2, [STILL], [STILL[:, :1]]), SettingError, "no pixel to compare"),
     "zoom": (lambda: camera_move(GOOD, 2, zoom=0), SettingError, "zoom is 0.*above 0"),

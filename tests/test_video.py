@@ -235,16 +235,8 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, monkeypatch, ending):
         (lambda d: FilmWriter(d / "film.avi"), SettingError, "which format.*name in .mp4, .gif, .webp"),
         (lambda d: FilmWriter(d / "a file" / "film.mp4"), ImageError, "is no folder: choose another name"),
         (lambda d: FilmWriter(d / "folder.gif"), ImageError, "it is the name of a folder: choose another"),
-        (
-            lambda d: FilmWriter(d / "film.mp4", 0),
-            SettingError,
-            "fps is 0 .*from 0.1 to 1000",
-        ),
-        (
-            lambda d: FilmWriter(d / "film.gif", 60),
-            SettingError,
-            "fps is 60 .*from 0.1 to 50",
-        ),
+        (lambda d: FilmWriter(d / "film.mp4", 0), SettingError, "fps is 0 .*from 0.1 to 1000"),
+        (lambda d: FilmWriter(d / "film.gif", 60), SettingError, "fps is 60 .*from 0.1 to 50"),
         (lambda d: FilmWriter(d / "film.mp4", hold=-1), SettingError, "hold -1, but.*0 to 3600 seconds"),
     ],
 )
