@@ -174,6 +174,8 @@ def test_the_starry_night_in_a_portraits_colors():
     for how in color.COLOR_MODES:
         prepared = color.prepare_style(how, style, content)
         distance[how] = (prepared.mean((2, 3)) - content.mean((2, 3))).norm().item()
+        own = color.luminance_only(style, content) if how == "luminance" else style
+        assert torch.equal(color.finish(how, style, content), own)
     assert distance["style"] > 0.3, "blue, and a face is not"
     assert distance["histogram"] < 0.01
     assert distance["coral"] < 0.05  # what is clamped is lost
