@@ -157,18 +157,6 @@ def test_boxes(drawn, picture):
     assert (axis.get_xlim(), axis.get_ylim()) == ((0, 30), (20, 0))
 
 
-def test_two_paths_shows_every_code_and_what_it_weighs(drawn):
-    structure = {"kind": "structure", "side": 4, "channels": 12, "weights": 1_234_567}
-    color = {"kind": "color", "side": 64, "channels": None, "weights": 2_000}
-    parts = [{"code": n, **(structure if n < 7 else color)} for n in range(10)]
-    figure = plots.two_paths(parts, mapping=1_500_000, synthesis=2_100, structure=525_312)
-    drawn(figure)
-    texts = [text.get_text() for text in figure.axes[0].texts]
-    assert texts.count("ModRes\n1.2 M") == 7
-    assert texts.count("$T_c$\n2.0 k") == 3
-    assert {"4 px\n12", "64 px", "$T_s$, 0.5 M", "intrinsic\n2.1 k"} <= set(texts)
-
-
 # ------------------------------------------------------------------------------------------ the live curve
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 from cycler import cycler
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -219,58 +218,6 @@ def boxes(image: Tensor, sides: Mapping[str, int], *, center: tuple[float, float
     return figure
 
 
-def two_paths(parts: Sequence[Mapping[str, Any]], *, mapping: int, synthesis: int, structure: int) -> Figure:
-    """Paper A's Figure 3: what the codes of both paths of a DualStyleGAN enter.
-
-    Args:
-        parts: one of each code: ``code``, ``kind`` ("structure" or "color"), ``side`` of the features in
-            pixels, their ``channels`` (None at a color), ``weights`` of the extrinsic path's block.
-        mapping: weights of the generator's mapping network.
-        synthesis: of its synthesis network.
-        structure: of T_s, which translates the structure codes.
-    """
-
-    def box(x: float, y: float, text: str, color: str, width: float = 0.8) -> None:
-        axis.add_patch(Rectangle((x, y), width, 0.7, facecolor=color, alpha=0.18, edgecolor=color))
-        axis.text(x + width / 2, y + 0.35, text, ha="center", va="center", fontsize=8)
-
-    def arrow(*points: tuple[float, float]) -> None:
-        axis.annotate("", points[1], points[0], arrowprops={"arrowstyle": "-|>", "color": "#555555"})
-
-    with house_style():
-        figure, axis = plt.subplots(figsize=(max(7.5, 0.86 * (len(parts) + 1)), 3.5))
-        axis.set(xlim=(-1.9, len(parts) + 0.2), ylim=(-0.65, 3.6))
-        axis.axis("off")
-        for part in parts:
-            x, color = part["code"], COLORS[1 if part["kind"] == "structure" else 2]
-            channels = f"\n{part['channels']}" if part["channels"] else ""
-            box(x, 0.55, f"{part['side']} px{channels}", COLORS[0])
-            name = "ModRes" if part["kind"] == "structure" else "$T_c$"
-            box(x, 1.85, f"{name}\n{_short(part['weights'])}", color)
-            arrow((x + 0.4, 1.85), (x + 0.4, 1.25))
-            axis.text(x + 0.4, 0.38, f"$w_{{{x}}}$", ha="center", va="top", fontsize=8)
-            if x:
-                arrow((x - 0.2, 0.9), (x, 0.9))
-        inner = sum(part["kind"] == "structure" for part in parts)
-        box(0, 2.95, f"$T_s$, {_short(structure)}", COLORS[1], inner - 0.2)
-        arrow((inner / 2 - 0.1, 2.95), (inner / 2 - 0.1, 2.6))
-        for y, text in (
-            (3.2, "extrinsic\ncodes $w_E$"),
-            (0.9, f"intrinsic\n{_short(synthesis)}"),
-            (0.15, f"$w_I$ = mapping($z_I$),\n{_short(mapping)}"),
-        ):
-            axis.text(-0.25, y, text, ha="right", va="center", fontsize=9)
-        color_middle = (inner + len(parts)) / 2
-        axis.text(inner / 2, -0.45, "structure: a residual is added", ha="center", color=COLORS[1])
-        axis.text(color_middle, -0.45, "color: $w$ is mixed", ha="center", color=COLORS[2])
-    return figure
-
-
-def _short(number: int) -> str:
-    """1234567 -> 1.2 M."""
-    return f"{number / 1e6:.1f} M" if number >= 1e5 else f"{number / 1e3:.1f} k"
-
-
 def _bare(axis: plt.Axes) -> None:
     axis.set(xticks=[], yticks=[])
     axis.grid(False)
@@ -279,4 +226,4 @@ def _bare(axis: plt.Axes) -> None:
 def _array(image: Tensor) -> np.ndarray:
     """(1, 3, H, W) or (3, H, W) -> (H, W, 3) for imshow."""
     picture = image[0] if image.ndim == 4 else image
-    return picture.detach().float().clamp(0, 1).permute(1, 2, 0).cpu().to(torch.float32).numpy()
+    return picture.detach().float().clamp(0, 1).permute(1, 2, 0).cpu().numpy()
