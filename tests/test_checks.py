@@ -9,15 +9,8 @@ import pytest
 import torch
 
 from nstlib.course import checks
-from nstlib.losses import style_weight_factor
 
 CHECKERS = {name: check for name, check in vars(checks).items() if name.startswith("q0")}
-
-
-def number(name: str) -> str:
-    """q01_2 -> 1.2, as the notebook counts it."""
-    chapter, exercise = name.removeprefix("q").split("_")
-    return f"{int(chapter)}.{exercise}"
 
 
 def crash(*_):
@@ -32,24 +25,12 @@ def gram(features):
     return rows @ rows.T
 
 
-def gram_loop(features):
-    """The long way of the notebook's own cell, with its float32 sum."""
-    c = features.shape[0]
-    rows = features.float().reshape(c, -1)
-    total = torch.zeros(c, c)
-    for position in range(rows.shape[1]):
-        total += torch.outer(rows[:, position], rows[:, position])
-    return total
-
-
 GRAM_WRONG = [
     (lambda f: f.flatten(1).T @ f.flatten(1), "that compares positions; the Gram matr"),
     (lambda f: gram(f) / f[0].numel(), "you divide by H·W; equation (1) of paper A is a plain sum"),
     (lambda f: gram(f) / f.numel(), "you divide by C·H·W"),
     (lambda f: gram(f)[None], "give back an answer of shape (3, 3)"),
     (lambda f: torch.cov(f.flatten(1)) * f[0].numel(), "is right, given"),
-    (lambda f: gram(f) + torch.eye(len(f), dtype=f.dtype), "is right, given"),
-    (lambda f: f.flatten(1) @ f, "your code stopped with RuntimeError"),
     (crash, "your code stopped with ValueError: no idea"),
 ]
 
@@ -76,9 +57,7 @@ def swap_two(features, generator):
 SHUFFLE_WRONG = [
     (lambda f, g: f, "nothing has moved"),
     (lambda f, g: f.flatten(1), "the shape must stay (3, 6, 5), yours is (3, 30)"),
-    (lambda f, g: f.transpose(1, 2), "the shape must stay (3, 6, 5), yours is (3, 5, 6)"),
     (shuffle_each_channel, "every channel must be shuffled by the SAME permutation"),
-    (lambda f, g: f.flatten(1).sort()[0].reshape(f.shape), "by the SAME permutation"),
     (lambda f, g: f[torch.randperm(len(f), generator=g)].flip(1), "each channel must keep its own values"),
     (swap_two, "only a few positions have moved"),
 ]
@@ -92,9 +71,7 @@ COUNTS_WRONG = [
     ({f"relu{b}_1": c**2 for b, c in enumerate(CHANNELS, 1)}, "C² counts every pair twice"),
     ({f"relu{b}_1": c * (c - 1) // 2 for b, c in enumerate(CHANNELS, 1)}, "you left out the diagonal"),
     ({**COUNTS, "relu2_1": 8257}, "wrong for relu2_1: how many entries"),
-    (dict.fromkeys(COUNTS, 2080), "wrong for relu2_1, relu3_1, relu4_1, relu5_1"),
     ({**COUNTS, "relu3_1": ...}, "not answered yet; give a number for each of relu1_1"),
-    ({**COUNTS, "relu1_1": "2080"}, "wrong for relu1_1"),
 ]
 
 
@@ -107,10 +84,7 @@ def gradient(features, target):
 
 GRADIENT_WRONG = [
     (lambda f, a: gradient(f, a) / 2, "autograd has 2 times yours; F is twice in G = F Fᵀ"),
-    (lambda f, a: gradient(f, a) / 4, "autograd has 4 times yours"),
     (lambda f, a: -gradient(f, a), "the sign is wrong"),
-    (lambda f, a: gradient(f, a) * 2, "autograd has 0.5 times yours"),
-    (lambda f, a: 4 * (f @ f.T) @ f, "is right, given"),
 ]
 
 
@@ -123,7 +97,6 @@ def count(triples):
 
 COUNT_WRONG = [
     (lambda t: sum(k * k * i * o for k, i, o in t), "you forgot the biases, one for each ou"),
-    (lambda t: sum(k * i * o + o for k, i, o in t), "is right, given"),
 ]
 
 
@@ -162,11 +135,8 @@ BLOCKS = [f"conv{block}_1" for block in range(1, 6)]
 LAYERS_WRONG = [
     ((BLOCKS, CONTENT), "these are the five BLOCKS of papers B and D"),
     ((STYLE[:4], CONTENT), "style: count the convolutions from the input"),
-    (([*STYLE, "conv3_2"], CONTENT), "style: count the convolutions"),
     ((STYLE, ["conv4_2"]), "the style layers are right; content: the fifth and the sixth convolution"),
-    ((STYLE, ["conv3_1"]), "the style layers are right; content"),
     (([name.replace("conv", "relu") for name in STYLE], CONTENT), "the names are conv1_1, conv1_2"),
-    ((STYLE, ["conv3_1", "conv3_4"]), "the names are conv1_1"),
     (([], []), "not answered yet; give two lists of names"),
 ]
 
@@ -177,10 +147,7 @@ NAMES = {f"conv_{index}": name for index, name in enumerate(STYLE, 1)}
 NAMES_WRONG = [
     ({f"conv_{i}": f"conv{i}_1" for i in range(1, 6)}, "one would expect that, but the tutorial counts"),
     ({**NAMES, "conv_5": "conv5_1"}, "one would expect that"),
-    ({**NAMES, "conv_5": "conv2_2"}, "wrong for conv_5: count the convolutions of VGG-19"),
-    ({**NAMES, "conv_1": "relu1_1", "conv_2": "conv2_1"}, "wrong for conv_1, conv_2"),
-    (dict.fromkeys(NAMES, "conv1_1"), "wrong for conv_2, conv_3, conv_4, conv_5"),
-    ({**NAMES, "conv_3": 3}, "wrong for conv_3"),
+    ({**NAMES, "conv_1": "relu1_1", "conv_2": "conv2_1"}, "wrong for conv_1, conv_2: count the convolutions"),
     ({**NAMES, "conv_4": ...}, "not answered yet; give a name for each of conv_1, conv_2"),
 ]
 
@@ -201,7 +168,6 @@ def adam_without_correction(g, m, v, t):
 ADAM_WRONG = [
     (adam_without_correction, "step 1 is too long: divide m by 1 - 0.9^t"),
     (lambda g, m, v, t: (-adam(g, m, v, t)[0], *adam(g, m, v, t)[1:]), "the sign is wrong"),
-    (lambda g, m, v, t: adam(g, m, v, t, lr=0.001), "is right, given"),
 ]
 
 
@@ -222,7 +188,6 @@ HVP_WRONG = [
     (lambda f, x, v: gradient_of(f, x), "this is the gradient, not its derivative"),
     (lambda f, x, v: gradient_of(f, x) * v, "this is the gradient times v, entry by"),
     (lambda f, x, v: hvp(f, x, torch.ones_like(v)), "this is H times ones: where does v come in?"),
-    (lambda f, x, v: 2 * hvp(f, x, v), "is right, given"),
 ]
 
 
@@ -236,8 +201,6 @@ def metropolis(change, temperature, u):
 METROPOLIS_WRONG = [
     (lambda d, t, u: d <= 0, "a worse picture is taken if u is below"),
     (lambda d, t, u: u > math.exp(-d / t), "is always taken"),
-    (lambda d, t, u: d < 0 or (d > 0 and u < math.exp(-d / t)), "(change 0.0) is always taken"),
-    (lambda d, t, u: d <= 0 or u >= math.exp(-d / t), "a worse picture"),
 ]
 
 
@@ -246,7 +209,6 @@ METROPOLIS_WRONG = [
 CONVERT_WRONG = [
     (lambda w, c, m: w / c**2, "the wrong way round"),
     (lambda w, c, m: w * c, "its SQUARED difference"),
-    (lambda w, c, m: w, "is right, given"),
 ]
 
 
@@ -266,7 +228,6 @@ MASKED_WRONG = [
         lambda f, m: (f * m.sqrt()).flatten(1) @ (f * m.sqrt()).flatten(1).T / m.sum(),
         "mask the features BEFORE",
     ),
-    (lambda f, m: gram(f) / m.numel(), "is right, given"),
 ]
 
 
@@ -288,7 +249,6 @@ INSTANCE_NORM_WRONG = [
     (lambda x, g, b: instance_norm(x, g, b, (1, 2, 3)), "do not average over channels"),
     (lambda x, g, b: instance_norm(x, torch.ones_like(g), 0 * b), "scale and shift"),
     (lambda x, g, b: instance_norm(x, g, b, correction=1), "divided by H·W"),
-    (lambda x, g, b: instance_norm(x, b, g), "is right, given"),
 ]
 
 
@@ -305,7 +265,6 @@ def pairs_as_tensor(k):
 
 PAIRS_WRONG = [
     (lambda k: pairs(k)[::-1], "in the other order"),
-    (lambda k: (pairs(k)[0], pairs(k)[0]), "is right, given"),
     (lambda k: (pairs(k)[0],), "give back 2 values of shape (2, 2)"),
 ]
 
@@ -352,7 +311,6 @@ ADAIN_WRONG = [
     (lambda c, s: normalized(c) + moments(s)[0], "its deviation is missing"),
     (adain_by_variances, "deviations, not variances"),
     (adain_of_all_channels, "each channel has its own"),
-    (lambda c, s: 1.02 * adain(c, s), "is right, given"),
 ]
 
 
@@ -370,7 +328,6 @@ def if_it_pays(count):
 
 
 BREAK_EVEN_WRONG = [
-    (lambda t, p, o: math.floor(t / (o - p)) + 1, "is right, given"),
     (if_it_pays(lambda t, p, o: math.ceil(t / (o - p))), "both take the same time"),
     (if_it_pays(lambda t, p, o: math.floor(t / o) + 1), "passes take time, too"),
 ]
@@ -393,62 +350,50 @@ def modulated_features(x, s, weight):
     return made / norm[:, :, None, None]
 
 
-def demodulated_by(norm):
+def demodulated_by(norm, root=True):
+    """Divided by the norm over some dimensions of the weights (N, O, I, k, k), or by its square."""
+
     def answer(x, s, weight):
-        return modulated_conv(x, s, weight, False) / norm(s, weight)
+        power = (weight * s[:, None, :, None, None]).square().sum(norm, keepdim=True)[:, :, 0] + 1e-8
+        return modulated_conv(x, s, weight, False) / (power.sqrt() if root else power)
 
     return answer
+
+
+def demodulated_before(x, s, weight):
+    norm = weight.square().sum((1, 2, 3)).add(1e-8).sqrt()
+    return modulated_conv(x, s, weight, False) / norm[:, None, None]
 
 
 MODULATED_CONV_WRONG = [
     (lambda x, s, w: modulated_conv(x, s, w, False), "not demodulated"),
     (lambda x, s, w: modulated_conv(x, torch.ones_like(s), w), "the style is missing"),
-    (
-        demodulated_by(lambda s, w: w.square().sum((1, 2, 3)).add(1e-8).sqrt()[:, None, None]),
-        "AFTER the style",
-    ),
-    (
-        demodulated_by(
-            lambda s, w: (w * s[:, None, :, None, None]).square().sum((2, 3, 4)).add(1e-8)[..., None, None]
-        ),
-        "ROOT of the sum",
-    ),
-    (
-        demodulated_by(
-            lambda s, w: (
-                (w * s[:, None, :, None, None]).square().sum((1, 2, 3, 4)).sqrt()[:, None, None, None]
-            )
-        ),
-        "OUTPUT channel has a norm",
-    ),
+    (demodulated_before, "AFTER the style"),
+    (demodulated_by((2, 3, 4), root=False), "ROOT of the sum"),
+    (demodulated_by((1, 2, 3, 4)), "OUTPUT channel has a norm"),
     (lambda x, s, w: modulated_conv(x, s[:1].expand_as(s), w), "takes the first one's for all"),
-    (lambda x, s, w: modulated_conv(x, s, w) * (1 + (len(x) == 1)), "is right, given"),
 ]
 
 
-def modres(x, weight, norms, convs):
-    residual = convs[1](norms[1](convs[0](norms[0](x))))
-    return x + weight.view(-1, 1, 1, 1) * residual
-
-
-def modres_part(x, norms, convs, order=False):
-    if order:
-        return norms[1](convs[1](norms[0](convs[0](x))))
+def residual(x, norms, convs):
     return convs[1](norms[1](convs[0](norms[0](x))))
 
 
+def modres(x, weight, norms, convs):
+    return x + weight.view(-1, 1, 1, 1) * residual(x, norms, convs)
+
+
+def modres_in_the_other_order(x, weight, norms, convs):
+    return x + weight.view(-1, 1, 1, 1) * norms[1](convs[1](norms[0](convs[0](x))))
+
+
 MODRES_WRONG = [
-    (lambda x, w, n, c: w.view(-1, 1, 1, 1) * modres_part(x, n, c), "the features themselves are missing: t"),
-    (lambda x, w, n, c: x + modres_part(x, n, c), "the weight is missing."),
-    (
-        lambda x, w, n, c: x + w.view(-1, 1, 1, 1) * modres_part(x, n, c, True),
-        "normalize first, then convolve",
-    ),
-    (lambda x, w, n, c: torch.lerp(x, modres_part(x, n, c), w.view(-1, 1, 1, 1)), "the features stay whole"),
-    (lambda x, w, n, c: x + w[0] * modres_part(x, n, c), "its own weight"),
+    (lambda x, w, n, c: w.view(-1, 1, 1, 1) * residual(x, n, c), "the features themselves are missing: t"),
+    (lambda x, w, n, c: x + residual(x, n, c), "the weight is missing."),
+    (modres_in_the_other_order, "normalize first, then convolve"),
+    (lambda x, w, n, c: torch.lerp(x, residual(x, n, c), w.view(-1, 1, 1, 1)), "the features stay whole"),
+    (lambda x, w, n, c: x + w[0] * residual(x, n, c), "its own weight"),
     (lambda x, w, n, c: x + w.view(-1, 1, 1, 1) * c[0](n[0](x)), "that is one half"),
-    (lambda x, w, n, c: x + (w.any() * 1.0) * modres_part(x, n, c), "the weight is missing"),
-    (lambda x, w, n, c: x, "is right, given"),
 ]
 
 
@@ -461,7 +406,6 @@ TRUNCATED_WRONG = [
     (lambda w, c, p: torch.lerp(w, c, p), "turned around"),
     (lambda w, c, p: c + p * w, "FROM the center"),
     (lambda w, c, p: p * (w - c), "added again"),
-    (lambda w, c, p: truncated(w, c, p * p), "is right, given"),
 ]
 
 
@@ -479,7 +423,6 @@ MIXED_WRONG = [
     (lambda f, o, k: mixed(o, f, f.shape[1] - k), "LAST codes"),
     (lambda f, o, k: mixed(f, o, k - 1), "one off: yours keeps one code of the f"),
     (mixed_in_place, "work on a copy"),
-    (lambda f, o, k: (f + o) / 2, "is right, given"),
 ]
 
 
@@ -492,7 +435,6 @@ def psnr(x, y):
 
 PSNR_WRONG = [
     (lambda x, y: -psnr(x, y), "the sign is turned"),
-    (lambda x, y: psnr(255 * x, y), "is right, given"),
     (lambda x, y: psnr(x, y) + 20 * math.log10(255), "not 255"),
     (lambda x, y: torch.log(1 / (x - y).square().mean()) * 10, "natural logarithm"),
     (lambda x, y: psnr(x, y) / 10, "ten decibels are one"),
@@ -511,7 +453,6 @@ SSIM_WRONG = [
     (lambda x, y: ssim(x, y, correction=1), "you divide by n - 1"),
     (lambda x, y: ssim(x, y, light=False), "of the means, is missing"),
     (lambda x, y: ssim(x, y).abs(), "leave its sign"),
-    (lambda x, y: ssim(x, y, c1=0.01, c2=0.03), "is right, given"),
 ]
 
 
@@ -529,7 +470,6 @@ FID_WRONG = [
         lambda m, v, n, w: (m - n).square().sum() + (v + w + 2 * (v * w).sqrt()).sum(),
         "the root is subtracted",
     ),
-    (lambda m, v, n, w: (m - n).abs().sum() + (v.sqrt() - w.sqrt()).square().sum(), "is right, given"),
 ]
 
 
@@ -554,7 +494,6 @@ KID_WRONG = [
         ),
         "between the sets all pairs count",
     ),
-    (lambda aa, bb, ab: -kid(aa, bb, ab), "is right, given"),
 ]
 
 
@@ -573,26 +512,17 @@ POSSIBLE_WRONG = [
 # Checker -> (right answers, wrong answers with a part of the hint); an answer is the tuple of arguments.
 CASES = {
     "q01_1": ([gram, lambda f: torch.einsum("ihw,jhw->ij", f, f)], GRAM_WRONG),
-    "q01_2": (
-        [shuffle, lambda f, g: f.flip(2), lambda f, g: f[:, torch.arange(f.shape[1]) - 1]],
-        SHUFFLE_WRONG,
-    ),
+    "q01_2": ([shuffle, lambda f, g: f.flip(2)], SHUFFLE_WRONG),
     "q01_3": ([COUNTS, {**COUNTS, "relu4_2": 131328}], COUNTS_WRONG),
     "q01_4": ([gradient, lambda f, a: 4 * f @ f.T @ f - 4 * a @ f], GRADIENT_WRONG),
     "q02_1": ([count], COUNT_WRONG),
     "q02_2": ([field], FIELD_WRONG),
-    "q02_3": ([(STYLE, CONTENT), (tuple(STYLE), set(CONTENT)), (STYLE[::-1], CONTENT[::-1])], LAYERS_WRONG),
+    "q02_3": ([(STYLE, CONTENT), (tuple(STYLE[::-1]), set(CONTENT))], LAYERS_WRONG),
     "q02_4": ([NAMES], NAMES_WRONG),
     "q03_1": ([adam], ADAM_WRONG),
     "q03_2": ([hvp, lambda f, x, v: torch.autograd.functional.hessian(f, x) @ v], HVP_WRONG),
     "q03_3": ([metropolis, lambda d, t, u: u < math.exp(-max(d, 0) / t)], METROPOLIS_WRONG),
-    "q03_4": (
-        [
-            lambda w, c, m: w * c**2,
-            lambda w, c, m: w * style_weight_factor("gordicaleksa", "neural_style_pt", c, m),
-        ],
-        CONVERT_WRONG,
-    ),
+    "q03_4": ([lambda w, c, m: w * c**2], CONVERT_WRONG),
     "q03_5": ([masked_gram], MASKED_WRONG),
     "q04_1": ([instance_norm, instance_norm_of_torch], INSTANCE_NORM_WRONG),
     "q04_2": ([pairs, pairs_as_tensor], PAIRS_WRONG),
@@ -608,32 +538,25 @@ CASES = {
     "q07_4": ([kid], KID_WRONG),
     "q07_5": ([possible], POSSIBLE_WRONG),
 }
-TWO_ARGUMENTS = {"q02_3"}
 
 
 def ask(name, answer):
-    return CHECKERS[name](*(answer if name in TWO_ARGUMENTS else (answer,)))
+    return CHECKERS[name](*(answer if name == "q02_3" else (answer,)))  # which takes two
 
 
-RIGHT = [(name, index) for name, (right, _) in CASES.items() for index in range(len(right))]
-WRONG = [(name, index) for name, (_, wrong) in CASES.items() for index in range(len(wrong))]
-
-
-@pytest.mark.parametrize(("name", "index"), RIGHT)
-def test_a_right_answer(capsys, name, index):
-    assert ask(name, CASES[name][0][index]) is True
-    assert capsys.readouterr().out == f"✓ Exercise {number(name)}: right.\n"
-
-
-@pytest.mark.parametrize(("name", "index"), WRONG)
-def test_a_wrong_answer_gets_its_hint(capsys, name, index):
-    answer, hint = CASES[name][1][index]
-    assert ask(name, answer) is False
-    out, err = capsys.readouterr()
-    assert out.startswith(f"✗ Exercise {number(name)}: ")
-    assert hint in out
-    assert out.count("✗") == 1
-    assert err == ""
+@pytest.mark.parametrize("name", CASES)
+def test_right_answers_pass_and_wrong_ones_get_their_hint(capsys, name):
+    number = f"{int(name[1:3])}.{name[4:]}"  # q01_2 is 1.2 in its notebook
+    right, wrong = CASES[name]
+    for answer in right:
+        assert ask(name, answer) is True
+        assert capsys.readouterr().out == f"✓ Exercise {number}: right.\n"
+    for answer, hint in wrong:
+        assert ask(name, answer) is False
+        out, err = capsys.readouterr()
+        assert out.startswith(f"✗ Exercise {number}: ")
+        assert hint in out
+        assert (out.count("✗"), err) == (1, "")
 
 
 def test_every_checker_is_tested_here_and_says_what_it_asks():
@@ -660,8 +583,7 @@ def test_one_wrong_entry_and_one_wrong_case_are_found():
 
 
 def test_an_answer_in_float32_is_judged_like_any_other():
-    assert checks.q01_1(gram_loop) is True
-    assert checks.q01_4(lambda f, a: gradient(f.float(), a.float())) is True
+    assert checks.q01_1(lambda f: gram(f.float())) is True
     assert checks.q01_1(lambda f: gram(f.float()) * 1.001) is False
 
 

@@ -35,11 +35,10 @@ def test_auto_device_prefers_cuda_then_mps(machine, cuda, mps, expected):
     assert hardware.resolve_device() == torch.device(expected)
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda:0", "mps"])
-def test_a_device_that_is_there_is_taken_as_named(machine, device):
-    machine(cuda=True, mps=True)
-    assert hardware.resolve_device(device) == torch.device(device)
-    assert hardware.resolve_device(torch.device(device)) == torch.device(device)
+def test_a_device_that_is_there_is_taken_as_named(machine):
+    machine(cuda=True)
+    assert hardware.resolve_device("cuda:0") == torch.device("cuda:0")
+    assert hardware.resolve_device(torch.device("cpu")) == torch.device("cpu")
 
 
 @pytest.mark.parametrize(

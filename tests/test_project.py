@@ -81,12 +81,6 @@ def test_environment_yml_in_step() -> None:
     assert SpecifierSet(PROJECT["requires-python"]).contains(python.removeprefix("python=") + ".0")
 
 
-def test_environment_yml_says_why() -> None:
-    for line in (ROOT / "environment.yml").read_text(encoding="utf-8").splitlines():
-        if re.match(r" +- ", line) and not line.endswith("pip:"):
-            assert re.search(r" # \w+", line), f"why is this here: {line.strip()}"
-
-
 def test_constraints_are_exact_and_admitted() -> None:
     pinned = constraints("constraints.txt")
     for name, specifier in pinned.items():
@@ -211,9 +205,3 @@ def test_scripts_are_bash_and_whole() -> None:
         path = ROOT / name
         assert path.read_text(encoding="utf-8").startswith("#!/usr/bin/env bash\n")
         assert subprocess.run(["bash", "-n", str(path)], capture_output=True).returncode == 0, name
-
-
-def test_pre_commit_needs_nothing_from_outside() -> None:
-    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
-    assert [repository["repo"] for repository in config["repos"]] == ["local"]
-    assert {hook["language"] for hook in config["repos"][0]["hooks"]} == {"system"}

@@ -62,8 +62,6 @@ def test_wrong_settings():
         begin(size="12")
     with pytest.raises(SettingError, match="no preset 'papre'"):
         begin(preset="papre")
-    with pytest.raises(SettingError, match="'smoke' and 'quick' differ in steps"):
-        resolve({"smoke": {"steps": 1}, "quick": {}}, "smoke", {})
     with pytest.raises(SettingError, match="'warp' is no device"):
         _ = begin(device="warp").device
 
@@ -156,11 +154,8 @@ def test_save_image():
     run = begin(device="cpu")
     assert run.device == torch.device("cpu")
     path = run.save_image(torch.full((1, 3, 4, 4), 0.5), "gray")
-    assert path.name == "gray.png"
-    assert read_settings(path)["size"] == 64
-    machine = run.finish()["machine"]
-    assert machine["device"] == "cpu"
-    assert "float32" in machine["precision"]
+    assert (path.name, read_settings(path)["size"]) == ("gray.png", 64)
+    assert run.finish()["machine"]["device"] == "cpu"
 
 
 @pytest.mark.parametrize(("name", "file"), [("alpha_0.5", "alpha_0.5.mp4"), ("f.gif", "f.gif")])

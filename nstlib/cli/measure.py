@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import typing
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from ..metrics import measure as module
 from ..metrics.protocol import DEFAULT, METRICS, Protocol
 from ..metrics.table import ENDINGS
 from ..pictures.files import check_writable
+from .options import DEVICE, QUIET
 
 SHOWN = 10  # problems on the terminal; the tables name all
 
@@ -28,44 +28,39 @@ class _Size(click.ParamType):
         return None if value in ("original", None) else click.IntRange(16, 4096).convert(value, param, ctx)
 
 
-def _setting(flag: str, name: str, **options: Any) -> Callable[[Any], Any]:
+def _setting(flag: str, name: str, **options: Any) -> click.Option:
     """An option for a field of the protocol, with its choices, default and description."""
     field: Any = Protocol.__pydantic_fields__[name]
     settings = {"default": field.default, "show_default": True, "help": field.description} | options
-    return click.option(flag, name, **{"type": click.Choice(typing.get_args(field.annotation))} | settings)
+    return click.Option([flag, name], **{"type": click.Choice(typing.get_args(field.annotation))} | settings)
 
 
-@click.command(short_help="Measure pictures against others: SSIM, LPIPS, FID ...")
-@click.argument("a", type=click.Path(path_type=Path))
-@click.argument("b", type=click.Path(path_type=Path))
-@click.option(
-    "--metrics", metavar="NAME,...|all",
-    help=f"Of {', '.join(METRICS)}.  [default: {','.join(DEFAULT.metrics)}; of two files no fid]",
-)  # fmt: skip
-@_setting("--size", "resolution", type=_Size(), metavar="PIXELS|original")
-@_setting("--crop", "crop")
-@_setting(
-    "--pairs", "pairs", default=None, show_default=False,
-    help="Who is compared with whom: names without ending, first with first, or sets only.  "
-    "[default: name; order of two files]",
-)  # fmt: skip
-@_setting("--ssim-window", "ssim_window")
-@_setting("--lpips", "lpips_backbone")
-@_setting("--fid-resize", "fid_resize")
-@_setting("--seed", "seed", type=click.IntRange(0, 2**32 - 1), metavar="NUMBER")
-@click.option(
-    "-o", "--out", "outs", type=click.Path(path_type=Path), multiple=True, metavar="FILE",
-    help="Write all of it, every picture too, as .csv, .json or .md; may be repeated.",
-)  # fmt: skip
-@click.option(
-    "--device", default="auto", show_default=True, metavar="NAME",
-    help="What to compute on: auto, cpu, cuda, cuda:1, mps.",
-)  # fmt: skip
-@click.option(
-    "--batch", type=click.IntRange(1), default=8, show_default=True, metavar="NUMBER",
-    help="Pictures at a time: more is faster on a GPU and takes more memory.",
-)  # fmt: skip
-@click.option("--quiet", is_flag=True, help="No progress bar.")
+# fmt: off
+PARAMETERS = [
+    click.Argument(["a"], type=click.Path(path_type=Path)),
+    click.Argument(["b"], type=click.Path(path_type=Path)),
+    click.Option(["--metrics"], metavar="NAME,...|all",
+        help=f"Of {', '.join(METRICS)}.  [default: {','.join(DEFAULT.metrics)}; of two files no fid]"),
+    _setting("--size", "resolution", type=_Size(), metavar="PIXELS|original"),
+    _setting("--crop", "crop"),
+    _setting("--pairs", "pairs", default=None, show_default=False,
+        help="Who is compared with whom: names without ending, first with first, or sets only.  "
+        "[default: name; order of two files]"),
+    _setting("--ssim-window", "ssim_window"),
+    _setting("--lpips", "lpips_backbone"),
+    _setting("--fid-resize", "fid_resize"),
+    _setting("--seed", "seed", type=click.IntRange(0, 2**32 - 1), metavar="NUMBER"),
+    click.Option(["-o", "--out", "outs"], type=click.Path(path_type=Path), multiple=True, metavar="FILE",
+        help="Write all of it, every picture too, as .csv, .json or .md; may be repeated."),
+    DEVICE,
+    click.Option(["--batch"], type=click.IntRange(1), default=8, show_default=True, metavar="NUMBER",
+        help="Pictures at a time: more is faster on a GPU and takes more memory."),
+    QUIET,
+]
+# fmt: on
+
+
+@click.command(params=PARAMETERS, short_help="Measure pictures against others: SSIM, LPIPS, FID ...")
 def measure(
     a: Path, b: Path, metrics: str | None, pairs: Any, outs: tuple[Path, ...], device: str, batch: int,
     quiet: bool, **options: Any,

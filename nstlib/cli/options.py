@@ -12,6 +12,17 @@ import click
 from ..errors import Settings
 from ..methods import METHODS, Method
 
+# What several commands have in common.
+SEED = click.Option(
+    ["--seed"], type=click.IntRange(0, 2**32 - 1), metavar="NUMBER", default=0, show_default=True,
+    help="Of everything random.",
+)  # fmt: skip
+DEVICE = click.Option(
+    ["--device"], metavar="NAME", default="auto", show_default=True,
+    help="What to compute on: auto, cpu, cuda, cuda:1, mps.",
+)  # fmt: skip
+QUIET = click.Option(["--quiet"], is_flag=True, help="No progress bar.")
+
 
 class Grouped(click.Command):
     """A command whose help shows its options under headings."""

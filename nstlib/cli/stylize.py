@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,13 @@ from ..methods import METHODS, Method, gatys
 from ..nets import hardware
 from ..pictures import video
 from ..pictures.files import check_writable, load_image, save_image
-from .options import Grouped, method_options, stylize_fields
+from .options import DEVICE, QUIET, SEED, Grouped, method_options, stylize_fields
 
 ANIMATIONS = (".gif", ".webp")  # their files hold a film, or a picture
 FILMS = (*ANIMATIONS, ".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".wmv", ".ogv")
 SAVE_EVERY = 30.0  # seconds between two checkpoints at least,
 SAVE_SHARE = 20.0  # and times as long as one takes: L-BFGS' memory of a large picture has gigabytes
+TELL_EVERY = 1.0  # seconds between two lines about a film's frames
 # Without it the broad forms of a large picture hardly change: a layer's field of view is 150 pixels at most.
 COARSE, LARGE = 256, 768  # pixels: where coarse to fine begins, for results above
 STYLE_SIDE = 128  # pixels; a smaller style picture has next to nothing for the deepest layers
@@ -76,15 +77,13 @@ COMMON: dict[str, list[click.Option]] = {  # by heading of the help
     ],
 }
 RUNNING = [
-    click.Option(["--seed"], type=click.IntRange(0, 2**32 - 1), metavar="NUMBER", default=0,
-        show_default=True, help="Of everything random."),
-    click.Option(["--device"], metavar="NAME", default="auto", show_default=True,
-        help="What to compute on: auto, cpu, cuda, cuda:1, mps."),
+    SEED,
+    DEVICE,
     click.Option(["--precision"], type=click.Choice(["auto", "float32", "bfloat16"]), default="auto",
         show_default=True, help="Number format; auto: bfloat16 where the hardware is good at it."),
     click.Option(["--checkpoint/--no-checkpoint"], default=True,
         help="Save a picture's run now and then.  [default: checkpoint]"),
-    click.Option(["--quiet"], is_flag=True, help="No progress bar."),
+    QUIET,
 ]
 # fmt: on
 # What every method listens to; of the rest each names what it `takes`.
@@ -213,11 +212,9 @@ class Job:
         if self.name == "gatys":
             (self._optimize_film if self.moving else self._optimize)()
         elif self.moving:
-            frames, fps = video.read_film(self.content, size=self.options["size"])
-            first = next(frames)
+            first, frames, fps = self._frames()
             paint, _ = self._painter(first)
-            wanted, rate = self._thinned(itertools.chain([first], frames), fps)
-            self._write_film(rate, ((paint(frame), False) for frame in wanted))
+            self._write_film(fps, ((paint(frame), False) for frame in frames))
         elif self.kind.portraits:
             self._portrait()
         else:
@@ -246,7 +243,7 @@ class Job:
         return found | {k: v for k, v in self.own.items() if k in fields}
 
     def _painter(self, image: Tensor) -> tuple[Callable[[Tensor], Tensor], dict[str, Any]]:
-        size = self.options["style_size"] or max(*image.shape[-2:], STYLE_SIDE)
+        size = self._style_size(image)
         words = [path or self.styles[0] for _, path in self.pairs] if self.pairs else self.styles
         if self.pairs and len(self.styles) > 1:
             raise SettingError(
@@ -317,36 +314,36 @@ class Job:
             changes["iterations"] = max(20, round(settings.iterations * 512 / max(shape)))
         return settings.changed(**changes)
 
+    def _style_size(self, image: Tensor) -> int:
+        """Strokes in proportion: a thumbnail would get a large painting's canvas, but none of its forms."""
+        return self.options["style_size"] or max(*image.shape[-2:], STYLE_SIDE)
+
+    def _guide(self, size: int) -> gatys.Guide:
+        """The common styles, blended."""
+        styles = tuple(load_image(path, size=size) for path in self.styles)
+        return gatys.Guide(styles, self.options["shares"] or None)
+
     def _optimize(self) -> None:
         o = self.options
         image = load_image(self.content, size=o["size"])
-        shape = (image.shape[-2], image.shape[-1])
+        shape, style_size = (image.shape[-2], image.shape[-1]), self._style_size(image)
         settings = self._settings(shape)
-        # Strokes in proportion: a thumbnail would get the canvas of a large painting, but none of its forms.
-        style_size = o["style_size"] or max(*shape, STYLE_SIDE)
-        styles = tuple(load_image(path, size=style_size) for path in self.styles)
-        if not self.pairs:
-            guides = [gatys.Guide(styles, o["shares"] or None)]
+        if self.pairs:
+            own = {
+                name: gatys.Guide((load_image(path, size=style_size),)) if path else self._guide(style_size)
+                for name, path in self.pairs
+            }
+            guides = [own[name].changed(mask=mask) for name, mask in self._masks(image).items()]
         else:
-            own = {name: load_image(path, size=style_size) for name, path in self.pairs if path}
-            guides = [
-                gatys.Guide((own[name],), mask=mask) if name in own
-                else gatys.Guide(styles, o["shares"] or None, mask=mask)
-                for name, mask in self._masks(image).items()
-            ]  # fmt: skip
-        point = None
-        if o["checkpoint"]:
-            point = _checkpoint(self.output, self.film is not None)
+            guides = [self._guide(style_size)]
+        point = _checkpoint(self.output, self.film is not None) if o["checkpoint"] else None
         failed: NstError | None = None
-        with ExitStack() as stack:
-            filming = None
-            if self.film is not None:
-                writer = stack.enter_context(video.FilmWriter(self.film, fps=12, size=shape, hold=2))
-                filming = _Filming(writer)
+        with video.FilmWriter(self.film, size=shape, hold=2) if self.film else nullcontext() as film:
             try:
                 result = gatys.stylize(
-                    image, guides, settings, callback=filming, checkpoint=point, seed=o["seed"],
-                    device=self.device, precision=o["precision"], progress=not o["quiet"],
+                    image, guides, settings, callback=_filmed(film) if film else None,
+                    checkpoint=point, seed=o["seed"], device=self.device, precision=o["precision"],
+                    progress=not o["quiet"],
                 )  # fmt: skip
             except OptimizationError as error:
                 if error.result is None:
@@ -357,72 +354,63 @@ class Job:
                 **self._about(), "style_size": style_size, "seed": o["seed"], "shares": list(o["shares"]),
                 "softness": o["softness"], **result.describe(),
             })  # fmt: skip
-            if point is not None and failed is None and not result.interrupted:
+            if film and not film.count:
+                film.add(result.image)
+            if point and not failed and not result.interrupted:
                 point.remove()
-            if filming is not None:
-                try:
-                    filming.end(result.image)
-                except ImageError as error:
-                    raise ImageError(f"{error} The picture is saved in '{self.output}'.") from error
-        if failed is not None:
+        if failed:
             raise OptimizationError(f"{failed} It is saved in '{self.output}'.")
         state = f"stopped after {len(result.history)} iterations" if result.interrupted else "done"
         height, width = result.image.shape[-2:]
         end = f"{state}: {self.output} ({width}×{height}), {result.seconds:.0f} s"
-        if result.interrupted and point is not None and point.iteration:
+        if result.interrupted and point and point.iteration:
             end += f"; the same command goes on after iteration {point.iteration}, from '{point.path}'"
         click.echo(end)
 
     def _optimize_film(self) -> None:
         o = self.options
-        frames, fps = video.read_film(self.content, size=o["size"])
-        first = next(frames)
-        shape = (first.shape[-2], first.shape[-1])
-        style_size = o["style_size"] or max(*shape, STYLE_SIDE)
-        guide = gatys.Guide(
-            tuple(load_image(path, size=style_size) for path in self.styles), o["shares"] or None
-        )
-        settings = self._settings(shape).changed(temporal_weight=gatys.TEMPORAL_WEIGHT)
-        wanted, rate = self._thinned(itertools.chain([first], frames), fps)
+        first, frames, fps = self._frames()
+        settings = self._settings((first.shape[-2], first.shape[-1]))
         painted = gatys.stylize_clip(
-            wanted, [guide], settings, seed=o["seed"], device=self.device, precision=o["precision"],
-            progress=not o["quiet"],
+            frames, [self._guide(self._style_size(first))],
+            settings.changed(temporal_weight=gatys.TEMPORAL_WEIGHT), seed=o["seed"], device=self.device,
+            precision=o["precision"], progress=not o["quiet"],
         )  # fmt: skip
-        self._write_film(rate, ((frame.image, frame.result.interrupted) for frame in painted), every=0.0)
+        self._write_film(fps, ((frame.image, frame.result.interrupted) for frame in painted))
 
     # ---------------------------------------------------------------- films
 
-    def _thinned(self, frames: Iterable[Tensor], fps: float) -> tuple[Iterable[Tensor], float]:
-        """The frames to be painted, and how many of them make a second.
+    def _frames(self) -> tuple[Tensor, Iterable[Tensor], float]:
+        """The first frame, all that are to be painted, and how many of them make a second.
 
         Animations show 50 frames a second at most: of a faster film every second frame, not a slower film.
         """
+        frames, fps = video.read_film(self.content, size=self.options["size"])
+        first = next(frames)
         step = math.ceil(fps / 50) if self.output.suffix.lower() in ANIMATIONS else 1
-        return itertools.islice(frames, 0, None, step), max(0.1, fps / step)
+        wanted = itertools.islice(itertools.chain([first], frames), 0, None, step)
+        return first, wanted, max(0.1, fps / step)
 
-    def _write_film(self, fps: float, painted: Iterable[tuple[Tensor, bool]], every: float = 1.0) -> None:
+    def _write_film(self, fps: float, painted: Iterable[tuple[Tensor, bool]]) -> None:
         """Write frames as they come; those painted so far are kept, whatever ends it."""
-        state, failed, began = "done", None, time.monotonic()
-        told = began
+        stopped, failed = False, None
+        began = told = time.monotonic()
         with video.FilmWriter(self.output, fps=fps) as writer:
             try:
-                for frame, stopped in painted:
+                for frame, interrupted in painted:
                     writer.add(frame)
-                    state = "stopped" if stopped else state
-                    if not self.options["quiet"] and time.monotonic() - told >= every:
+                    stopped |= interrupted
+                    if not self.options["quiet"] and time.monotonic() - told >= TELL_EVERY:
                         told = time.monotonic()
                         click.echo(f"frame {writer.count}: {told - began:.0f} s", err=True)
-            except KeyboardInterrupt:  # between two frames' optimizations
+            except (KeyboardInterrupt, NstError) as error:  # between two frames; a damaged film
                 if not writer.count:
                     raise
-                state = "stopped"
-            except NstError as error:  # a damaged film, a loss that is no number
-                if not writer.count:
-                    raise
-                failed = error
+                failed, stopped = error, True
         count = f"{writer.count} frame{'' if writer.count == 1 else 's'}"
-        if failed is not None:
+        if isinstance(failed, NstError):
             raise type(failed)(f"{failed} What was painted until then is kept in '{self.output}' ({count}).")
+        state = "stopped" if stopped else "done"
         click.echo(f"{state}: {self.output} ({count}), {time.monotonic() - began:.0f} s")
 
 
@@ -463,31 +451,16 @@ def _note(text: str) -> None:
     click.echo(f"nst: {text}", err=True)
 
 
-class _Filming:
+def _filmed(writer: video.FilmWriter) -> Callable[[gatys.Progress], None]:
     """A callback that keeps about 120 frames of a run, closer together where the picture changes faster."""
 
-    def __init__(self, writer: Any) -> None:
-        self.writer = writer
-        self.wanted: set[int] = set()
-        self.error: ImageError | None = None
+    def keep(progress: gatys.Progress) -> None:
+        count = min(120, progress.iterations)
+        wanted = {round(progress.iterations * ((k + 1) / count) ** 1.5) for k in range(count)}
+        if progress.iteration in {1, *wanted}:
+            writer.add(progress.image)
 
-    def __call__(self, progress: gatys.Progress) -> None:
-        if not self.wanted:
-            count = min(120, progress.iterations)
-            self.wanted = {round(progress.iterations * ((k + 1) / count) ** 1.5) for k in range(count)}
-            self.wanted |= {1, progress.iterations}
-        if progress.iteration in self.wanted and self.error is None:
-            try:
-                self.writer.add(progress.image)
-            except ImageError as error:  # a full disk: told at the end, for the picture can still be painted
-                self.error = error
-
-    def end(self, image: Tensor) -> None:
-        """Tell what went wrong with the film; one without a frame gets the picture."""
-        if self.error is not None:
-            raise self.error
-        if not self.writer.count:
-            self.writer.add(image)
+    return keep
 
 
 def _is_film(path: Path) -> bool:

@@ -14,7 +14,7 @@ from ..methods import METHODS, Method
 from ..methods.base import schedule_of
 from ..nets import hardware
 from ..training import Schedule
-from .options import described, option
+from .options import DEVICE, QUIET, SEED, described, option
 
 
 @click.group()
@@ -50,11 +50,7 @@ def command(name: str, method: type[Method]) -> click.Command:
         *own,
         click.Option(["--folder"], **path, metavar="FOLDER",
             help="Where checkpoints and losses.csv go.  [default: OUTPUT.run]"),
-        click.Option(["--seed"], type=click.IntRange(0, 2**32 - 1), metavar="NUMBER", default=0,
-            show_default=True, help="Of everything random."),
-        click.Option(["--device"], metavar="NAME", default="auto", show_default=True,
-            help="auto, cpu, cuda, mps."),
-        click.Option(["--quiet"], is_flag=True, help="No progress bar."),
+        SEED, DEVICE, QUIET,
     ]
     # fmt: on
     text = f"Teach {name} a style: {method.summary}."
@@ -96,9 +92,9 @@ def run(
         return
     shown = ", ".join(f"{key} {value:.3g}" for key, value in list(result.losses.items())[:3])
     if result.interrupted:
+        planned = f" of {schedule.steps}" if "steps" in values else ""  # other methods' stages have their own
         click.echo(
-            f"stopped after {result.step} of {schedule.steps} steps ({shown}); the same command goes on, "
-            f"from '{folder}'"
+            f"stopped after {result.step}{planned} steps ({shown}); the same command goes on, from '{folder}'"
         )
         return
     learned_on = str(pictures.name) if pictures else f"{len(source)} generated faces" if source else ""

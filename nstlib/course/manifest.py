@@ -71,14 +71,10 @@ def tree_hash(folder: Path) -> str:
 
 def notebook_hash(content: Mapping[str, Any]) -> str:
     """Digest of what a notebook says: cells, tags and promises; not outputs, and not what was measured."""
-    cells = [
-        (
-            cell["cell_type"],
-            MEASURED_BLOCK.sub(r"\1\2", "".join(cell["source"])),
-            sorted(cell["metadata"].get("tags", [])),
-        )
-        for cell in content["cells"]
-    ]
+    cells = []
+    for cell in content["cells"]:
+        source = MEASURED_BLOCK.sub(r"\1\2", "".join(cell["source"]))
+        cells.append((cell["cell_type"], source, sorted(cell["metadata"].get("tags", []))))
     said = json.dumps([cells, content["metadata"].get("nst", {})], sort_keys=True)
     return hashlib.sha256(said.encode()).hexdigest()
 
@@ -141,7 +137,7 @@ def device_report() -> dict[str, Any]:
     if torch is not None:
         report["precision"] = f"{torch.get_default_dtype()}, matmul {torch.get_float32_matmul_precision()}"
         report["threads"] = torch.get_num_threads()
-        if torch.cuda.is_available() and torch.cuda.is_initialized():
+        if torch.cuda.is_initialized():
             report["device"] = "cuda"
             report["gpu"] = torch.cuda.get_device_name()
             report["peak_gpu_mib"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)

@@ -123,29 +123,19 @@ def matrices(grams: Mapping[str, Tensor], width: float = 2.6) -> Figure:
     return figure
 
 
-def curves(
-    histories: Mapping[str, Sequence[Mapping[str, float]]],
-    *,
-    y: str = "total",
-    x: str = "iteration",
-    log: bool = True,
-    width: float = 6.0,
-) -> Figure:
-    """One loss of several runs over iterations or seconds.
+def curves(histories: Mapping[str, Sequence[Mapping[str, float]]], *, x: str = "iteration") -> Figure:
+    """The total loss of several runs, on a logarithmic axis.
 
     Args:
         histories: label -> rows as in ``Result.history``.
-        y: column of the loss.
-        x: "iteration" or "seconds".
-        log: logarithmic loss axis.
-        width: of the figure, in inches.
+        x: column of the horizontal axis: "iteration", "seconds" or, of a training, "step".
     """
     with house_style():
-        figure, axis = plt.subplots(figsize=(width, width * 0.55))
+        figure, axis = plt.subplots(figsize=(6.0, 3.3))
         dashes = itertools.cycle(["-", "--", "-.", ":"])
         for (label, rows), dash in zip(histories.items(), dashes, strict=False):
-            axis.plot([r[x] for r in rows], [r[y] for r in rows], label=label, linestyle=dash)
-        axis.set(xlabel=x, ylabel=f"{y} loss", yscale="log" if log else "linear")
+            axis.plot([r[x] for r in rows], [r["total"] for r in rows], label=label, linestyle=dash)
+        axis.set(xlabel=x, ylabel="total loss", yscale="log")
         axis.legend()
     return figure
 
@@ -156,13 +146,12 @@ class LiveCurve:
     Args:
         *losses: columns of the history to draw.
         every: seconds between two drawings.
-        width: of the figure, in inches.
     """
 
-    def __init__(self, *losses: str, every: float = 1.0, width: float = 6.0) -> None:
+    def __init__(self, *losses: str, every: float = 1.0) -> None:
         self.losses, self.every = losses or ("total",), every
         with house_style():
-            self.figure, self.axis = plt.subplots(figsize=(width, width * 0.5))
+            self.figure, self.axis = plt.subplots(figsize=(6.0, 3.0))
         self._handle: Any = None
         self._drawn = -math.inf
 

@@ -44,16 +44,12 @@ def resolve(
         The preset's name and its settings.
 
     Raises:
-        SettingError: an unknown preset or setting, presets that differ in their keys, or a wrong type.
+        SettingError: an unknown preset or setting, or a wrong type.
     """
     name = active_preset(preset)
     if name not in presets:
         origin = " (from NST_PRESET)" if name != preset else ""
         raise SettingError(f"There is no preset {name!r}{origin} here. {suggest(name, presets)}")
-    for key, values in presets.items():
-        if missing := presets[name].keys() ^ values.keys():
-            listed = ", ".join(sorted(missing))
-            raise SettingError(f"The presets {name!r} and {key!r} differ in {listed}: give both the same.")
     settings = dict(presets[name])
     for key, value in overrides.items():
         if key not in settings:

@@ -140,10 +140,10 @@ def _load(path: Path) -> _Notebook:
         raise CourseError(f"{path.name} is not a notebook of today's format: open and save it in Jupyter.")
     code = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
     sources = ["".join(cell["source"]) for cell in code]
-    tags = [cell["metadata"].get("tags", []) for cell in code]
-    if any("injected-parameters" in tagged for tagged in tags):
-        raise CourseError(f"{path.name} has a cell that an earlier run injected: delete that cell.")
-    parameters = [source for source, tagged in zip(sources, tags, strict=True) if "parameters" in tagged]
+    parameters = [
+        source for cell, source in zip(code, sources, strict=True)
+        if "parameters" in cell["metadata"].get("tags", [])
+    ]  # fmt: skip
     if len(parameters) != 1:
         raise CourseError(
             f"{path.name} has {len(parameters)} cells tagged 'parameters': tag the one code cell that holds "
@@ -228,7 +228,7 @@ def _execute(
     try:
         # A function for the time limit, because nbclient's own option knows whole seconds only. Large figures
         # may arrive well after the cell's end on a busy machine: iopub_timeout.
-        executed = execute_notebook(
+        execute_notebook(
             source, output, parameters, kernel_name="python3", language="python", progress_bar=False,
             kernel_manager_class=_this_interpreter(book.path.parent, environment), start_timeout=120,
             timeout_func=lambda cell: timeout, iopub_timeout=60, record_timing=False,
@@ -239,22 +239,14 @@ def _execute(
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         raise
     except PapermillExecutionError as error:
-        first, *further = [line for line in f"{error.ename}: {error.evalue}".splitlines() if line.strip()]
-        said = f"{first} … {further[-1]}" if further else first
-        raise CourseError(f"{book.name} failed in {where}: {said.rstrip('.')}.") from error
+        said = f"{error.ename}: {error.evalue}".splitlines()[0].rstrip(".")
+        raise CourseError(f"{book.name} failed in {where}: {said}.") from error
     except CellTimeoutError as error:
         do = "allow more time or take a smaller preset"
         raise CourseError(f"{book.name} exceeded {timeout:g} s in {where}: {do}.") from error
     except DeadKernelError as error:
         do = "most often for lack of memory: close other programs or take a smaller preset or size"
         raise CourseError(f"The kernel of {book.name} died in {where}, {do}.") from error
-    except RuntimeError as error:
-        raise CourseError(f"The kernel of {book.name} failed in {where} ({error}): run nst hello.") from error
-    for cell in executed.cells:
-        # sys.exit() ends a notebook early, and papermill calls that a success.
-        if cell.cell_type == "code" and cell.source.strip() and cell.execution_count is None:
-            never = f"{_first_line(cell.source)!r}: take out what exits there"
-            raise CourseError(f"{book.name} stopped after {where} and never reached {never}.")
 
 
 def _check_promises(book: _Notebook, folder: Path, content: dict[str, Any], run: str) -> None:
@@ -265,9 +257,8 @@ def _check_promises(book: _Notebook, folder: Path, content: dict[str, Any], run:
         )
     for promise in book.promises:
         if promise not in [output["file"] for output in content["outputs"]]:
-            stale = " (the one in the folder is of an earlier run)" if (folder / promise).exists() else ""
             raise CourseError(
-                f"{book.name} promised {promise} and did not save it{stale}: save it with run.save_figure, "
+                f"{book.name} promised {promise} and did not save it: save it with run.save_figure, "
                 "run.save_image or run.save_table."
             )
     for output in content["outputs"]:

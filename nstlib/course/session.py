@@ -82,7 +82,7 @@ class Run:
         inside = manifest.course_root() / "figures" / preset / notebook
         self.out = Path(given).expanduser().resolve() if given else inside
         torch = sys.modules.get("torch")
-        if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        if torch is not None and torch.cuda.is_initialized():
             torch.cuda.reset_peak_memory_stats()  # the run's peak, not an earlier run's in the same kernel
         try:
             self._write()
