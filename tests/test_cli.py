@@ -118,13 +118,9 @@ def test_the_course_hands_everything_on(nst, monkeypatch, tmp_path):
     echo = told.pop("echo")
     assert callable(echo)
     assert told == {
-        "names": (("01", "02"),),
-        "preset": "smoke",
-        "parameters": {"a": "1", "b": "x=y"},
-        "force": True,
-        "timeout": 9.0,
-        "out": tmp_path,
-    }
+        "names": (("01", "02"),), "preset": "smoke", "parameters": {"a": "1", "b": "x=y"}, "force": True,
+        "timeout": 9.0, "out": tmp_path,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(("good", "code"), [(True, 0), (False, 1)])

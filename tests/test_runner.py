@@ -154,12 +154,8 @@ def test_good_run_and_skips(root, monkeypatch):
     assert "96 [1.0, 0.25, 0.001] True 0.001" in executed
     record = json.loads((out / "manifest.json").read_text())
     assert record["settings"] == {"size": 96}
-    assert record["outputs"][0] == {
-        "file": "figure.png",
-        "sha256": manifest.sha256(out / "figure.png"),
-        "bytes": 8,
-        "caption": "",
-    }
+    digest = manifest.sha256(out / "figure.png")
+    assert record["outputs"][0] == {"file": "figure.png", "sha256": digest, "bytes": 8, "caption": ""}
     assert sorted(file.name for file in out.iterdir()) == ["01_small.ipynb", "figure.png", "manifest.json"]
     assert any("cell 2/5  from nstlib.course import session" in line for line in lines)
 

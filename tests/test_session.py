@@ -124,12 +124,8 @@ def test_figure_table_and_manifest(capsys):
     table = pd.DataFrame({"layer|name": ["a", "b"], "loss": [1 / 3, 2e-9]}).set_index("layer|name")
     csv = run.save_table(table, "losses")
     assert pd.read_csv(csv).loss[0] == 1 / 3
-    assert csv.with_suffix(".md").read_text().splitlines() == [
-        r"| layer\|name | loss |",
-        "| --- | --- |",
-        "| a | 0.3333 |",
-        "| b | 2e-09 |",
-    ]
+    lines = [r"| layer\|name | loss |", "| --- | --- |", "| a | 0.3333 |", "| b | 2e-09 |"]
+    assert csv.with_suffix(".md").read_text().splitlines() == lines
     assert recorded(run)["finished"] is None  # an unfinished run is not taken for a finished one
     assert run.finish()["seconds"] >= 0
     content = recorded(run)
@@ -141,12 +137,8 @@ def test_figure_table_and_manifest(capsys):
     assert content["peak_mib"] > 10
     assert {"python", "torch", "torchvision", "numpy", "nstlib"} <= set(content["versions"])
     assert content["machine"]["processor"]
-    assert sorted(path.name for path in run.out.iterdir()) == [
-        "alpha_0.5.png",
-        "losses.csv",
-        "losses.md",
-        "manifest.json",
-    ]
+    names = {"alpha_0.5.png", "losses.csv", "losses.md", "manifest.json"}
+    assert {path.name for path in run.out.iterdir()} == names
     assert "02_layers: " in capsys.readouterr().out.splitlines()[-1]
 
 
@@ -202,12 +194,8 @@ def test_file_names(name):
 
 
 def test_shows():
-    assert [manifest.show_seconds(seconds) for seconds in (8.44, 59.97, 125, 4320)] == [
-        "8.4 s",
-        "1 min 00 s",
-        "2 min 05 s",
-        "1 h 12 min",
-    ]
+    shown = [manifest.show_seconds(seconds) for seconds in (8.44, 59.97, 125, 4320)]
+    assert shown == ["8.4 s", "1 min 00 s", "2 min 05 s", "1 h 12 min"]
     assert (manifest.show_mib(811.7), manifest.show_mib(3500)) == ("812 MiB", "3.4 GiB")
 
 

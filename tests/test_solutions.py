@@ -32,16 +32,10 @@ class Exercise:
 
 
 def imports_of(source: str) -> str:
-    """The import statements of a cell; lines for IPython are not Python and are left out."""
-    plain = "\n".join(line for line in source.splitlines() if not line.lstrip().startswith(("%", "!")))
-    try:
-        statements = ast.parse(plain).body
-    except SyntaxError:  # a block that held only such a line
-        statements = []
-        for line in plain.splitlines():
-            if line.startswith(("import ", "from ")) and "(" not in line:
-                statements += ast.parse(line).body
-    return "\n".join(ast.unparse(s) for s in statements if isinstance(s, ast.Import | ast.ImportFrom))
+    """The import statements of a cell; lines for IPython are not Python and are passed over."""
+    plain = re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.MULTILINE)
+    statements = (s for s in ast.parse(plain).body if isinstance(s, ast.Import | ast.ImportFrom))
+    return "\n".join(map(ast.unparse, statements))
 
 
 def exercises(path: Path) -> list[Exercise]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -136,24 +135,10 @@ def test_the_help_fits_a_terminal_and_lists_every_option_once(monkeypatch):
 
 def test_the_names_in_the_help_are_those_of_the_library():
     options = {option.name: option for option in own.stylize.params}
-    assert f"({', '.join(regions.NAMES)})" in options["regions"].help
-    assert f": {', '.join(gatys.RECIPES)}. " in options["recipe"].help
-    assert sorted(options["optimizer"].type.choices) == sorted(gatys.OPTIMIZERS)
     assert tuple(options["color"].type.choices) == COLOR_MODES
     for name in ("impressionism", "ukiyo-e"):
         assert name in options["movement"].help
         assert movements.paintings(name)
-
-
-def test_every_default_in_the_help_is_the_settings():
-    told = 0
-    for option in own.stylize.params:
-        value = getattr(gatys.Settings(), str(option.name), None)
-        if value is not None and option.name not in ("color", "iterations"):
-            value = f"{value:g}" if isinstance(value, float) else value
-            assert option.help.endswith(f"  [default: {value}]")
-            told += 1
-    assert told == 7
 
 
 # --------------------------------------------------------------------------------------- what is asked for
@@ -164,15 +149,9 @@ def test_every_default_in_the_help_is_the_settings():
     [
         ("--color coral", {"color": "coral"}),
         ("--style-weight 3.5", {"style_weight": 3.5}),
-        ("--tv-weight 0.25", {"tv_weight": 0.25}),
-        ("--iterations 7", {"iterations": 7}),
         ("--smallest 32", {"smallest": 32}),
         ("--network alexnet", {"network": "alexnet", "content_layers": ("relu3",)}),
-        ("--optimizer annealing", {"optimizer": "annealing"}),
-        ("--learning-rate 0.5", {"learning_rate": 0.5}),
-        ("--style-distance wasserstein2", {"style_distance": "wasserstein2"}),
         ("--optimizer adam --averaging 0.99", {"optimizer": "adam", "averaging": 0.99}),
-        ("--init style", {"init": "style"}),
         ("--recipe paper_d", {"optimizer": "adam", "iterations": 1000, "content_layers": ("relu5_2",)}),
         ("--recipe paper_d --iterations 5", {"optimizer": "adam", "iterations": 5}),
         ("--recipe paper_a --init content", {"init": "content", "network": "vgg16"}),
@@ -315,13 +294,12 @@ def test_a_region_may_bring_the_only_style(nst, files, asked, halves):
     assert images.read_settings("stylized.png")["style_file"] == ""
 
 
-@pytest.mark.parametrize("shape", [(41, 57), (57, 41)])
-def test_gray_pictures_of_odd_sizes(nst, files, random_networks, shape):
-    Image.new("L", shape[::-1], 90).save("gray.png")
+def test_a_gray_picture_of_odd_sides(nst, files, random_networks):
+    Image.new("L", (57, 41), 90).save("gray.png")
     code, out, _ = nst("gray.png", "painting.jpg", "-o", "out.png", "--film", "film.mp4", *TINY)
-    assert (code, out[: out.index(")")]) == (0, f"done: out.png ({shape[1]}×{shape[0]}")
-    assert images.load_image("out.png").shape == (1, 3, *shape)
-    assert next(video.read_film("film.mp4")[0]).shape[-2:] == (shape[0] + 1, shape[1] + 1)  # H.264 wants even
+    assert (code, out[: out.index(")")]) == (0, "done: out.png (57×41")
+    assert images.load_image("out.png").shape == (1, 3, 41, 57)
+    assert next(video.read_film("film.mp4")[0]).shape[-2:] == (42, 58)  # H.264 wants even
 
 
 # ----------------------------------------------------------------------------------------- what goes wrong
@@ -548,14 +526,6 @@ def test_an_old_checkpoint_of_something_else_does_no_harm(
     assert not point.exists()
 
 
-def test_control_c_beside_an_old_checkpoint_promises_nothing(nst, files, random_networks, monkeypatch):
-    (files / ".out.png.checkpoint").write_bytes(b"of something else")
-    interrupt(monkeypatch, 3)
-    code, out, _ = nst("face.png", "painting.jpg", "-o", "out.png", *ADAM)
-    assert code == 0
-    assert "goes on" not in out
-
-
 def test_without_a_checkpoint_none_is_read_or_written(nst, files, random_networks, monkeypatch, often):
     (files / ".out.png.checkpoint").write_bytes(b"of something else")
     interrupt(monkeypatch, 3)
@@ -577,35 +547,6 @@ def test_a_checkpoint_that_cannot_be_written_does_not_stop_the_run(
     assert err.count("\n") == 1  # told once, not after each iteration
     assert "'.out.png.checkpoint' cannot be written" in err
     assert out.startswith("done: out.png")
-
-
-def test_saving_a_large_run_does_not_take_all_the_time(tmp_path, monkeypatch):
-    clock = itertools.count(0.0, 7.0)  # each look at it is 7 seconds later, and so a saving takes 7
-    monkeypatch.setattr(own.time, "monotonic", lambda: next(clock))
-    monkeypatch.setattr(gatys.Checkpoint, "save", lambda self, content: None)
-    point = own._checkpoint(tmp_path / "out.png", filmed=False)
-    assert point.every == own.SAVE_EVERY
-    point.save({"history": [{}] * 4})
-    assert (point.iteration, point.every) == (4, 140)
-
-
-def test_the_checkpoint_of_a_picture_that_could_not_be_saved_stays(
-    nst, files, random_networks, monkeypatch, often
-):
-    save = images.save_image
-
-    def full(image, path, **options):
-        if Path(path).name == "out.png":
-            raise ImageError("'out.png' is not saved because the disk is full: free some space.")
-        return save(image, path, **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(own, "save_image", full)
-        one_sentence(*nst("face.png", "painting.jpg", "-o", "out.png", *ADAM))
-    code, _, err = nst("face.png", "painting.jpg", "-o", "out.png", "--film", "film.gif", *ADAM)
-    assert code == 0
-    assert "going on after iteration 6" in err
-    assert len(list(video.read_film("film.gif")[0])) >= 1  # no step is left to be filmed: the picture itself
 
 
 # ------------------------------------------------------------------------------------- films in, films out
@@ -710,20 +651,3 @@ def test_a_film_that_turns_out_damaged_keeps_what_was_painted(nst, files, monkey
     if good:
         assert err.endswith("What was painted until then is kept in 'o.gif' (2 frames).\n")
         assert len(list(video.read_film("o.gif")[0])) == 2
-
-
-def test_a_film_may_take_a_movement(nst, files, monkeypatch):
-    told = []
-
-    def stylize_clip(frames, style, settings, **options):
-        told.append((style, options))
-        return iter([gatys.Frame(next(frames), None, None, gatys.Result(torch.zeros(1, 3, 8, 8), settings))])
-
-    monkeypatch.setattr(gatys, "stylize_clip", stylize_clip)
-    assert nst("clip.gif", "--movement", "ukiyo", "--seed", 4, "--quiet")[0] == 0
-    ((guide,), options), count = told[0], len(movements.paintings("ukiyo-e"))
-    assert len(guide.styles) == count
-    assert guide.shares is None  # all alike
-    assert all(max(style.shape[-2:]) == own.STYLE_SIDE for style in guide.styles)
-    assert (options["seed"], options["progress"]) == (4, False)
-    assert math.isfinite(video.read_film("stylized.mp4")[1])

@@ -402,12 +402,11 @@ def q05_4(face: Tensor, other: Tensor, kept: int) -> Known:
     def mixed(first: Tensor, last: Tensor, count: int) -> Tensor:
         return torch.cat([first[:, :count], last[:, count:]], 1)
 
-    layers, first = (
-        face.shape[1],
-        "turned around: the FIRST codes are the face's, the further ones the other's.",
-    )
+    layers = face.shape[1]
     mistakes = {
-        first: mixed(other, face, kept),
+        "turned around: the FIRST codes are the face's, the further ones the other's.": mixed(
+            other, face, kept
+        ),
         "those are the face's LAST codes; structure lies in the first.": mixed(other, face, layers - kept),
         "one off: yours keeps one code of the face too few.": mixed(face, other, max(kept - 1, 0)),
         "one off: yours keeps one code of the face too many.": mixed(face, other, kept + 1),
