@@ -80,16 +80,15 @@ def pictures(
     return figure
 
 
-def maps(features: Mapping[str, Tensor], count: int = 6, width: float = 1.7) -> Figure:
+def maps(features: Mapping[str, Tensor], count: int = 6) -> Figure:
     """The ``count`` most active channels of each layer, one layer a row.
 
     Args:
         features: layer name -> (1, C, H, W).
         count: channels shown for each layer.
-        width: of one map, in inches.
     """
     with house_style():
-        size = (width * count, width * len(features))
+        size = (1.7 * count, 1.7 * len(features))
         figure, axes = plt.subplots(len(features), count, figsize=size, squeeze=False)
         for row, (name, activation) in enumerate(features.items()):
             chosen = activation[0].detach().float().cpu()
@@ -103,17 +102,16 @@ def maps(features: Mapping[str, Tensor], count: int = 6, width: float = 1.7) -> 
     return figure
 
 
-def matrices(grams: Mapping[str, Tensor], width: float = 2.6) -> Figure:
+def matrices(grams: Mapping[str, Tensor]) -> Figure:
     """Matrices side by side on one color scale, in the fourth root so that small entries are seen too.
 
     Args:
         grams: title -> (C, C) or (1, C, C).
-        width: of one matrix, in inches.
     """
     values = {title: gram.detach().reshape(gram.shape[-2:]).float().cpu() for title, gram in grams.items()}
     top = max(v.abs().max().item() for v in values.values()) ** 0.25
     with house_style():
-        figure, axes = plt.subplots(1, len(values), figsize=(width * len(values), width + 0.3), squeeze=False)
+        figure, axes = plt.subplots(1, len(values), figsize=(2.6 * len(values), 2.9), squeeze=False)
         for axis, (title, value) in zip(axes[0], values.items(), strict=True):
             axis.imshow(value.abs().pow(0.25).numpy(), vmin=0, vmax=top, interpolation="nearest")
             axis.set_title(title)

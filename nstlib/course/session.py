@@ -97,31 +97,29 @@ class Run:
         keep_freed_memory()  # whoever asks for the device is about to compute
         return resolve_device(self._device)
 
-    def save_figure(self, figure: Any, name: str, *, caption: str = "", dpi: int = DPI) -> Path:
+    def save_figure(self, figure: Any, name: str, *, caption: str = "") -> Path:
         """Save a matplotlib figure as PNG.
 
         Args:
             figure: the figure.
             name: file name; ``.png`` is added where it is missing.
             caption: one sentence on what it shows.
-            dpi: dots per inch.
 
         Returns:
             The file's path.
         """
         path = self._path(name, ".png")
         with atomic(path) as part:
-            figure.savefig(part, dpi=dpi, bbox_inches="tight")
+            figure.savefig(part, dpi=DPI, bbox_inches="tight")
         return self._record(path, caption)
 
-    def save_image(self, image: torch.Tensor, name: str, *, caption: str = "", **options: Any) -> Path:
+    def save_image(self, image: torch.Tensor, name: str, *, caption: str = "") -> Path:
         """Save a picture (1, 3, H, W) in [0, 1], with the run's settings in its metadata.
 
         Args:
             image: the picture.
             name: file name; ``.png`` is added where it is missing.
             caption: one sentence on what it shows.
-            **options: handed on to :func:`nstlib.pictures.files.save_image`.
 
         Returns:
             The file's path.
@@ -129,8 +127,7 @@ class Run:
         from nstlib.pictures.files import save_image
 
         path = self._path(name, ".png")
-        settings = {"notebook": self.notebook, "preset": self.preset, **self._values}
-        save_image(image, path, **{"settings": settings, **options})
+        save_image(image, path, settings={"notebook": self.notebook, "preset": self.preset, **self._values})
         return self._record(path, caption)
 
     def save_film(
@@ -160,14 +157,13 @@ class Run:
         save_film(frames, path, fps=fps, hold=hold)
         return self._record(path, caption)
 
-    def save_table(self, table: Any, name: str, *, caption: str = "", digits: int = 4) -> Path:
-        """Save a pandas table as CSV, and beside it as Markdown.
+    def save_table(self, table: Any, name: str, *, caption: str = "") -> Path:
+        """Save a pandas table as CSV, and beside it as Markdown, there with four digits.
 
         Args:
             table: the DataFrame; its index is written when it has a name or is not a plain count.
             name: file name without ending.
             caption: one sentence on what it shows.
-            digits: significant digits in the Markdown; the CSV keeps them all.
 
         Returns:
             Path of the CSV.
@@ -177,7 +173,7 @@ class Run:
             table = table.reset_index()
         write_atomic(path, table.to_csv(index=False).encode())
         rows = [list(table.columns), ["---"] * len(table.columns), *table.itertuples(index=False)]
-        lines = [" | ".join(_cell(value, digits) for value in row) for row in rows]
+        lines = [" | ".join(map(_cell, row)) for row in rows]
         markdown = path.with_suffix(".md")
         write_atomic(markdown, "".join(f"| {line} |\n" for line in lines).encode())
         self._record(markdown, caption)
@@ -231,8 +227,8 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _cell(value: Any, digits: int) -> str:
+def _cell(value: Any) -> str:
     """One cell of a Markdown table; a bar would end the cell, so it is escaped."""
     if isinstance(value, float):  # NumPy's float64 is one, too
-        return f"{value:.{digits}g}"
+        return f"{value:.4g}"
     return str(value).replace("|", r"\|").replace("\n", " ")

@@ -84,13 +84,11 @@ class Measurement:
 
     def record(self) -> dict[str, Any]:
         """All of it, in values that JSON has; numbers that are none are null, infinite ones text."""
-        content = {
+        return {
             "hash": self.hash,
             "protocol_hash": self.protocol.hash,
             "nstlib": __version__,
             **vars(self),
-        }
-        return content | {
             "protocol": self.protocol.to_dict(),
             "summary": _plain(self.summary),
             "problems": [problem._asdict() for problem in self.problems],
@@ -125,14 +123,15 @@ class Measurement:
         if self.interrupted:
             count = len(self.rows) or min(self.counts)
             parts.append(f"**Stopped after {count} pictures: a part, not the whole.**")
-        said = ["↑ more is better, ↓ less is better."]
+        how = ["↑ more is better, ↓ less is better."]
         if p.of_pairs:
-            how = f"interval by bootstrap ({p.bootstrap} resamples, seed {p.seed})"
-            said.append(f"Means over pictures; {how}.")
+            how.append(
+                f"Means over pictures; interval by bootstrap ({p.bootstrap} resamples, seed {p.seed})."
+            )
         if p.of_sets:
             titles = " and ".join(METRICS[name].title for name in p.of_sets)
-            said.append(f"{titles} of the sets; interval from {p.set_bootstrap} resamples.")
-        parts += [self.summary_markdown(), " ".join(said), *(f"> {note}" for note in self.notes)]
+            how.append(f"{titles} of the sets; interval from {p.set_bootstrap} resamples.")
+        parts += [self.summary_markdown(), " ".join(how), *(f"> {note}" for note in self.notes)]
         if self.problems:
             parts.append(f"## Not measured ({len(self.problems)})")
             parts.append(_markdown(("file", "what is wrong"), (":--", ":--"), self.problems))
@@ -140,7 +139,8 @@ class Measurement:
             heads = ("picture", *(METRICS[name].heading for name in p.of_pairs))
             lines = ([name, *map(_number, values)] for name, *values in self.rows.itertuples(index=False))
             parts += ["## Every picture", _markdown(heads, (":--", *["--:"] * len(p.of_pairs)), lines)]
-        settings = ", ".join(f"{key} {_said(value)}" for key, value in p.to_dict().items())
+        said = {**p.to_dict(), "metrics": " ".join(p.metrics)}
+        settings = ", ".join(f"{key} {value}" for key, value in said.items())
         hashes = f"table `{self.hash}`, protocol `{p.hash}`, pictures `{self.pictures}`, reference"
         parts += ["## Protocol", f"{hashes} `{self.reference}`", f"{settings}."]
         return "\n\n".join(parts) + "\n"
@@ -185,10 +185,6 @@ def _number(value: float) -> str:
     if math.isnan(value):
         return "–"
     return f"{'-' if value < 0 else ''}∞" if math.isinf(value) else f"{value:.4g}"
-
-
-def _said(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _cell(text: str) -> str:
