@@ -78,11 +78,10 @@ def test_cuda_takes_bfloat16_from_ampere_on(machine, capability, expected):
     assert hardware.resolve_precision("auto", "cuda:0") == expected
 
 
-@pytest.mark.parametrize("name", ["float32", "bfloat16", "float64"])
-def test_a_named_precision_wins_over_the_hardware(machine, name):
-    machine(amx=name == "float32", avx=name == "float32")
-    assert hardware.resolve_precision(name, "cpu") == getattr(torch, name)
-    assert hardware.resolve_precision(getattr(torch, name), "cpu") == getattr(torch, name)
+def test_a_named_precision_wins_over_the_hardware(machine):
+    machine(amx=True)
+    assert hardware.resolve_precision("float32", "cpu") == torch.float32
+    assert hardware.resolve_precision(torch.float64, "cpu") == torch.float64
 
 
 @pytest.mark.parametrize("precision", ["float16", "", None])

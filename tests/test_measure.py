@@ -380,24 +380,17 @@ def test_csv_has_every_picture_the_summary_and_the_hashes(measured, tmp_path):
     table = pd.read_csv(path)
     assert list(table) == ["kind", "picture", "mse", "fid", "kid", "protocol", "pictures", "table"]
     assert list(table["kind"]) == ["picture"] * 4 + ["value", "low", "high", "n"]
-    rows = table[table["kind"] == "picture"].reset_index(drop=True)
-    assert list(rows["picture"]) == list(measured.rows["picture"])
-    assert list(rows["mse"].dropna()) == pytest.approx(list(measured.rows["mse"].dropna()), rel=1e-12)
-    assert rows["fid"].isna().all()
-    values = table.set_index("kind").loc["value"]
-    assert values["fid"] == pytest.approx(measured.summary["value"][1])
-    assert set(table["protocol"]) == {measured.protocol.hash}
-    assert set(table["pictures"]) == {measured.pictures}
+    assert list(table["picture"][:4]) == list(measured.rows["picture"])
+    assert list(table["mse"][:4].dropna()) == pytest.approx(list(measured.rows["mse"].dropna()), rel=1e-12)
+    assert table["fid"][4] == pytest.approx(measured.summary["value"][1])
+    assert (set(table["protocol"]), set(table["table"])) == ({measured.protocol.hash}, {measured.hash})
     assert "\nn,,3,3,3," in path.read_text()
 
 
 def test_json_has_all_of_it_and_no_nan(measured, tmp_path):
-    def refuse(text):
-        raise AssertionError(text)
-
-    content = json.loads(measured.save(tmp_path / "table.json").read_text(), parse_constant=refuse)
-    assert content["hash"] == measured.hash
-    assert content["protocol_hash"] == measured.protocol.hash
+    text = measured.save(tmp_path / "table.json").read_text()
+    content = json.loads(text, parse_constant=lambda name: pytest.fail(name))
+    assert (content["hash"], content["protocol_hash"]) == (measured.hash, measured.protocol.hash)
     assert content["protocol"] == measured.protocol.to_dict()
     assert content["rows"][2] == {"picture": "p2.jpg", "mse": None}
     assert content["problems"][0]["file"].endswith("p2.png")

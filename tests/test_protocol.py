@@ -7,12 +7,10 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from nstlib.errors import SettingError
 from nstlib.metrics import protocol as module
-from nstlib.metrics.protocol import DEFAULT, METRICS, Protocol
+from nstlib.metrics.protocol import DEFAULT, Protocol
 
 OTHER = {
     "metrics": ("ssim",), "resolution": None, "crop": "none", "pairs": "order", "ssim_window": "uniform",
@@ -20,27 +18,14 @@ OTHER = {
     "level": 0.9,
 }  # fmt: skip
 
-protocols = st.builds(
-    Protocol,
-    metrics=st.lists(st.sampled_from(list(METRICS)), min_size=1).map(tuple),
-    resolution=st.none() | st.integers(1, 4096),
-    pairs=st.sampled_from(["name", "order"]),
-    crop=st.sampled_from(["center", "none"]),
-    seed=st.integers(0, 2**32 - 1),
-    level=st.floats(0.01, 0.99),
-)
-
-
-@given(protocols, protocols)
-def test_hashes_agree_exactly_if_the_protocols_do(one, other):
-    assert (one.hash == other.hash) == (one == other)
-    content = json.loads(json.dumps(one.to_dict()))
-    assert Protocol(**{name: content[name] for name in OTHER}) == one
-
 
 def test_every_field_and_new_definitions_change_the_hash(monkeypatch):
     assert set(OTHER) == set(Protocol.__dataclass_fields__)
-    hashes = {DEFAULT.changed(**{name: value}).hash for name, value in OTHER.items()} | {DEFAULT.hash}
+    others = [DEFAULT.changed(**{name: value}) for name, value in OTHER.items()]
+    for one in others:
+        content = json.loads(json.dumps(one.to_dict()))
+        assert Protocol(**{name: content[name] for name in OTHER}) == one
+    hashes = {one.hash for one in (DEFAULT, *others)}
     monkeypatch.setattr(module, "DEFINITIONS", module.DEFINITIONS + 1)
     assert len(hashes | {DEFAULT.hash}) == len(OTHER) + 2
 

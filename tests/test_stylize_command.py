@@ -224,7 +224,6 @@ def test_seed_device_precision_and_quiet_are_handed_on(nst, files, asked):
         ((20, 1024), 1024, "", 256, 75, 150),
         ((20, 1024), 1024, "--iterations 40", 256, 40, 40),
         ((20, 768), 1024, "", None, 150, None),  # the picture counts, not what --size would allow
-        ((20, 800), 700, "", None, 150, None),
         ((20, 800), 1024, "--smallest 64", 64, 150, None),
         ((20, 800), 1024, "--recipe gatys_2016", None, 500, None),
     ],
@@ -284,13 +283,9 @@ def test_regions_have_the_common_style_or_their_own(nst, files, asked, halves):
     assert images.read_settings("stylized.png")["regions"] == ["face", "background=wave.png"]
 
 
-def test_regions_without_a_face_need_no_parser(nst, files, asked, halves):
-    assert nst("face.png", "painting.jpg", "--region", "person", "--softness", 2.5)[0] == 0
+def test_a_region_may_bring_the_only_style_and_without_a_face_needs_no_parser(nst, files, asked, halves):
+    assert nst("face.png", "--region", "person=wave.png", "--softness", 2.5)[0] == 0
     assert (halves.parsers, halves.softness) == (0, 2.5)
-
-
-def test_a_region_may_bring_the_only_style(nst, files, asked, halves):
-    assert nst("face.png", "--region", "face=wave.png")[0] == 0
     assert images.read_settings("stylized.png")["style_file"] == ""
 
 
