@@ -150,7 +150,12 @@ STYLE = rand(1, 3, 16, 16)
         (SettingError, "not negative", [STYLE, STYLE], {"shares": [1.0, -1.0]}),
         (ImageError, "style of 15 × 16 pixels is too small", STYLE[..., :15], {}),
         (SettingError, "not both", STYLE, {"shares": [1.0], "masks": [torch.ones(1, 1, 24, 24)]}),
-        (ImageError, "mask of a style is 1 × 9 × 9 and its", STYLE, {"masks": [torch.ones(1, 1, 9, 9)]}),
+        (
+            ImageError,
+            "mask of a style is 1 of 9 × 9 pixels and its",
+            STYLE,
+            {"masks": [torch.ones(1, 1, 9, 9)]},
+        ),
         (SettingError, "strength is from 0", STYLE, {"strength": 1.1}),
     ],
 )

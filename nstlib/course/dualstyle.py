@@ -65,10 +65,12 @@ def ground(
                 "nst course 05 --preset paper -p checkpoint=generator.pt -p encoder=encoder.pt."
             )
         theirs = DualStyle(Training(generator=Path(checkpoint), encoder=Path(encoder)), device=device)
-        return DualStyle(
-            Training(stages=AS_RELEASED), source=theirs.source, encoder=theirs.encoder, space=theirs.space,
+        fresh = DualStyle(
+            Training(stages=AS_RELEASED), source=theirs.source, encoder=theirs.encoder,
             bottleneck_channels=None, device=device, seed=seed,
         )  # fmt: skip
+        fresh.space = theirs.space
+        return fresh
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(seed)
         source = Generator(4 << (len(TINY) - 1), TINY).requires_grad_(False).eval()
