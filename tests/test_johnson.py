@@ -122,26 +122,6 @@ def test_files_of_2017_and_of_several_processors_are_taken():
         assert torch.equal(from_official(other)(x), from_official(tensors)(x))
 
 
-def test_batch_normalization_is_told_by_its_counters():
-    torch.manual_seed(0)
-    net = TransformNet(4, 1, "batch")
-    net(255 * rand(2, 3, 16, 16))
-    net.eval()
-    state = net.state_dict()
-    again = from_official(state)
-    assert again.normalization == "batch"
-    x = 255 * rand(1, 3, 20, 16, seed=1)
-    assert torch.equal(again(x), net(x))
-    with pytest.raises(SettingError, match="not those of a transformation network"):
-        from_official({key: tensor for key, tensor in state.items() if "running" not in key})
-
-
-def test_an_unknown_normalization_is_one_sentence():
-    with pytest.raises(SettingError, match="normalization is 'instance' or 'batch', not 'layer'") as caught:
-        TransformNet(4, 1, "layer")
-    one_sentence(caught)
-
-
 # -------------------------------------------------------------------------------------------- learning
 
 LAYERS = Settings().style_layers
@@ -372,15 +352,6 @@ def test_another_training_in_the_folder_is_named(fit, tmp_path, change, word):
     with pytest.raises(SettingError, match="holds a training with other settings") as caught:
         fit(2, tmp_path / "run", **change)
     assert word in one_sentence(caught)
-
-
-def test_with_a_falling_rate_another_end_is_another_training(fit, tmp_path):
-    fit(2, tmp_path / "level")
-    assert fit(3, tmp_path / "level")[1].step == 3
-    falling = SMALL.changed(decay=0.1)
-    fit(2, tmp_path / "falling", falling)
-    with pytest.raises(SettingError, match="until 2 there, 3 here"):
-        fit(3, tmp_path / "falling", falling)
 
 
 # ------------------------------------------------------------------------------------------- stylizing

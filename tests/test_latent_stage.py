@@ -13,14 +13,13 @@ from nstlib.errors import OptimizationError, SettingError
 from nstlib.methods.dualstylegan import latent
 from nstlib.methods.dualstylegan.destylization import Destylized
 from nstlib.methods.dualstylegan.latent import (
-    SamplerTask,
     refine_codes,
     sample_styles,
     train_sampler,
 )
 from nstlib.methods.dualstylegan.settings import SMALL, SamplerSettings
 from nstlib.metrics import Lpips
-from nstlib.nets.dualstylegan import DualStyleGAN, Sampler
+from nstlib.nets.dualstylegan import DualStyleGAN
 from nstlib.nets.stylegan2 import Generator
 
 pytestmark = pytest.mark.usefixtures("random_networks")
@@ -139,31 +138,6 @@ def test_samples_lie_near_every_group_of_codes():
         share = float((distances[0] < distances[1]).float().mean())
         assert 0.03 < share < 0.5
     assert result.history[-1]["total"] < 0.2 * result.history[0]["total"]
-
-
-def test_the_nearest_sample_alone_moves():
-    codes = normal(2, 9, 512, seed=1)
-    nets = {"structure": Sampler(7, 16), "color": Sampler(2, 16)}
-    task = SamplerTask(nets, codes, SAMPLER)
-    drawn = {}
-
-    class Spy:
-        number, batch = 0, codes
-        device = torch.device("cpu")
-        generator = torch.Generator().manual_seed(0)
-        modules = nets
-
-        def descend(self, loss, name):
-            drawn[name] = float(loss.detach())
-
-    task.step(Spy())
-    generator = torch.Generator().manual_seed(0)
-    for name, part in (("structure", codes[:, :7]), ("color", codes[:, 7:])):
-        z = torch.randn(SAMPLER.pool, 16, generator=generator)
-        # A pass in training, as before: the batch's own means, so a second pass gives the same codes.
-        samples = nets[name](z)
-        every = torch.stack([(samples - one).square().mean(1) for one in part.flatten(1)])
-        assert drawn[name] == pytest.approx(float(every.detach().amin(1).mean()), rel=1e-4)
 
 
 def test_a_training_that_was_broken_off_ends_the_same(tmp_path, one_thread):

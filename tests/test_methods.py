@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -124,8 +123,3 @@ def test_a_killed_training_of_the_toy_goes_on(toy):
     assert whole.keys() == cut.keys()
     for key, tensor in whole.items():
         torch.testing.assert_close(cut[key], tensor, rtol=0, atol=1e-6)
-
-
-def test_the_top_of_the_library_is_small():
-    top = Path(__file__).resolve().parents[1] / "nstlib"
-    assert len([path for path in top.iterdir() if path.name != "__pycache__"]) <= 12
