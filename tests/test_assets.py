@@ -31,8 +31,9 @@ def running_host() -> Iterator[Host]:
 def world(running_host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     running_host.files.clear()
     running_host.requests.clear()
+    running_host.redirects.clear()
     running_host.break_off.clear()
-    running_host.delay = 0.0
+    running_host.ranges, running_host.delay = [], 0.0
     world = World(tmp_path, running_host)
     monkeypatch.setattr(registry, "REGISTRY", world.registry)
     monkeypatch.setenv("NSTLIB_CACHE", str(world.cache))
@@ -201,6 +202,94 @@ def test_the_index_is_the_one_pip_uses(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sources.index_settings()[0] == "https://three/simple"
 
 
+# --- large downloads
+
+
+BIG = os.urandom(1 << 20)
+
+
+@pytest.fixture
+def big(world: World) -> World:
+    """An asset "big" of two addresses; the first leads to another path, as at large hosts."""
+    blocks = '[assets.big]\ntitle = "large"\npurpose = "tests"\nlicence = "MIT"\nnon_commercial = false\n'
+    blocks += 'file = "big.bin"\n'
+    for path in ("/first/big.bin", "/second/name.bin"):
+        blocks += f'[[assets.big.sources]]\nurl = "{world.host.address}{path}"\nbytes = 1000000\n'
+        blocks += f'sha256 = "{sha256(BIG)}"\n'
+    world.write_registry(extra=blocks)
+    world.host.redirects["/first/big.bin"] = "/far/away"
+    world.host.files |= {"/far/away": BIG, "/second/name.bin": BIG}
+    return world
+
+
+def fetched(name: str = "big") -> bytes:
+    """The asset's bytes, after which nothing else of it is in the cache."""
+    path = assets.fetch(name, progress=False)
+    assert not list(path.parent.glob(".part*"))
+    return path.read_bytes()
+
+
+def test_a_download_goes_on_where_it_was_cut(big: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    big.host.break_off["/far/away"] = 2
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail("a large file was read whole"))
+    assets.fetch("big", progress=False)
+    monkeypatch.undo()
+    first, second = big.host.ranges or []
+    assert 0 < first < second < len(BIG)
+    assert big.cached()[0].startswith("big-")
+    assert (big.cache / big.cached()[0]).read_bytes() == BIG
+
+
+def test_a_server_without_ranges_begins_anew(big: World) -> None:
+    big.host.ranges, big.host.break_off["/far/away"] = None, 1
+    assert fetched() == BIG
+    assert big.host.requests["/far/away"] == 2
+
+
+def test_a_killed_download_goes_on_at_another_address(big: World) -> None:
+    code = (
+        "import sys; from pathlib import Path; from nstlib.assets import registry;"
+        "registry.REGISTRY = Path(sys.argv[1]);"
+        "from nstlib import assets; assets.fetch('big', progress=False)"
+    )
+    big.host.stall.clear()
+    big.host.break_off["/far/away"] = 1
+    with subprocess.Popen([sys.executable, "-c", code, str(big.registry)]) as other:
+        patience = time.monotonic() + 120
+        while time.monotonic() < patience:
+            if any(path.stat().st_size > 1 << 18 for path in big.cache.glob(".partial-*")):
+                break
+            time.sleep(0.02)
+        other.kill()
+    big.host.stall.set()
+    del big.host.redirects["/first/big.bin"]
+    assert fetched() == BIG
+    assert big.host.ranges
+    assert big.host.ranges[0] > 1 << 18
+    assert big.host.requests["/second/name.bin"] == 1
+
+
+def test_what_is_whole_already_is_not_downloaded_again(big: World) -> None:
+    big.cache.mkdir()
+    sources.partial_path(assets.info("big").sources[0], big.cache).write_bytes(BIG)
+    assert fetched() == BIG
+    assert big.host.ranges == [len(BIG)]
+
+
+def test_wrong_bytes_are_thrown_away_and_the_other_address_begins_anew(big: World) -> None:
+    big.host.files["/far/away"] = BIG[:-1] + b"?"
+    assert fetched() == BIG
+    assert big.host.ranges == []
+
+
+def test_if_no_address_has_the_right_bytes_none_are_kept(big: World) -> None:
+    big.host.files |= {"/far/away": b"a page", "/second/name.bin": b"another"}
+    with pytest.raises(AssetError, match=r"it is damaged.*check the network, or set NSTLIB_MIRROR") as error:
+        assets.fetch("big", progress=False)
+    assert one_sentence(str(error.value))
+    assert not list(big.cache.glob(".part*"))
+
+
 # --- damage
 
 
@@ -220,7 +309,7 @@ def test_a_missing_member_is_named(world: World) -> None:
 
 @pytest.mark.parametrize("name", ["net", "face"])
 def test_a_broken_off_download_leaves_nothing_and_works_the_next_time(world: World, name: str) -> None:
-    world.host.break_off |= {f"/files/{SDIST}", "/pictures/face.png"}
+    world.host.break_off.update({f"/files/{SDIST}": 9, "/pictures/face.png": 9})
     with pytest.raises(AssetError, match="cannot be had"):
         assets.fetch(name, progress=False)
     assert world.cached() == []

