@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from assets_helpers import Host, sha256
 from conftest import one_sentence
 from test_faces import tiny_tensors
 
+from nstlib.assets import registry
 from nstlib.assets.weights import read_arrays, read_checkpoint
 from nstlib.errors import ImageError, SettingError
 from nstlib.faces import align as portraits
@@ -249,7 +252,7 @@ def test_the_command_fuses_portraits(nst, files):
     ("arguments", "said"),
     [
         (("own.safetensors:x",), "There is no file|has been learned"),
-        (("wave.png:1",), "No style 'wave.png' has been learned"),
+        (("wave.png:1",), "ink, sketch, fantasy_portraits, as in ink:12, one of the authors' cartoon"),
         (("own.safetensors", "other.safetensors"), "name one of them only"),
         (("own.safetensors:1", "--share", 1, "--share", 2), "one --share for each"),
         (("own.safetensors:1", "--face", 2), "There is one face"),
@@ -447,6 +450,60 @@ def test_the_command_takes_the_authors_files(nst, there):
         (("none.pt:1", *THEIRS), "There is no file 'none.pt'"),
     ):
         assert said in one_sentence(*nst("stylize", "me.png", *arguments, *COMMON[:-2]))
+
+
+PARTS = {"cartoon": "generator.pt", "cartoon_codes": "codes.npy", "encoder": "encoder.pt"}
+
+
+@pytest.fixture
+def host(there, monkeypatch) -> Iterator[Host]:
+    """The authors' files at a web host, in a registry of its own; the cache is empty."""
+    host, blocks = Host(), ["[artifacts]\n"]
+    for part, file in PARTS.items():
+        host.redirects[f"/resolve/{file}"] = f"/far/{file}"
+        host.files[f"/far/{file}"] = data = (there / file).read_bytes()
+        blocks.append(
+            f'[assets.dualstylegan_{part}]\ntitle = "x"\npurpose = "x"\nlicence = "theirs"\n'
+            f'non_commercial = true\nfile = "{part}{Path(file).suffix}"\n'
+            f'[[assets.dualstylegan_{part}.sources]]\nurl = "{host.address}/resolve/{file}"\n'
+            f'bytes = 308000000\nsha256 = "{sha256(data)}"\n'
+        )
+    (there / "registry.toml").write_text("".join(blocks), encoding="utf-8")
+    monkeypatch.setattr(registry, "REGISTRY", there / "registry.toml")
+    monkeypatch.setenv("NSTLIB_CACHE", str(there / "cache"))
+    monkeypatch.delenv("NSTLIB_MIRROR", raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    registry._read.cache_clear()
+    yield host
+    host.close()
+
+
+def test_the_command_fetches_a_published_style_by_its_name(nst, there, host):
+    host.break_off["/far/generator.pt"] = 2
+    code, _, err = nst("assets", "fetch", "dualstylegan_cartoon")
+    assert code == 0, err
+    assert len(host.ranges) == 2
+    assert "licence: theirs; for NON-COMMERCIAL use only" in err
+    code, _, err = nst("stylize", "me.png", "cartoon:1", "-o", "named.png", *COMMON[:-2])
+    assert code == 0, err
+    assert err.count("NON-COMMERCIAL") == 2  # of codes and encoder, which were not there yet
+    code, _, err = nst("stylize", "me.png", "generator.pt:1", *THEIRS, "-o", "files.png", *COMMON[:-2])
+    assert code == 0, err
+    named, files = images.load_image(there / "named.png"), images.load_image(there / "files.png")
+    assert torch.equal(named, files)
+    host.files.clear()
+    host.redirects.clear()  # what was fetched once works without the internet
+    assert DualStyle.load("cartoon", device="cpu").usual == RELEASED_STRENGTHS
+    said = one_sentence(*nst("stylize", "me.png", "cartoon:random", *COMMON[:-2]))
+    assert "no sampling network" in said
+
+
+def test_without_the_internet_it_is_said_what_to_do(nst, there, host):
+    host.files.clear()
+    said = one_sentence(*nst("stylize", "me.png", "cartoon:1", *COMMON[:-2]))
+    assert "check the network, or set NSTLIB_MIRROR to a folder that holds 127.0.0.1" in said
+    assert "run `nst assets fetch dualstylegan_cartoon`" in said
+    assert "the styles ink, sketch, fantasy_portraits need no download" in said
 
 
 @pytest.mark.parametrize("file", ["generator.pt", "stylegan2.pt"])  # with a discriminator, and without one

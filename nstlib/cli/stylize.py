@@ -118,6 +118,7 @@ def stylize(ctx: click.Context, content: Path, styles: tuple[str, ...], **option
     nst stylize me.jpg data/paintings/the_kiss.jpg --method adain
     nst stylize clip.mp4 starry_night --method johnson
     nst stylize me.jpg ink:12 --method dualstylegan
+    nst stylize me.jpg cartoon:26 --method dualstylegan
     nst stylize me.jpg portrait.jpg --method jojogan
     """
     hardware.keep_freed_memory()

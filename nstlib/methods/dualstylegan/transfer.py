@@ -7,6 +7,7 @@
 The authors' files: their encoder reads z+ off 256 pixels, the face's w+ is shortened towards 0, the structure
 of a portrait enters by three quarters and its colors whole, as in the released program.
 
+    >>> theirs = DualStyle.load("cartoon")                  # 1.5 GB, once              # doctest: +SKIP
     >>> files = {"generator": "generator.pt", "encoder": "encoder.pt"}                   # doctest: +SKIP
     >>> theirs = DualStyle(Training(**files, codes="refined_exstyle_code.npy"))          # doctest: +SKIP
 
@@ -29,7 +30,7 @@ from tqdm import tqdm
 
 from ... import assets
 from ...assets.weights import read_arrays, read_checkpoint
-from ...errors import Fraction, NotNegative, SettingError, settings
+from ...errors import AssetError, Fraction, NotNegative, SettingError, settings
 from ...errors import Settings as Base
 from ...faces.generated import Faces
 from ...faces.identity import Identity
@@ -53,6 +54,9 @@ from .settings import AS_RELEASED, SMALL, SMOKE, Number, Preset
 
 SHIPPED: tuple[str, ...] = ("ink", "sketch", "fantasy_portraits")
 """Styles whose extrinsic paths the course carries, in ``data/weights``; each has learned that style set."""
+
+PUBLISHED: tuple[str, ...] = ("cartoon", "comic", "arcane")
+"""Styles of the authors, of 1024 pixels; their generators, codes and encoder are fetched by name."""
 
 BOTTLENECK_CHANNELS = 48
 """Of a small extrinsic path, see :class:`nstlib.nets.dualstylegan.BottleneckModRes`: a file of 5 MB."""
@@ -134,7 +138,9 @@ class DualStyle(Method):
         AssetError: the prior's weights cannot be had.
     """
 
-    summary = "the face alone, like a portrait of a style it was trained for (ink:12)"
+    summary = (
+        "the face alone, like a portrait of a style it was trained for (ink:12; the authors' cartoon:26)"
+    )
     settings_class = Training
     options_class = Options
     shipped = SHIPPED
@@ -420,8 +426,14 @@ class DualStyle(Method):
         self.learned = Learned(tensors["extrinsic"].float(), samplers, self.about)
 
     @classmethod
-    def load(cls, path: File, **options: Any) -> Self:
-        """See :meth:`.Method.load`; ``options`` are those of the class."""
+    def load(cls, path: File, *, progress: bool = True, **options: Any) -> Self:
+        """See :meth:`.Method.load`; also one of :data:`PUBLISHED`. ``options`` are those of the class.
+
+        Raises:
+            AssetError: a file of the authors can neither be found in the cache nor be fetched.
+        """
+        if str(path) in PUBLISHED:
+            return cls(_fetched(str(path), progress), **options)
         named = str(path) in SHIPPED
         return super().load(
             assets.data_path(f"weights/dualstyle_{path}.safetensors") if named else path, **options
@@ -457,12 +469,12 @@ class DualStyle(Method):
             )
         if theirs:
             method = cls(Training(generator=Path(name), encoder=encoder, codes=codes), **options)
-        elif name in SHIPPED or name.endswith(".safetensors"):
-            method = cls.load(name, **options)
+        elif name in SHIPPED + PUBLISHED or name.endswith(".safetensors"):
+            method = cls.load(name, progress=progress, **options)
         else:
             raise SettingError(
-                f"No style '{name}' has been learned: take one of {', '.join(SHIPPED)}, as in ink:12, or a "
-                "file that nst train dualstylegan has written."
+                f"No style '{name}' has been learned: take one of {', '.join(SHIPPED)}, as in ink:12, one of "
+                f"the authors' {', '.join(PUBLISHED)}, or a file that nst train dualstylegan has written."
             )
         numbers = [number for _, number in named]
         if "random" not in numbers:
@@ -495,6 +507,20 @@ def _inside(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 # ------------------------------------------------------------------ the authors' files
+
+
+def _fetched(name: str, progress: bool) -> Training:
+    """The files of a published style, from the cache or from outside."""
+
+    def get(part: str) -> Path:
+        return assets.fetch(f"dualstylegan_{part}", progress=progress)
+
+    try:
+        return Training(generator=get(name), codes=get(f"{name}_codes"), encoder=get("encoder"))
+    except AssetError as error:
+        raise AssetError(
+            f"{str(error).removesuffix('.')}; the styles {', '.join(SHIPPED)} need no download."
+        ) from error
 
 
 class PublishedEncoder(nn.Module):
