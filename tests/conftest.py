@@ -104,6 +104,28 @@ def picture() -> Callable[..., Tensor]:
     return make
 
 
+def rand(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def randn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def waves(height: int, width: int) -> Tensor:
+    """A smooth picture (1, 3, H, W) in [-1, 1] that every machine draws alike; of it numbers are recorded."""
+    y, x = torch.arange(float(height))[:, None], torch.arange(float(width))[None]
+    channels = torch.sin(0.11 * y + 0.05 * x), torch.cos(0.07 * x - 0.02 * y), torch.sin(0.003 * x * y)
+    return torch.stack(channels)[None]
+
+
+class Malicious:
+    """Unpickled, it would make the folder "pwned"."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, ("pwned",)
+
+
 @pytest.fixture
 def one_thread():
     """Equal bits are promised to one thread only: two may add in another order."""
@@ -120,6 +142,15 @@ def refused(error: type[Exception], match: str) -> Iterator[pytest.ExceptionInfo
         yield caught
     assert "\n" not in str(caught.value)
     assert str(caught.value).endswith(".")
+
+
+class Broken(Exception):
+    """What breaks a run off that is not an error of ours."""
+
+
+def timeless(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A history without what differs from run to run."""
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 
 def process_environment(**more: str) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from conftest import rand
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -14,10 +15,6 @@ from nstlib.methods.adain import AdaIN, adain, channel_statistics
 from nstlib.nets.adain import from_official
 from nstlib.nets.vgg import LayeredNet
 from nstlib.pictures import color
-
-
-def rand(*shape, seed=0):
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.fixture
@@ -90,8 +87,6 @@ def test_the_encoder_reflects_at_the_border():
         )
     )
     torch.testing.assert_close(found, by_hand)
-    inner = (..., slice(1, -1), slice(1, -1))
-    torch.testing.assert_close(found[inner], zeros(x)["relu1_1"][inner])
     assert not torch.allclose(found, zeros(x)["relu1_1"])
 
 

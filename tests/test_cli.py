@@ -134,12 +134,6 @@ def test_hello(nst, monkeypatch, good, code):
 # ------------------------------------------------------------------------------------------------ exit codes
 
 
-def test_an_unknown_command(nst):
-    code, _, err = nst("stilize")
-    assert code == 2
-    assert "No such command 'stilize'" in err
-
-
 def test_control_c_is_130(nst, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,7 +11,6 @@ from nstlib.errors import ImageError
 from nstlib.faces.detect import find_faces
 from nstlib.pictures.files import load_image
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 pytestmark = pytest.mark.weights
 
 # How many faces a viewer counts as found, of 10 pixels or more, at the size the course carries.
@@ -83,11 +80,3 @@ def test_one_picture_is_wanted():
     for wrong in (torch.zeros(2, 3, 8, 8), torch.zeros(1, 1, 8, 8), torch.full((1, 3, 8, 8), torch.nan)):
         with pytest.raises(ImageError):
             find_faces(wrong)
-
-
-SOLVAY = SHARED / "embed" / "photos" / "1280px-Solvay_conference_1927.png"
-
-
-@pytest.mark.skipif(not SOLVAY.is_file(), reason="the photograph is not here")
-def test_the_solvay_conference_has_twenty_nine():
-    assert len(find_faces(load_image(SOLVAY))) == 29

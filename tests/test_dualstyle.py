@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from assets_helpers import Host, sha256
-from conftest import one_sentence
+from conftest import Malicious, one_sentence
 from test_faces import tiny_tensors
 
 from nstlib.assets import registry
@@ -395,21 +394,14 @@ def short() -> Preset:
 # ------------------------------------------------------------------------------------ what is no such file
 
 
-class Harmful:
-    """What must never be run."""
-
-    def __reduce__(self):
-        return os.mkdir, ("harmed",)
-
-
 def test_nothing_of_a_file_is_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    np.save(tmp_path / "bad.npy", {"a": Harmful()})  # type: ignore[arg-type]
-    torch.save({"g_ema": Harmful()}, tmp_path / "bad.pt")
+    np.save(tmp_path / "bad.npy", {"a": Malicious()})  # type: ignore[arg-type]
+    torch.save({"g_ema": Malicious()}, tmp_path / "bad.pt")
     for read, name in ((read_arrays, "bad.npy"), (read_checkpoint, "bad.pt")):
         with pytest.raises(SettingError, match="nothing else is unpickled"):
             read(tmp_path / name)
-    assert not (tmp_path / "harmed").exists()
+    assert not (tmp_path / "pwned").exists()
 
 
 def test_files_that_do_not_belong_together_are_refused(theirs, picture):

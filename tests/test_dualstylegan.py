@@ -172,20 +172,6 @@ def test_weights_are_made_of_two_strengths():
         layer_weights(10, 1, [1.0] * 11)
 
 
-@pytest.mark.parametrize("layer", range(LAYERS))
-def test_each_weight_is_that_of_its_layer(net, codes, layer):
-    """Alone, a layer of structure or color changes the picture; nothing before it changes."""
-    weights = [0.0] * LAYERS
-    weights[layer] = 1.0
-    found = net(*codes, interp_weights=weights)
-    w, art = (net.generator.w_plus(one, "z") for one in codes)
-    torch.testing.assert_close(found, expected(net, w, art, weights))
-    assert not torch.allclose(found, net(codes[0]))
-    other = codes[1].clone()
-    other[:, [index for index in range(LAYERS) if index != layer]] += 1
-    torch.testing.assert_close(net(codes[0], other, interp_weights=weights), found)
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

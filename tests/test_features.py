@@ -20,9 +20,6 @@ def extractor(weights, network="vgg16", layers=("relu1_1", "relu2_1"), **options
     return FeatureExtractor(network, layers, tensors=tensors, **options)
 
 
-# ------------------------------------------------------------------------------------------- normalization
-
-
 # ------------------------------------------------------------------------------------------- size and shape
 
 
@@ -67,7 +64,6 @@ def test_names_come_back_in_the_order_asked_for_and_once(weights, picture):
 @pytest.mark.parametrize(
     ("arguments", "options", "sentence"),
     [
-        (("vgg16", ["conv3_4"]), {}, r"vgg16 has no layer 'conv3_4'"),
         (("vgg19",), {"precision": "int8"}, r"not 'int8'"),
         (("vgg19",), {"device": "tpu9"}, r"'tpu9' is no device"),
     ],

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from conftest import refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -211,7 +212,6 @@ REFUSED = {
     "warp: batch": (lambda: warp(GOOD.expand(2, 3, 8, 8), STILL), ImageError, "tensor \\(1, C, H, W\\)"),
     "consistency": (lambda: consistency(STILL, torch.zeros(1, 2, 9, 8)), ImageError, "flows differ in size"),
     "one frame": (lambda: flicker([GOOD], [], []), SettingError, "1 frames, 0 flows"),
-    "masks": (lambda: flicker([GOOD] * 2, [STILL], []), SettingError, "2 frames, 1 flows and 0 masks"),
     "frames": (lambda: flicker([GOOD, GOOD[..., :7]], [STILL], [ALL]), ImageError, "frames 0 and 1 differ"),
     "mask": (lambda: flicker([GOOD] * 2, [STILL], [ALL + 1]), ImageError, "mask 0 has values outside"),
     "empty": (lambda: flicker([GOOD] * 2, [STILL], [STILL[:, :1]]), SettingError, "no pixel to compare"),
@@ -221,8 +221,5 @@ REFUSED = {
 
 @pytest.mark.parametrize(("call", "error", "message"), REFUSED.values(), ids=REFUSED)
 def test_what_cannot_be_is_refused_in_one_sentence(call, error, message):
-    with pytest.raises(error, match=message) as caught:
+    with refused(error, match=message):
         call()
-    text = str(caught.value)
-    assert text.endswith(".")
-    assert "\n" not in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from conftest import waves
 from test_portraits import face_at, found, placed  # noqa: F401 (a fixture)
 from torch import Tensor
 
@@ -31,13 +32,6 @@ def tensors() -> dict[str, Tensor]:
         for part, one in layer.state_dict().items()
         if part != "num_batches_tracked"
     }
-
-
-def waves() -> Tensor:
-    y, x = torch.arange(112.0)[:, None], torch.arange(112.0)[None]
-    return torch.stack(
-        [torch.sin(0.11 * y + 0.05 * x), torch.cos(0.07 * x - 0.02 * y), torch.sin(0.003 * x * y)]
-    )[None]
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +116,7 @@ def test_what_is_wrong_is_said_in_one_sentence(tensors, portrait, monkeypatch):
 @pytest.mark.weights
 def test_the_real_net_gives_what_onnxruntime_gives():
     net = from_official(assets.load_tensors("arcface_mobilefacenet", progress=False))
-    embedding = net(waves())[0]
+    embedding = net(waves(112, 112))[0]
     # What onnxruntime 1.31 says of this picture with the published file.
     expected = torch.tensor(
         [0.4014866, -0.1104556, 0.4380415, 0.2115359, -0.2309181, -1.154887, 0.6152327, -0.9643577]

@@ -87,7 +87,7 @@ def is_one_sentence(message: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", BAD_CONTENT)
-def test_bad_content(tmp_path: Path, kind: str) -> None:
+def test_bad_content(tmp_path, kind):
     name, content, says = BAD_CONTENT[kind]
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ImageError, match=rf"cannot be read \(.*{says}.*\): get it again") as caught:
@@ -97,40 +97,31 @@ def test_bad_content(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("side", [10_001, 60_000])  # Pillow warns of the one and refuses the other
-def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path, side: int) -> None:
+def test_too_many_pixels_are_refused_before_decoding(tmp_path, side):
     (tmp_path / "a.png").write_bytes(png(side, side))
     with pytest.raises(ImageError, match=r"a\.png' has more than 100 million pixels: make it smaller"):
         images.load_image(tmp_path / "a.png")
 
 
-def missing_close(folder: Path) -> Path:
-    (folder / "Collins.jpg").write_bytes(b"x")
-    return folder / "colins.jpg"
-
-
-def missing_other_ending(folder: Path) -> Path:
-    (folder / "me.webp").write_bytes(b"x")
-    return folder / "me.jpg"
-
-
-BAD_PATH: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "missing, close name": (missing_close, "did you mean 'Collins.jpg'"),
-    "missing, other ending": (missing_other_ending, "did you mean 'me.webp'"),
-    "missing": (lambda folder: folder / "zebra.png", "nor a file of a similar name.*check the path"),
-    "missing folder": (lambda folder: folder / "nowhere" / "a.png", "no folder.*check the path"),
-    "folder": (lambda folder: folder, "is a folder, not a picture: name a file in it"),
-    "web address": (lambda folder: "https://example.org/a.png", "web address: download"),
-}
-
-
-@pytest.mark.parametrize("kind", BAD_PATH)
-def test_bad_path(tmp_path: Path, kind: str) -> None:
-    make, says = BAD_PATH[kind]
-    path = make(tmp_path)
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("colins.jpg", "did you mean 'Collins.jpg'"),
+        ("me.jpg", "did you mean 'me.webp'"),
+        ("zebra.png", "nor a file of a similar name.*check the path"),
+        ("nowhere/a.png", "no folder.*check the path"),
+        (".", "is a folder, not a picture: name a file in it"),
+        ("https://example.org/a.png", "web address: download"),
+    ],
+)
+def test_bad_path(tmp_path, monkeypatch, path, says):
+    monkeypatch.chdir(tmp_path)
+    for name in ("Collins.jpg", "me.webp"):
+        Path(name).write_bytes(b"x")
     for read in (images.load_image, images.read_settings):
         with pytest.raises(ImageError, match=says) as caught:
             read(path)
-        is_one_sentence(str(caught.value), str(path).rpartition("/")[2])
+        is_one_sentence(str(caught.value), path.rpartition("/")[2])
 
 
 # --------------------------------------------------------------------------------------------------- decoding
@@ -145,7 +136,7 @@ def is_currency(image: torch.Tensor, height: int, width: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "AVIF"])
-def test_formats(tmp_path: Path, kind: str) -> None:
+def test_formats(tmp_path, kind):
     Image.init()
     if kind not in Image.SAVE:
         pytest.skip(f"this Pillow writes no {kind}")
@@ -158,7 +149,7 @@ def test_formats(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
-def test_first_frame_of_several(tmp_path: Path, kind: str) -> None:
+def test_first_frame_of_several(tmp_path, kind):
     frames = [Image.new("RGB", (8, 6), color) for color in ("red", "lime", "blue")]
     frames[0].save(tmp_path / "a", kind, save_all=True, append_images=frames[1:])
     loaded = images.load_image(tmp_path / "a")
@@ -167,7 +158,7 @@ def test_first_frame_of_several(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("orientation", [3, 5, 6, 8])
-def test_exif_orientation(tmp_path: Path, orientation: int) -> None:
+def test_exif_orientation(tmp_path, orientation):
     # Four quarters of their own color show where each corner went.
     upright = np.zeros((48, 32, 3), np.uint8)
     upright[:24, :16], upright[:24, 16:], upright[24:, :16] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -189,7 +180,7 @@ def test_exif_orientation(tmp_path: Path, orientation: int) -> None:
 
 
 @pytest.mark.filterwarnings("error")
-def test_broken_exif_is_ignored(tmp_path: Path) -> None:
+def test_broken_exif_is_ignored(tmp_path):
     Image.new("RGB", (8, 6), "red").save(
         tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff" + b"\x99" * 30
     )
@@ -223,7 +214,7 @@ MODES: dict[str, tuple[tuple[Image.Image, str, dict[str, Any]], list[tuple[float
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("mode", MODES)
-def test_modes(tmp_path: Path, mode: str) -> None:
+def test_modes(tmp_path, mode):
     (im, kind, options), pixels = MODES[mode]
     im.save(tmp_path / "a", kind, **options)
     loaded = images.load_image(tmp_path / "a", background=(0, 0, 1))
@@ -231,7 +222,7 @@ def test_modes(tmp_path: Path, mode: str) -> None:
     assert (loaded[0, :, 0].T - torch.tensor(pixels)).abs().max() < 1e-6
 
 
-def test_pillow_images() -> None:
+def test_pillow_images():
     im = Image.new("RGBA", (1, 1), (200, 100, 50, 128))
     assert torch.allclose(images.from_pil(im.convert("RGBa")), images.from_pil(im), atol=0.01)
     with pytest.raises(ImageError, match="Gray values of mode F have no known white: make it"):
@@ -246,18 +237,18 @@ def swapped_profile() -> bytes:
 
 class TestColorProfile:
     @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
-    def test_is_applied(self, tmp_path: Path, mode: str) -> None:
+    def test_is_applied(self, tmp_path, mode):
         im = Image.new("RGB", (4, 4), (230, 20, 20)).convert(mode, palette=Image.Palette.ADAPTIVE)
         im.save(tmp_path / "a.png", icc_profile=swapped_profile())
         loaded = images.load_image(tmp_path / "a.png")
         assert (loaded[0, :, 1, 1] - torch.tensor([20, 230, 20]) / 255).abs().max() < 0.03
 
     @pytest.mark.parametrize("profile", [b"not a profile", b"\0" * 128, swapped_profile()[:150]])
-    def test_broken_is_ignored(self, tmp_path: Path, profile: bytes) -> None:
+    def test_broken_is_ignored(self, tmp_path, profile):
         images.to_pil(noise(4, 4)).save(tmp_path / "a.png", icc_profile=profile)
         assert torch.equal(images.load_image(tmp_path / "a.png"), noise(4, 4))
 
-    def test_of_another_kind_of_picture_is_ignored(self, tmp_path: Path) -> None:
+    def test_of_another_kind_of_picture_is_ignored(self, tmp_path):
         images.to_pil(noise(4, 4, channels=1)).save(tmp_path / "a.png", icc_profile=swapped_profile())
         assert torch.equal(images.load_image(tmp_path / "a.png"), noise(4, 4, channels=1).expand(1, 3, 4, 4))
 
@@ -268,7 +259,7 @@ class TestColorProfile:
 class TestResize:
     @FEW
     @given(height=SIDES, width=SIDES, size=SIDES, allow=st.booleans())
-    def test_longest_side(self, height: int, width: int, size: int, allow: bool) -> None:
+    def test_longest_side(self, height, width, size, allow):
         image = noise(height, width)
         result = images.resize(image, size, allow_upscale=allow)
         h, w = result.shape[-2:]
@@ -280,23 +271,23 @@ class TestResize:
             assert abs(min(h, w) - max(1, min(height, width) * size / max(height, width))) <= 0.5
             assert (h >= w) == (height >= width) or h == w
 
-    def test_a_pair_is_exact(self) -> None:
+    def test_a_pair_is_exact(self):
         is_currency(images.resize(noise(5, 70), (64, 1)), 64, 1)
 
-    def test_antialiased(self) -> None:
+    def test_antialiased(self):
         # One-pixel stripes have no detail left at a quarter of the size: a uniform gray, not a beat.
         stripes = torch.arange(256).remainder(2).float().expand(1, 3, 256, 256)
         middle = images.resize(stripes, 60)[..., 5:-5]
         assert (middle - 0.5).abs().max() < 0.02
 
-    def test_overshoot_is_clamped(self) -> None:
+    def test_overshoot_is_clamped(self):
         edge = torch.zeros(1, 3, 32, 32)
         edge[..., 16:] = 1
         result = images.resize(edge, 48, allow_upscale=True)
         assert result.min() == 0
         assert result.max() == 1
 
-    def test_masks_batches_and_gradients(self) -> None:
+    def test_masks_batches_and_gradients(self):
         assert images.resize(noise(9, 9, channels=1), 4).shape == (1, 1, 4, 4)
         batch = noise(9, 9).repeat(3, 1, 1, 1).requires_grad_()
         result = images.resize(batch, 4)
@@ -304,13 +295,13 @@ class TestResize:
         result.sum().backward()
         assert batch.grad is not None
 
-    def test_load_with_size(self, tmp_path: Path) -> None:
+    def test_load_with_size(self, tmp_path):
         images.save_image(noise(30, 60), tmp_path / "a.png")
         assert torch.equal(images.load_image(tmp_path / "a.png", size=20), images.resize(noise(30, 60), 20))
         assert images.load_image(tmp_path / "a.png", size=500).shape[-2:] == (30, 60)
 
     @pytest.mark.parametrize("size", [0, 2.5, "9", (0, 5), True])
-    def test_bad_size(self, size: Any) -> None:
+    def test_bad_size(self, size):
         with pytest.raises(SettingError, match=r"size is|in size is"):
             images.resize(noise(4, 4), size)
 
@@ -318,12 +309,12 @@ class TestResize:
 class TestSquare:
     @FEW
     @given(height=SIDES, width=SIDES, size=st.one_of(st.none(), SIDES), allow=st.booleans())
-    def test_square(self, height: int, width: int, size: int | None, allow: bool) -> None:
+    def test_square(self, height, width, size, allow):
         side = min(height, width)
         expected = side if size is None else size if allow else min(size, side)
         is_currency(images.square(noise(height, width), size, allow_upscale=allow), expected, expected)
 
-    def test_it_is_the_middle(self) -> None:
+    def test_it_is_the_middle(self):
         assert torch.equal(images.square(noise(4, 9)), noise(4, 9)[..., 2:6])
 
 
@@ -344,7 +335,7 @@ BAD_VALUES: dict[str, tuple[torch.Tensor, str]] = {
 
 
 @pytest.mark.parametrize("kind", BAD_TENSORS)
-def test_bad_tensor(kind: str, tmp_path: Path) -> None:
+def test_bad_tensor(kind, tmp_path):
     tensor, says = BAD_TENSORS[kind]
     for use in (
         lambda: images.resize(tensor, 2),
@@ -355,7 +346,7 @@ def test_bad_tensor(kind: str, tmp_path: Path) -> None:
             use()
 
 
-def test_check_picture_and_check_mask_give_back_what_is_good_and_name_what_is_not() -> None:
+def test_check_picture_and_check_mask_give_back_what_is_good_and_name_what_is_not():
     picture, mask = noise(8, 9), torch.rand(1, 1, 8, 9)
     assert images.check_picture("style", picture, least=8, count=1) is picture
     assert images.check_mask("mask of the hair", mask) is mask
@@ -366,8 +357,6 @@ def test_check_picture_and_check_mask_give_back_what_is_good_and_name_what_is_no
             "The style of 9 × 8 pixels is too small.*least 9",
         ),
         (lambda: images.check_picture("style", picture, count=2), r"The style has the shape \(2, 3, H, W\)"),
-        (lambda: images.check_picture("style", mask), r"shape \(N, 3, H, W\).*not \(1, 1, 8, 9\)"),
-        (lambda: images.check_picture("style", "a.png"), "The style is a tensor .*not a str: load it"),
         (lambda: images.check_picture("style", picture / 0), "The style has values that are not numbers"),
         (lambda: images.check_mask("mask", picture), r"The mask has the shape \(N, 1, H, W\)"),
         (lambda: images.check_mask("mask", mask * 255), r"The mask has values outside \[0, 1\]: call"),
@@ -381,7 +370,7 @@ def test_check_picture_and_check_mask_give_back_what_is_good_and_name_what_is_no
 
 
 @pytest.mark.parametrize("kind", BAD_VALUES)
-def test_bad_values_are_not_saved(kind: str, tmp_path: Path) -> None:
+def test_bad_values_are_not_saved(kind, tmp_path):
     tensor, says = BAD_VALUES[kind]
     with pytest.raises(ImageError, match=says) as caught:
         images.save_image(tensor, tmp_path / "a.png")
@@ -395,7 +384,7 @@ def test_bad_values_are_not_saved(kind: str, tmp_path: Path) -> None:
 class TestRoundTrip:
     @FEW
     @given(height=SIDES, width=SIDES, seed=st.integers(0, 9), channels=st.sampled_from([1, 3]))
-    def test_png_is_exact(self, tmp_path: Path, height: int, width: int, seed: int, channels: int) -> None:
+    def test_png_is_exact(self, tmp_path, height, width, seed, channels):
         image = noise(height, width, seed, channels)
         path = images.save_image(image, tmp_path / "a.png")
         loaded = images.load_image(path)
@@ -404,19 +393,19 @@ class TestRoundTrip:
 
     @FEW
     @given(value=st.floats(-0.00390625, 1.00390625, width=32))
-    def test_rounded_to_the_nearest_level_and_clamped(self, value: float) -> None:
+    def test_rounded_to_the_nearest_level_and_clamped(self, value):
         saved = images.from_pil(images.to_pil(torch.full((1, 3, 1, 1), value)))
         assert abs(saved[0, 0, 0, 0].item() - min(max(value, 0), 1)) <= 0.5 / 255 + 1e-6
 
     @pytest.mark.parametrize("ending", [".jpg", ".JPEG", ".webp", ".PNG"])
-    def test_lossy_is_near(self, tmp_path: Path, ending: str) -> None:
+    def test_lossy_is_near(self, tmp_path, ending):
         image = images.resize(noise(8, 8), 64, allow_upscale=True)
         loaded = images.load_image(images.save_image(image, tmp_path / f"a{ending}"))
         is_currency(loaded, 64, 64)
         assert (loaded - image).abs().mean() < 0.02
 
     @pytest.mark.parametrize("ending", ["jpg", "webp"])
-    def test_quality_matters(self, tmp_path: Path, ending: str) -> None:
+    def test_quality_matters(self, tmp_path, ending):
         low = images.save_image(noise(64, 64), tmp_path / f"low.{ending}", quality=10)
         high = images.save_image(noise(64, 64), tmp_path / f"high.{ending}")
         assert low.stat().st_size * 2 < high.stat().st_size
@@ -425,17 +414,17 @@ class TestRoundTrip:
 class TestSettings:
     @pytest.mark.parametrize("ending", ["png", "jpg", "webp"])
     @pytest.mark.parametrize("value", [{"a": [1, 0.1, None, {"β\n": "é🎨\0"}], "": True}, {}, None])
-    def test_come_back(self, tmp_path: Path, value: dict[str, Any] | None, ending: str) -> None:
+    def test_come_back(self, tmp_path, value, ending):
         path = images.save_image(noise(3, 5), tmp_path / f"a.{ending}", settings=value)
         assert images.read_settings(path) == value
 
-    def test_foreign_comment_is_not_ours(self, tmp_path: Path) -> None:
+    def test_foreign_comment_is_not_ours(self, tmp_path):
         exif = Image.Exif()
         exif[0x8769] = {0x9286: b"ASCII\0\0\0a photograph of mine"}
         images.to_pil(noise(3, 5)).save(tmp_path / "a.jpg", exif=exif)
         assert images.read_settings(tmp_path / "a.jpg") is None
 
-    def test_damaged(self, tmp_path: Path) -> None:
+    def test_damaged(self, tmp_path):
         info = PngImagePlugin.PngInfo()
         info.add_itxt("nstlib", '{"steps": ')
         images.to_pil(noise(3, 5)).save(tmp_path / "a.png", pnginfo=info)
@@ -443,20 +432,20 @@ class TestSettings:
             images.read_settings(tmp_path / "a.png")
 
     @pytest.mark.parametrize("value", [{"a": Path("x")}, {"a": float("nan")}])
-    def test_not_json(self, tmp_path: Path, value: Any) -> None:
+    def test_not_json(self, tmp_path, value):
         with pytest.raises(SettingError, match=r"cannot be kept in a picture.*what JSON can hold"):
             images.save_image(noise(3, 5), tmp_path / "a.png", settings=value)
         assert not list(tmp_path.iterdir())
 
 
 class TestWriting:
-    def test_makes_the_folder_and_returns_the_path(self, tmp_path: Path) -> None:
+    def test_makes_the_folder_and_returns_the_path(self, tmp_path):
         path = tmp_path / "new" / "deep" / "a.png"
         assert images.save_image(noise(2, 2), str(path)) == path
         assert [p.name for p in path.parent.iterdir()] == ["a.png"]
 
     @pytest.mark.parametrize("name", ["a", "a.gif", "a.png.bak"])
-    def test_unknown_ending(self, tmp_path: Path, name: str) -> None:
+    def test_unknown_ending(self, tmp_path, name):
         for use in (images.check_writable, lambda path: images.save_image(noise(2, 2), path)):
             with pytest.raises(SettingError, match=r"does not say.*\.png, \.jpg, \.jpeg, \.webp\."):
                 use(tmp_path / name)
@@ -468,9 +457,7 @@ class TestWriting:
             (PermissionError(errno.EACCES, "Permission denied"), "Permission denied: choose another name or"),
         ],
     )
-    def test_failure_leaves_the_old_file(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, says: str
-    ) -> None:
+    def test_failure_leaves_the_old_file(self, tmp_path, monkeypatch, error, says):
         path = images.save_image(noise(6, 6), tmp_path / "a.png")
         before = path.read_bytes()
 
@@ -485,9 +472,7 @@ class TestWriting:
         assert [p.name for p in tmp_path.iterdir()] == ["a.png"], "no half-written file stays behind"
 
     @pytest.mark.parametrize("folder", [False, True])
-    def test_a_killed_writer_leaves_nothing_that_the_next_one_does_not_clear(
-        self, tmp_path: Path, folder: bool
-    ) -> None:
+    def test_a_killed_writer_leaves_nothing_that_the_next_one_does_not_clear(self, tmp_path, folder):
         path = tmp_path / "a [1].txt"
         code = (
             "import os, signal, sys; from nstlib.assets.writing import atomic\n"
@@ -504,7 +489,7 @@ class TestWriting:
         write_atomic(path, b"whole")
         assert set(tmp_path.iterdir()) == {path, others}
 
-    def test_name_of_a_folder(self, tmp_path: Path) -> None:
+    def test_name_of_a_folder(self, tmp_path):
         (tmp_path / "a.png").mkdir()
         with pytest.raises(
             ImageError, match=r"a\.png' is not saved because it is the name of a folder: choose"
@@ -512,7 +497,7 @@ class TestWriting:
             images.save_image(noise(2, 2), tmp_path / "a.png")
         assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
 
-    def test_folder_is_a_file(self, tmp_path: Path) -> None:
+    def test_folder_is_a_file(self, tmp_path):
         (tmp_path / "file").write_text("x")
         for path in (tmp_path / "file" / "a.png", tmp_path / "file" / "deep" / "a.png"):
             with pytest.raises(ImageError, match="is no folder: choose another name or folder"):

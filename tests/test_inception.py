@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision.models.inception as theirs
+from conftest import waves
 from torch import Tensor
 
 from nstlib import assets
@@ -34,13 +35,6 @@ def published() -> dict[str, Tensor]:
 @pytest.fixture(scope="module")
 def net(published) -> FIDInception:
     return from_official(published)
-
-
-def waves(side: int = 299) -> Tensor:
-    y, x = torch.arange(float(side))[:, None], torch.arange(float(side))[None]
-    return torch.stack(
-        [torch.sin(0.11 * y + 0.05 * x), torch.cos(0.07 * x - 0.02 * y), torch.sin(0.003 * x * y)]
-    )[None]
 
 
 def test_the_layout_has_the_published_sizes(published):
@@ -72,8 +66,8 @@ def test_the_net_is_torchvisions_but_for_the_pools_and_the_scales(published, net
     with torch.no_grad():
         with monkeypatch.context() as patch:
             patch.setattr(theirs, "F", fake)
-            expected = twin(waves())
-        found = net(waves())
+            expected = twin(waves(299, 299))
+        found = net(waves(299, 299))
     assert pools == 9
     assert found.shape == (1, 2048)
     assert (found - expected).norm() <= 1e-5 * expected.norm()
@@ -98,7 +92,7 @@ def test_other_weights_are_refused_by_name(published):
 def test_the_real_net_gives_the_features_of_the_published_torchscript():
     net = from_official(assets.load_tensors("fid_inception", progress=False))
     with torch.no_grad():
-        features = net(waves())[0]
+        features = net(waves(299, 299))[0]
     # What the TorchScript itself says of this picture (torch 2.15, CPU).
     expected = torch.tensor(
         [0.7016965, 1.674016, 0.5164088, 0.1762761, 0.0261836, 0.4538616, 0.2372857, 0.3455129]

@@ -8,7 +8,7 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import refused
+from conftest import rand, randn, refused
 from safetensors import safe_open
 from torch import Tensor
 
@@ -30,14 +30,6 @@ pytestmark = pytest.mark.usefixtures("random_networks")
 QUICK = Settings(learning_rate=5e-3)
 STEPS = Schedule(steps=12, batch=1)
 CPU = {"device": "cpu"}
-
-
-def rand(*shape, seed=0):
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def randn(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def portraits(count=1, size=32, seed=7):

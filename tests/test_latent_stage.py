@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from conftest import refused
+from conftest import randn, refused
 
 from nstlib.errors import OptimizationError, SettingError
 from nstlib.methods.dualstylegan import latent
@@ -39,18 +39,14 @@ def net():
     return net
 
 
-def normal(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
 @pytest.fixture(scope="module")
 def styles(net):
     """Three portraits that the network draws from codes which are not quite theirs."""
-    intrinsic, true = (0.5 * normal(3, net.layers, 512, seed=seed) for seed in (1, 2))
+    intrinsic, true = (0.5 * randn(3, net.layers, 512, seed=seed) for seed in (1, 2))
     with torch.no_grad():
         drawn = net(intrinsic, true, space="w", extrinsic_space="w")
     pictures = ((drawn + 1) / 2).clamp(0, 1)
-    return Destylized(true + 0.3 * normal(3, net.layers, 512, seed=3), intrinsic, pictures)
+    return Destylized(true + 0.3 * randn(3, net.layers, 512, seed=3), intrinsic, pictures)
 
 
 # ------------------------------------------------------------------------------------ latent optimization
@@ -121,7 +117,7 @@ def test_codes_of_another_network_are_refused(net, styles):
 
 def test_samples_lie_near_every_group_of_codes():
     """A few codes here, many there: both are drawn, and little else."""
-    here, there = normal(1, 9, 512, seed=1), normal(1, 9, 512, seed=2)
+    here, there = randn(1, 9, 512, seed=1), randn(1, 9, 512, seed=2)
     codes = torch.cat([here, *[there] * 4])
     settings = SamplerSettings(steps=100, batch=32, pool=64, codes=100, inputs=32, learning_rate=1e-2)
     samplers, result = train_sampler(codes, settings, progress=False)
@@ -141,7 +137,7 @@ def test_samples_lie_near_every_group_of_codes():
 
 
 def test_a_training_that_was_broken_off_ends_the_same(tmp_path, one_thread):
-    codes = normal(3, 9, 512, seed=1)
+    codes = randn(3, 9, 512, seed=1)
     whole, _ = train_sampler(codes, SAMPLER, progress=False)
     train_sampler(
         codes, SAMPLER, tmp_path / "run", callback=lambda progress: progress.step < 3, progress=False
@@ -157,7 +153,7 @@ def test_a_training_that_was_broken_off_ends_the_same(tmp_path, one_thread):
 
 
 def test_samples_are_numbered():
-    samplers, _ = train_sampler(normal(2, 9, 512), SAMPLER, progress=False)
+    samplers, _ = train_sampler(randn(2, 9, 512), SAMPLER, progress=False)
     found = sample_styles(samplers, 5, seed=1)
     torch.testing.assert_close(sample_styles(samplers, 3, seed=1), found[:3])
     assert not torch.allclose(sample_styles(samplers, 5, seed=2), found)

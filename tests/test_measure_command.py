@@ -121,7 +121,6 @@ def test_many_problems_are_counted_on_the_terminal_and_named_in_the_table(nst, f
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("missing", "b"), "missing"),
         (("a", "b", "--metrics", "sim"), "'sim'"),
         (("a", "b", "-o", "t.xlsx"), ".csv, .json, .md"),
         (("a", "b", "-o", "folder.md"), "name of a folder"),
@@ -146,7 +145,8 @@ def test_ctrl_c_keeps_what_was_measured_and_says_so(nst, folders, monkeypatch, d
         measure(*given)
 
     monkeypatch.setattr(module, "_measure", stopping)
-    code, out, err = nst("a", "b", "--metrics", "mse,ssim", "--batch", 1, "--quiet", "-o", "t.json")
+    outs = ("-o", "t.json", "-o", "t.md")
+    code, out, err = nst("a", "b", "--metrics", "mse,fid", "--batch", 1, "--quiet", *outs)
     assert code == 130
     if not done:
         assert (out, err.strip()) == ("", "nst: stopped.")
@@ -156,6 +156,8 @@ def test_ctrl_c_keeps_what_was_measured_and_says_so(nst, folders, monkeypatch, d
     content = json.loads((folders / "t.json").read_text())
     assert content["interrupted"] is True
     assert [row["picture"] for row in content["rows"]] == ["p0.jpg", "p1.jpg"]
+    assert [line["n"] for line in content["summary"]] == [2, 2]
+    assert "Stopped after 2" in (folders / "t.md").read_text(encoding="utf-8")
 
 
 def test_a_table_that_cannot_be_written_costs_no_other(nst, folders, monkeypatch):

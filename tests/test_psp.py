@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import waves
 from torch import Tensor
 
 from nstlib.errors import SettingError
@@ -71,12 +72,6 @@ def backbone(state: dict[str, Tensor], x: Tensor) -> list[Tensor]:
     return found
 
 
-def waves(side: int, number: int = 1) -> Tensor:
-    y, x = torch.arange(side).double()[:, None], torch.arange(side).double()[None]
-    one = [torch.sin(0.11 * y + 0.05 * x), torch.cos(0.07 * x - 0.02 * y), torch.sin(0.003 * x * y)]
-    return torch.stack([torch.stack(one).roll(17 * index, -1) for index in range(number)])
-
-
 @pytest.fixture(scope="module")
 def psp() -> tuple[PspEncoder, dict[str, Tensor]]:
     state = stirred(PspEncoder(CODES, TINY))
@@ -85,18 +80,9 @@ def psp() -> tuple[PspEncoder, dict[str, Tensor]]:
     return net, state
 
 
-def test_one_is_not_the_other():
-    with torch.device("meta"):
-        encoder, recognizer = PspEncoder().state_dict(), IrSe50().state_dict()
-    with pytest.raises(SettingError, match="not those of pSp's encoder: they lack"):
-        psp_from_official(recognizer)
-    with pytest.raises(SettingError, match="not those of IR-SE50: they lack"):
-        ir_se50_from_official(encoder)
-
-
 def test_codes_are_those_of_a_plain_recomputation(psp):
     net, state = psp
-    images = waves(256, 2)
+    images = torch.cat([waves(256, 256).double().roll(17 * index, -1) for index in range(2)])
     units = backbone(state, images)
 
     def enlarged(x: Tensor, side: int) -> Tensor:
@@ -126,7 +112,7 @@ def test_embeddings_are_those_of_a_plain_recomputation():
     state = stirred(IrSe50(TINY))
     net = ir_se50_from_official(state).double()
     net.load_state_dict(state)
-    faces = waves(112, 3)
+    faces = torch.cat([waves(112, 112).double().roll(17 * index, -1) for index in range(3)])
     x = normalized(state, "output_layer.0", backbone(state, faces)[-1]).reshape(3, -1)
     x = x @ state["output_layer.3.weight"].T + state["output_layer.3.bias"]
     x = normalized(state, "output_layer.4", x)

@@ -37,15 +37,6 @@ def test_a_recipe_holds_what_its_source_prints(name):
         assert printed in (value, None)
 
 
-def test_paper_a_counts_convolutions_not_blocks():
-    """Its first five convolutions are those of VGG-16 in a row; the fifth serves both losses."""
-    convolutions = [f"relu{b}_{i}" for b, count in enumerate((2, 2, 3, 3, 3), 1) for i in range(1, count + 1)]
-    for name in ("paper_a", "paper_a_as_printed"):
-        assert recipe(name).settings.style_layers == tuple(convolutions[:5])
-        assert recipe(name).settings.content_layers == tuple(convolutions[4:6])
-        assert recipe(name).settings.style_weight == 5000  # Figure 4
-
-
 def test_gatys_layer_weights_are_his():
     weights = recipe("gatys_2016").settings.layer_weights
     assert weights == pytest.approx([1e3 / 4096, 1e3 / 16384, 1e3 / 65536, 1e3 / 262144, 1e3 / 262144])

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from conftest import Broken, process_environment, refused, timeless
 from gatys_helpers import SHALLOW, left, random_picture, shallow_net
 
 from nstlib.errors import OptimizationError, SettingError
@@ -46,10 +45,6 @@ def file(tmp_path):
     return tmp_path / "run.checkpoint"
 
 
-class Broken(Exception):
-    """What a callback raises to break a run off."""
-
-
 def breaking(at, error=Broken):
     def callback(progress):
         if progress.iteration == at:
@@ -58,13 +53,9 @@ def breaking(at, error=Broken):
     return callback
 
 
-def timeless(result):
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in result.history]
-
-
 def assert_same(result, whole):
     assert torch.equal(result.image, whole.image)
-    assert timeless(result) == timeless(whole)
+    assert timeless(result.history) == timeless(whole.history)
     seconds = [row["seconds"] for row in result.history]
     assert seconds == sorted(seconds)
 
@@ -197,9 +188,8 @@ def test_another_runs_checkpoint_is_refused_and_kept(paint, file, changed):
     with pytest.raises(Broken):
         paint(Checkpoint(file, every=0), callback=breaking(3))
     before = file.read_bytes()
-    with pytest.raises(
-        SettingError, match=r"run\.checkpoint' is no checkpoint of these pictures and settings: give those"
-    ):
+    sentence = r"run\.checkpoint' is no checkpoint of these pictures and settings: give those"
+    with refused(SettingError, match=sentence):
         paint(Checkpoint(file, every=0), **changed)
     assert file.read_bytes() == before
 
@@ -210,9 +200,8 @@ def test_a_broken_file_is_one_sentence(paint, file, how):
     if how == "cut":
         file.write_bytes(file.read_bytes()[:100])
     sentence = r"'.*run\.checkpoint' is no checkpoint of these .* or delete it to begin anew"
-    with pytest.raises(SettingError, match=sentence) as caught:
+    with refused(SettingError, match=sentence):
         paint(Checkpoint(file, every=0))
-    assert "\n" not in str(caught.value)
     assert file.exists()  # whose it is, we do not know
 
 
@@ -296,8 +285,6 @@ result = stylize(
 )
 torch.save({"image": result.image, "iterations": len(result.history)}, path.with_name(sys.argv[2] + ".pt"))
 """
-    tests = Path(__file__).parent
-    paths = os.pathsep.join([str(tests.parent), str(tests)])
     for way, end, code in (
         ("kept", 3, -signal.SIGKILL),
         ("kept", 8, -signal.SIGKILL),
@@ -306,7 +293,7 @@ torch.save({"image": result.image, "iterations": len(result.history)}, path.with
     ):
         done = subprocess.run(
             [sys.executable, "-c", program, str(file), way, str(end)], capture_output=True, text=True,
-            env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}, timeout=300,
+            env=process_environment(), timeout=300,
         )  # fmt: skip
         assert done.returncode == code, done.stderr
     resumed, whole = (torch.load(file.with_name(f"{way}.pt")) for way in ("kept", "plain"))

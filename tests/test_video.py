@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from av.video.reformatter import Colorspace
+from conftest import refused
 from torch import Tensor
 
 from nstlib.errors import ImageError, SettingError
@@ -233,7 +234,6 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, monkeypatch, ending):
     ("make", "error", "message"),
     [
         (lambda d: FilmWriter(d / "film.avi"), SettingError, "which format.*name in .mp4, .gif, .webp"),
-        (lambda d: FilmWriter(d / "a file" / "film.mp4"), ImageError, "is no folder: choose another name"),
         (lambda d: FilmWriter(d / "folder.gif"), ImageError, "it is the name of a folder: choose another"),
         (lambda d: FilmWriter(d / "film.mp4", 0), SettingError, "fps is 0 .*from 0.1 to 1000"),
         (lambda d: FilmWriter(d / "film.gif", 60), SettingError, "fps is 60 .*from 0.1 to 50"),
@@ -241,12 +241,10 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, monkeypatch, ending):
     ],
 )
 def test_what_cannot_be_filmed_is_said_before_any_work(tmp_path, make, error, message):
-    (tmp_path / "a file").touch()
     (tmp_path / "folder.gif").mkdir()
-    with pytest.raises(error, match=message) as caught:
+    with refused(error, match=message):
         make(tmp_path)
-    assert "\n" not in str(caught.value)
-    assert left_behind(tmp_path) == ["a file", "folder.gif"]
+    assert left_behind(tmp_path) == ["folder.gif"]
 
 
 @pytest.mark.parametrize(
@@ -279,10 +277,9 @@ NO_FILM = {
 def test_files_that_are_no_film_are_told(tmp_path, name, content, message):
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(ImageError, match=message) as caught:
+    with refused(ImageError, match=message) as caught:
         read_film(tmp_path / name)
     assert name in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def test_sound_without_pictures_is_told(tmp_path):

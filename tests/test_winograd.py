@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import randn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,10 +14,6 @@ from nstlib.nets.adain import Decoder
 from nstlib.nets.features import FeatureExtractor
 from nstlib.nets.johnson import TransformNet
 from nstlib.nets.vgg import LayeredNet
-
-
-def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.fixture
@@ -49,8 +46,8 @@ def plain_calls(monkeypatch) -> list[int]:
 )
 @settings(max_examples=25, deadline=None)
 def test_its_numbers_are_the_plain_ones(number, inputs, outputs, height, width, seed):
-    x = drawn(number, inputs, height, width, seed=seed)
-    weight, bias = drawn(outputs, inputs, 3, 3, seed=seed + 1), drawn(outputs, seed=seed + 2)
+    x = randn(number, inputs, height, width, seed=seed)
+    weight, bias = randn(outputs, inputs, 3, 3, seed=seed + 1), randn(outputs, seed=seed + 2)
     expected = F.conv2d(x.double(), weight.double(), bias.double(), padding=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(winograd, "CHANNELS", 1)
@@ -63,10 +60,10 @@ def test_its_numbers_are_the_plain_ones(number, inputs, outputs, height, width, 
 @pytest.mark.parametrize(
     ("x", "weight"),
     [
-        (drawn(1, 2, 8, 8).double(), drawn(3, 2, 3, 3).double()),
-        (drawn(1, 2, 8, 8).bfloat16(), drawn(3, 2, 3, 3).bfloat16()),
-        (drawn(1, 2, 8, 8), drawn(3, 2, 3, 3).requires_grad_()),
-        (drawn(0, 2, 8, 8), drawn(3, 2, 3, 3)),
+        (randn(1, 2, 8, 8).double(), randn(3, 2, 3, 3).double()),
+        (randn(1, 2, 8, 8).bfloat16(), randn(3, 2, 3, 3).bfloat16()),
+        (randn(1, 2, 8, 8), randn(3, 2, 3, 3).requires_grad_()),
+        (randn(0, 2, 8, 8), randn(3, 2, 3, 3)),
     ],
     ids=["float64", "bfloat16", "filters learn", "no picture"],
 )
@@ -77,7 +74,7 @@ def test_elsewhere_it_is_the_plain_convolution(always, plain_calls, x, weight):
 
 
 def test_a_border_that_is_there_already_has_the_plain_gradient(always, plain_calls):
-    x, weight = drawn(1, 2, 10, 10).requires_grad_(), drawn(3, 2, 3, 3)
+    x, weight = randn(1, 2, 10, 10).requires_grad_(), randn(3, 2, 3, 3)
     torch.testing.assert_close(winograd.conv3x3(x, weight, padding=0), F.conv2d(x, weight))
     assert len(plain_calls) == 2
 
@@ -93,7 +90,7 @@ def derivatives(conv, x, weight, bias):
 
 @pytest.mark.parametrize(("height", "width"), [(32, 36), (33, 47)])
 def test_derivatives_of_both_orders_come_the_same_way(plain_calls, height, width):
-    x, weight, bias = drawn(2, 128, height, width), drawn(160, 128, 3, 3, seed=1) / 34, drawn(160, seed=2)
+    x, weight, bias = randn(2, 128, height, width), randn(160, 128, 3, 3, seed=1) / 34, randn(160, seed=2)
     expected = derivatives(F.conv2d, x.double(), weight.double(), bias.double())
     plain_calls.clear()
     found = derivatives(winograd.conv3x3, x, weight, bias)
@@ -111,18 +108,18 @@ def held(x, weight):
 
 
 def test_filters_that_change_are_seen(always):
-    x, weight = drawn(1, 2, 9, 7), drawn(3, 2, 3, 3, seed=1)
+    x, weight = randn(1, 2, 9, 7), randn(3, 2, 3, 3, seed=1)
     held(x, weight)
     weight.mul_(-2)
     held(x, weight)
-    weight.data = drawn(3, 2, 3, 3, seed=2)
+    weight.data = randn(3, 2, 3, 3, seed=2)
     held(x, weight)
     layer = torch.nn.Conv2d(2, 3, 3).requires_grad_(False)
     held(x, layer.weight)
-    layer.load_state_dict({"weight": drawn(3, 2, 3, 3, seed=3), "bias": drawn(3)})
+    layer.load_state_dict({"weight": randn(3, 2, 3, 3, seed=3), "bias": randn(3)})
     held(x, layer.weight)
     with torch.inference_mode():  # whose tensors count no changes
-        weight = drawn(3, 2, 3, 3, seed=4)
+        weight = randn(3, 2, 3, 3, seed=4)
         for _ in range(2):
             torch.testing.assert_close(
                 winograd.conv3x3(x, weight), F.conv2d(x, weight, padding=1), rtol=0, atol=2e-4
@@ -138,7 +135,7 @@ def test_who_asks_for_float32_gets_all_its_decimals(monkeypatch, precision, quic
     monkeypatch.setattr(winograd, "_convolve", lambda *a: calls.append(1) or way(*a))
     torch.manual_seed(0)
     weights = LayeredNet("vgg16", ["conv2_2"]).state_dict()
-    x = drawn(1, 3, 64, 64).sigmoid().requires_grad_()
+    x = randn(1, 3, 64, 64).sigmoid().requires_grad_()
     found = FeatureExtractor("vgg16", ["conv2_2"], precision=precision, device="cpu", tensors=weights)(x)
     torch.autograd.grad(found["conv2_2"].mean(), x)
     assert len(calls) == 2 * quick  # forward and back
@@ -146,12 +143,12 @@ def test_who_asks_for_float32_gets_all_its_decimals(monkeypatch, precision, quic
 
 def test_few_channels_and_pixels_and_autocast_are_left_to_the_plain_convolution(plain_calls):
     for channels, side in ((winograd.CHANNELS - 1, 32), (winograd.CHANNELS, 22), (512, 11)):
-        winograd.conv3x3(drawn(1, channels, side, side), drawn(channels, channels, 3, 3))
+        winograd.conv3x3(randn(1, channels, side, side), randn(channels, channels, 3, 3))
     assert len(plain_calls) == 3
-    winograd.conv3x3(drawn(1, 512, 12, 12), drawn(512, 512, 3, 3))
+    winograd.conv3x3(randn(1, 512, 12, 12), randn(512, 512, 3, 3))
     assert len(plain_calls) == 3
     with torch.autocast("cpu", torch.bfloat16):
-        winograd.conv3x3(drawn(1, 512, 12, 12), drawn(512, 512, 3, 3))
+        winograd.conv3x3(randn(1, 512, 12, 12), randn(512, 512, 3, 3))
     assert len(plain_calls) == 4
 
 
@@ -160,9 +157,9 @@ def test_networks_of_one_pass_take_this_way_and_keep_their_numbers(monkeypatch):
     johnson, decoder = TransformNet().eval(), Decoder().eval()
     encoder = LayeredNet("vgg19", ["relu4_1"], padding="reflect", quick=True).eval()
     given = (
-        (johnson, 255 * drawn(1, 3, 128, 128).sigmoid()),
-        (decoder, drawn(1, 512, 16, 16)),
-        (encoder, drawn(1, 3, 128, 128)),
+        (johnson, 255 * randn(1, 3, 128, 128).sigmoid()),
+        (decoder, randn(1, 512, 16, 16)),
+        (encoder, randn(1, 3, 128, 128)),
     )
     calls, way = [], winograd._convolve
     monkeypatch.setattr(winograd, "_convolve", lambda *a: calls.append(1) or way(*a))
