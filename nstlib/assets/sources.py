@@ -99,15 +99,14 @@ def _download(source: Source, folder: Path, progress: bool) -> Path:
     """Go on with a download where it was cut, as often as that brings it further."""
     url, verify = _in_index(source.artifact) if source.artifact else (source.url, True)
     whole, path = source.artifact or source, partial_path(source, folder)
-    path.touch()
     with tqdm(desc=mirror_path(source).name, unit="B", unit_scale=True, disable=not progress) as bar:
         while True:
-            before = path.stat().st_size
+            before = _size(path)
             try:
                 _go_on(url, path, verify, bar)
                 break
             except BROKEN:
-                if path.stat().st_size <= before:
+                if _size(path) <= before:
                     raise
     try:
         return check_file(path, whole.sha256)
@@ -116,9 +115,13 @@ def _download(source: Source, folder: Path, progress: bool) -> Path:
         raise
 
 
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
 def _go_on(url: str, path: Path, verify: str | bool, bar: tqdm[Any]) -> None:
     """Add what is missing to a file, or begin it anew where the server gives only all of it."""
-    have = path.stat().st_size
+    have = _size(path)
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT, verify=verify) as answer:
         if answer.status_code == requests.codes.requested_range_not_satisfiable:
@@ -126,9 +129,8 @@ def _go_on(url: str, path: Path, verify: str | bool, bar: tqdm[Any]) -> None:
         answer.raise_for_status()
         have = have if answer.status_code == requests.codes.partial_content else 0
         bar.n, bar.total = have, have + int(answer.headers.get("Content-Length", 0))
-        with path.open("r+b") as file:
+        with path.open("ab") as file:
             file.truncate(have)
-            file.seek(have)
             for chunk in answer.iter_content(1 << 16):
                 file.write(chunk)
                 bar.update(len(chunk))
