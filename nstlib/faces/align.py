@@ -13,6 +13,7 @@ square has a fixed place, :data:`PORTRAIT`.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,10 @@ TEMPLATE = (
 PORTRAIT = ((0.754, -0.004, -0.005), (0.004, 0.754, -0.0125))
 """Where the template lies in a portrait framed like FFHQ, as :func:`align` gives it: its mean over 60
 generated faces (standard deviation 0.022 of the size, 0.012 of the turn, 0.015 of the place)."""
+
+OVAL = ((0.0, 0.2), (0.78, 0.95), 0.35)
+"""A face's oval in the template's square, from -1 to 1: its middle, its half axes, and the part of them over
+which its border fades (ours): from the forehead to the chin."""
 
 SIZE = 128
 """Pixels a side of a portrait, as the small generator of faces draws them."""
@@ -105,6 +110,28 @@ def cut_out(images: Tensor, alignment: Tensor) -> Tensor:
     thetas = alignment.to(images.device, torch.float32).expand(count, 2, 3).split(1)
     pairs = zip(images.float().split(1), thetas, strict=True)
     return torch.cat([sample(image, theta, (SIDE, SIDE), mode="bilinear") for image, theta in pairs])
+
+
+def oval(alignment: Tensor, shape: Sequence[int]) -> Tensor:
+    """Where a face is, as a soft mask: forehead to chin, without hair and ears, whatever lies before it.
+
+    Args:
+        alignment: (1, 2, 3), from :func:`align`.
+        shape: (H, W) of the picture.
+
+    Returns:
+        (1, 1, H, W), float32 in [0, 1], on the CPU.
+    """
+    (x, y), (half_width, half_height), fading = OVAL
+    grid = F.affine_grid(inverse(alignment), [1, 1, *shape], align_corners=False)
+    radius = torch.hypot((grid[..., 0] - x) / half_width, (grid[..., 1] - y) / half_height)[:, None]
+    return smoothstep((1 - radius) / fading + 0.5)
+
+
+def smoothstep(x: Tensor) -> Tensor:
+    """Clamped to [0, 1] and smooth at both ends, so that no line shows where a mask begins to fade."""
+    x = x.clamp(0, 1)
+    return x * x * (3 - 2 * x)
 
 
 @dataclass(frozen=True)

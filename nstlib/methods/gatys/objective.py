@@ -12,6 +12,8 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from ...errors import NotNegative, SettingError, settings
 from ...errors import Settings as Base
+from ...faces.align import oval
+from ...faces.identity import Identity
 from ...losses import (
     GaussianStyle,
     content_loss,
@@ -30,6 +32,10 @@ from .settings import Settings
 # What a style is at one layer: its Gram matrix (1, C, C); for the Wasserstein distance the second moment
 # (1, C, C) and the mean (1, C), because, unlike covariances, those of a picture's tiles add up.
 Statistics = tuple[Tensor, ...]
+
+# What the face's content (times keep_face²) and its identity (times keep_face) count; found by eye at 0.5,
+# where a person is known at once and the face is still painted.
+FACE_WEIGHT, IDENTITY_WEIGHT = 0.32, 0.4
 
 
 @settings
@@ -91,6 +97,8 @@ class Objective:
         style: (1, 3, H', W') of any size, or guides, or None (content reconstruction: no style term).
         settings: see :class:`Settings`.
         anchor: the picture of the temporal term, if there is one.
+        faces: where the content's faces are, from :func:`nstlib.faces.align.align`: with
+            ``settings.keep_face`` above 0 they stay the persons' own (see :data:`FACE_WEIGHT`).
 
     Attributes:
         evaluations: work done so far, in gradients: a value counts half of one, a product with the Hessian
@@ -103,7 +111,7 @@ class Objective:
 
     def __init__(
         self, extractor: FeatureExtractor, content: Tensor | None, style: Tensor | Sequence[Guide] | None,
-        settings: Settings, *, anchor: Anchor | None = None,
+        settings: Settings, *, anchor: Anchor | None = None, faces: Sequence[Tensor] = (),
     ) -> None:  # fmt: skip
         guides = as_guides(style)
         self.extractor, self.settings, self.evaluations = extractor, settings, 0.0
@@ -116,9 +124,16 @@ class Objective:
         self.content = None if content is None else content.to(device)
         self.anchor = anchor and Anchor(anchor.image.to(device), anchor.mask.to(device))
         self.content_targets: dict[str, Tensor] = {}
+        self.faces = faces if self.content is not None and settings.keep_face else ()
+        # Middle layers: the first knows nothing but color and grain, the last is blind to who it is.
+        self.face_layers = (settings.style_layers[1:-1] or settings.style_layers) if self.faces else ()
+        self.face_targets: dict[str, tuple[Tensor, Tensor]] = {}  # features, and how much each place counts
         with torch.no_grad():
             if self.content is not None:
                 self.content_targets = self._content_features(self.content)
+                if self.faces:
+                    self.identity = Identity(device)
+                    self.persons = [self.identity.embed(self.content, face)[0] for face in faces]
             self.targets = [self._target(guide) for guide in guides]
         paint = None if content is None else painted(guides)
         self.paint = None if paint is None else paint.to(device)
@@ -130,7 +145,21 @@ class Objective:
 
     def _content_features(self, content: Tensor) -> dict[str, Tensor]:
         found = self.extractor(content)
+        if self.faces:
+            mask, share = self._face_mask(content)
+            for name in self.face_layers:
+                target, here = found[name].float(), averaged(mask, found[name].shape[-2:])
+                self.face_targets[name] = (target, here * share / (here * target.square()).sum())
         return {name: found[name] for name in self.settings.content_layers}
+
+    def _face_mask(self, content: Tensor) -> tuple[Tensor, float]:
+        """All faces' soft ovals (1, 1, H, W), and what a layer's part of the face's term is multiplied by.
+
+        Style is an average over the picture, so a small face needs less to hold against it; a fifth at least.
+        """
+        shape = content.shape[-2:]
+        mask = torch.stack([oval(face, shape) for face in self.faces]).amax(0).to(content.device)
+        return mask, (8 * mask.mean().item() + 0.2) / len(self.face_layers)
 
     def _style_statistics(self, style: Tensor) -> dict[str, Statistics]:
         found = self.extractor(style)
@@ -158,7 +187,7 @@ class Objective:
                 target.style[name] = blend[0]
                 size = blend[0].square().mean()
             else:
-                target.style[name] = gaussian_style(moments(blend))
+                target.style[name] = gaussian_style(moments(blend), dtype=torch.float32)
                 size = blend[0].diagonal(dim1=1, dim2=2).sum()  # E|F|² = |mean|² + tr C
             target.size[name] = max(size.item(), 1e-12)
         return target
@@ -179,14 +208,14 @@ class Objective:
         return covariance + mean[:, :, None] * mean[:, None, :], mean
 
     def all_terms(
-        self, image: Tensor, content: Tensor, found: Sequence[Mapping[str, Statistics]]
+        self, image: Tensor, held: Mapping[str, Tensor], found: Sequence[Mapping[str, Statistics]]
     ) -> dict[str, Tensor]:
-        """Every term of a picture with this content term and these statistics of each guide.
+        """Every term of a picture with these terms of content and face and these statistics of each guide.
 
         "total" is A (4); "style/LAYER" comes before the layer's weight.
         """
         s, zero = self.settings, image.new_zeros(())
-        terms = {"content": content, "style": zero}
+        terms = {**held, "style": zero}
         for target, statistics in zip(self.targets, found, strict=True):
             for name, now in statistics.items():
                 wanted = target.style[name]
@@ -200,7 +229,13 @@ class Objective:
                 terms[key] = terms[key] + term if key in terms else term
                 terms["style"] = terms["style"] + self.layer_weights[name] * term
         terms["tv"] = total_variation(image) if s.tv_weight else zero
-        total = s.content_weight * content + s.style_weight * terms["style"] + s.tv_weight * terms["tv"]
+        total = s.style_weight * terms["style"] + s.tv_weight * terms["tv"]
+        total = total + sum(self.weight(name) * term for name, term in held.items())
+        if self.faces:
+            pairs = zip(self.faces, self.persons, strict=True)
+            alike = [self.identity.embed(image, face)[0] @ person for face, person in pairs]
+            terms["identity"] = 1 - torch.stack(alike).mean()
+            total = total + IDENTITY_WEIGHT * s.keep_face * terms["identity"]
         if self.anchor is not None:
             terms["temporal"] = (self.anchor.mask * (image - self.anchor.image).square()).mean()
             total = total + s.temporal_weight * terms["temporal"]
@@ -211,15 +246,22 @@ class Objective:
         image = self.canvas(image)
         return self.all_terms(image, *self.measure(image))
 
-    def measure(self, image: Tensor) -> tuple[Tensor, list[dict[str, Statistics]]]:
-        """The content term, and the statistics where each guide looks."""
+    def weight(self, term: str) -> float:
+        """What the term "content" or "face" is multiplied by."""
+        s = self.settings
+        return s.content_weight if term == "content" else FACE_WEIGHT * s.keep_face**2
+
+    def measure(self, image: Tensor) -> tuple[dict[str, Tensor], list[dict[str, Statistics]]]:
+        """The terms "content" and, with faces, "face"; and the statistics where each guide looks."""
         features = self.extractor(image)
-        content = image.new_zeros(())
+        content, face = image.new_zeros(()), image.new_zeros(())
         for name, wanted in self.content_targets.items():
             term = content_loss(features[name], wanted, self.content_reduction)
             if self.relative:
                 term = term / wanted.float().square().mean().clamp_min(1e-12)
             content = content + self.content_share * term
+        for name, (wanted, weights) in self.face_targets.items():
+            face = face + (weights * (features[name].float() - wanted).square()).sum()
         found = []
         for target in self.targets:
             if target.mask is not None and not target.masks:
@@ -227,7 +269,7 @@ class Objective:
             found.append(
                 {name: self.statistics(features[name], target.masks.get(name)) for name in target.style}
             )
-        return content, found
+        return {"content": content} | ({"face": face} if self.faces else {}), found
 
     # -- what optimizers ask
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
-from ...errors import Count, Decay, NotNegative, Positive, SettingError, settings
+from ...errors import Count, Decay, Fraction, NotNegative, Positive, SettingError, settings
 from ...errors import Settings as Base
 from ...losses import style_normalization
 
@@ -39,10 +39,15 @@ class Settings(Base):
     )
     # Johnson 2016; the papers of this course have none.
     tv_weight: NotNegative = Field(default=0.0, description="How much smoothness.")
+    # Ours, see Objective: no paper of this course keeps the face.
+    keep_face: Fraction = Field(
+        default=0.5,
+        description="How much a face stays the person's: 0 paints it like the rest, 1 hardly at all.",
+    )
     temporal_weight: NotNegative = 0.0  # Ruder et al. 2016, for films; needs a previous frame to hold on to
-    # "wasserstein2": mean and covariance as Gaussians, see nstlib.losses.
+    # Gram matrices: papers A, B, D, E; mean and covariance as Gaussians: crowsonkb, see nstlib.losses.
     style_distance: Literal["gram", "wasserstein2"] = Field(
-        default="gram", description="What makes two styles alike."
+        default="wasserstein2", description="What makes two styles alike."
     )
     style_normalization: str = "relative"  # ours: see Objective; the published ones are in nstlib.losses
     # A: "sum"; B, D: "half_sum"; not used when the terms are relative.
@@ -52,11 +57,11 @@ class Settings(Base):
     optimizer: Literal["lbfgs", "adam", "gradient_descent", "newton_cg", "langevin", "annealing"] = Field(
         default="lbfgs", description="What changes the picture, step by step."
     )
-    # The picture changes little after that; B: 1500 and 2200 of Adam, D: 1000.
+    # B: 1500 and 2200 of Adam, D: 1000, all at one size.
     iterations: Count = Field(
-        default=150,
-        description="Steps of the optimizer at each size; fewer above 768 px, a third for a film's frames "
-        "but a scene's first.",
+        default=50,
+        description="Steps of the optimizer at the last size, twice as many at the smallest; fewer above "
+        "768 px, a third for a film's frames but a scene's first.",
     )
     # None: the optimizer's own; no paper prints one.
     learning_rate: Positive | None = Field(
@@ -73,13 +78,12 @@ class Settings(Base):
     )
     # Keep the content's colors: "luminance", "histogram", "coral", see nstlib.pictures.color.
     color: Literal["style", "luminance", "histogram", "coral"] = "style"
-    # Coarse to fine: longest side to begin with, then larger; None: full size.
+    # Coarse to fine (crowsonkb; Gatys et al. 2017): None: full size only, as in the papers of this course.
     smallest: Annotated[int, Field(ge=16)] | None = Field(
-        default=None,
-        description="Coarse to fine: longest side to begin with, then up in steps.  "
-        "[default: 256 for results above 768 and no recipe, else one size]",
+        default=128,
+        description="Coarse to fine: longest side to begin with, then up by √2. A recipe has one size.",
     )
-    # At the smallest size, then fewer until the last (see iterations_per_size); None: as at the last.
+    # At the smallest size, then fewer until the last (see iterations_per_size); None: twice the last's.
     coarse_iterations: Count | None = None
     # Side of the tiles in pixels; None: tiles only where the whole would not fit.
     tile: Annotated[int, Field(ge=64, multiple_of=16)] | None = None
@@ -119,6 +123,9 @@ class Settings(Base):
 
 # --------------------------------------------------------------------------------------------------- recipes
 
+# What papers A, B and D describe, where they say no more: Gram matrices at one size, each face like the rest.
+PLAIN = Settings(style_distance="gram", smallest=None, keep_face=0.0, iterations=150)
+
 # "The first five convolutions" for style, "the fifth and sixth" for content: paper A, section 3.1, VGG-16.
 _A_STYLE = ("relu1_1", "relu1_2", "relu2_1", "relu2_2", "relu3_1")
 _A_CONTENT = ("relu3_1", "relu3_2")
@@ -136,7 +143,7 @@ class Recipe:
 
 RECIPES: dict[str, Recipe] = {
     "paper_a": Recipe(
-        Settings(
+        PLAIN.changed(
             network="vgg16", style_layers=_A_STYLE, content_layers=_A_CONTENT, init="noise",
             # (2) and (3) sum over the layers; the content term is a mean over its two, twice that is the sum.
             layer_weights=(1.0,) * 5, content_weight=2.0,
@@ -149,7 +156,7 @@ RECIPES: dict[str, Recipe] = {
         "taken here, 5000 tints the photograph and 10 leaves it; with G/(h·w) they lead to texture",
     ),
     "paper_a_as_printed": Recipe(
-        Settings(
+        PLAIN.changed(
             network="vgg16", style_layers=_A_STYLE, content_layers=_A_CONTENT, init="noise",
             layer_weights=(1.0,) * 5, style_normalization="as_printed", content_reduction="sum",
             style_weight=5000.0, iterations=500,
@@ -159,7 +166,7 @@ RECIPES: dict[str, Recipe] = {
         "size, optimizer, before or after the ReLU",
     ),
     "paper_b": Recipe(
-        Settings(
+        PLAIN.changed(
             network="vgg19", style_layers=FIVE_BLOCKS, content_layers=("relu4_2",), optimizer="adam",
             iterations=2200, init="content",
         ),
@@ -169,7 +176,7 @@ RECIPES: dict[str, Recipe] = {
         "random and section 3 empty",
     ),
     "paper_d": Recipe(
-        Settings(
+        PLAIN.changed(
             network="vgg19", style_layers=FIVE_BLOCKS, content_layers=("relu5_2",), optimizer="adam",
             iterations=1000, init="content",
         ),
@@ -179,7 +186,7 @@ RECIPES: dict[str, Recipe] = {
         "learning rate, weights alpha, beta and w^l, constants M^l: ours",
     ),
     "gatys_2016": Recipe(
-        Settings(
+        PLAIN.changed(
             network="vgg19", style_layers=FIVE_BLOCKS, content_layers=("relu4_2",),
             # 1e3 / n_c² for n_c = 64, 128, 256, 512, 512 channels
             layer_weights=tuple(1e3 / n**2 for n in (64, 128, 256, 512, 512)),

@@ -90,6 +90,7 @@ class TiledObjective(Objective):
         self.margin = -(-(deepest // 2 + 1) // ALIGN) * ALIGN
         self.side = tile
         self.content_tiles: list[dict[str, Tensor]] = []
+        self.face_tiles: list[dict[str, tuple[Tensor, Tensor]]] = []  # see Objective.face_targets
         self.content_scale: dict[str, float] = {}
         self.regions: list[dict[str, Region]] = []  # of each guide, by layer
         super().__init__(*arguments, **options)
@@ -99,9 +100,24 @@ class TiledObjective(Objective):
 
     def _content_features(self, content: Tensor) -> dict[str, Tensor]:
         names = self.settings.content_layers
+        masks, size = {}, dict.fromkeys(self.face_layers, 0.0)
+        if self.faces:
+            mask, share = self._face_mask(content)
+            for name in self.face_layers:
+                height, width = (side // self.strides[name] for side in content.shape[-2:])
+                masks[name] = share * averaged(mask, (height, width))
         for pieces in self._scan(content):
             # A clone, or the view would keep the whole window's features alive.
             self.content_tiles.append({name: pieces[name].features.clone() for name in names})
+            self.face_tiles.append({})
+            for name, mask in masks.items():
+                features, here = pieces[name].features, mask[..., *pieces[name].where]
+                if bool(here.any()):
+                    self.face_tiles[-1][name] = (features.clone(), here)
+                    size[name] += (here * features.float().square()).sum().item() / share
+        for tile in self.face_tiles:
+            for name, (features, here) in tile.items():
+                tile[name] = (features, here / size[name])
         for name in names:
             # What this layer's sum of squares is multiplied by to give its part of the content term.
             count = sum(found[name].numel() for found in self.content_tiles)
@@ -178,36 +194,39 @@ class TiledObjective(Objective):
                     parts[-1][name] = tuple(part * share for part in self.statistics(features, own))
         return parts
 
-    def _content_part(self, pieces: Mapping[str, Piece], number: int) -> Tensor:
-        """A tile's part of the content term."""
-        total = torch.zeros((), device=self.extractor.device)
+    def _held(self, pieces: Mapping[str, Piece], number: int) -> dict[str, Tensor]:
+        """A tile's part of the terms of content and face."""
+        content = torch.zeros((), device=self.extractor.device)
+        face = content.clone()
         for name, target in self.content_tiles[number].items() if self.content_tiles else ():
             squared = (pieces[name].features.float() - target.float()).square().sum()
-            total = total + self.content_scale[name] * squared
-        return total
+            content = content + self.content_scale[name] * squared
+        for name, (target, weights) in self.face_tiles[number].items() if self.faces else ():
+            face = face + (weights * (pieces[name].features.float() - target.float()).square()).sum()
+        return {"content": content} | ({"face": face} if self.faces else {})
 
     # -- the whole picture
 
     @torch.no_grad()
-    def measure(self, image: Tensor) -> tuple[Tensor, list[dict[str, Statistics]]]:
-        """Content term and statistics of the whole picture, without gradients: ask :meth:`gradient`."""
+    def measure(self, image: Tensor) -> tuple[dict[str, Tensor], list[dict[str, Statistics]]]:
+        """Terms and statistics of the whole picture, without gradients: ask :meth:`gradient`."""
         self.regions = self.regions or self._regions(image, [target.mask for target in self.targets])
-        content = torch.zeros((), device=self.extractor.device)
+        held: dict[str, Tensor] = {}
         total: list[dict[str, Statistics]] = [{} for _ in self.targets]
         for number, pieces in enumerate(self._scan(image)):
-            content = content + self._content_part(pieces, number)
+            held = {name: held.get(name, 0) + part for name, part in self._held(pieces, number).items()}
             _add(total, self._parts(pieces, self.regions))
-        return content, total
+        return held, total
 
     def gradient(self, image: Tensor) -> tuple[dict[str, float], Tensor]:
         """Every term as numbers, and the total's gradient: dL/dG of the whole, then each tile against it."""
         self.evaluations += 1
         canvas = self.canvas(image.detach()).requires_grad_(True)
-        content, found = self.measure(canvas.detach())
+        held, found = self.measure(canvas.detach())
         leaves = [
             part.requires_grad_(True) for layers in found for parts in layers.values() for part in parts
         ]
-        terms = self.all_terms(canvas, content, found)
+        terms = self.all_terms(canvas, held, found)
         # One backward pass through what needs no network: to the pixels, and to the statistics.
         gradient, slopes = torch.zeros_like(canvas), iter(leaves)
         if terms["total"].requires_grad:
@@ -217,7 +236,8 @@ class TiledObjective(Objective):
         for number, tile in enumerate(cut(canvas.shape[-2:], self.side, self.margin)):
             window = canvas.detach()[..., *tile.window].clone().requires_grad_(True)
             pieces = self._pieces(window, tile, canvas.shape[-2:])
-            surrogate = self.settings.content_weight * self._content_part(pieces, number)
+            parts = self._held(pieces, number)
+            surrogate = torch.stack([self.weight(name) * part for name, part in parts.items()]).sum()
             for slope, part in zip(wanted, self._parts(pieces, self.regions), strict=True):
                 for name, statistics in part.items():
                     for of_loss, own in zip(slope[name], statistics, strict=True):

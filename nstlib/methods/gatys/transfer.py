@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ...errors import OptimizationError, SettingError
+from ...faces.align import align
+from ...faces.detect import find_faces
 from ...nets.features import FeatureExtractor
 from ...nets.hardware import give_back_memory
 from ...nets.vgg import smallest_side
@@ -108,7 +111,7 @@ def iterations_per_size(sizes: Sequence[tuple[int, int]], settings: Settings) ->
     The larger a size, the nearer to its end it begins, and the more each iteration costs: with as many at
     each, the sizes before the last took as long as the last.
     """
-    first = settings.coarse_iterations or settings.iterations
+    first = settings.coarse_iterations or 2 * settings.iterations
     coarse = [max(1, round(first * max(sizes[0]) / max(size))) for size in sizes[:-1]]
     return [*coarse, settings.iterations]
 
@@ -177,6 +180,11 @@ def stylize(
             g.changed(styles=tuple(color.prepare_style(settings.color, p, content) for p in g.styles))
             for g in guides
         ]
+    faces = []
+    if settings.keep_face and content is not None and guides:
+        faces = [align(content, face) for face in find_faces(content)]
+        if not faces:
+            warnings.warn("No face is found in the picture, so keep_face has no effect.", stacklevel=2)
     extractor = _extractor_for(settings, content, guides, extractor, device, precision)
     first = guides[0].styles[0] if guides else None
     shape = size or next(tuple(p.shape[-2:]) for p in (content, start, first) if p is not None)
@@ -196,7 +204,7 @@ def stylize(
         for stage in range(run.stage, len(sizes)):  # those before were done by the run this one goes on from
             now = sizes[stage]
             image = image if tuple(image.shape[-2:]) == now else enlarged(image, now)
-            objective = _objective(extractor, content, guides, settings, now, shape, anchor)
+            objective = _objective(extractor, content, guides, settings, now, shape, anchor, faces)
             image, reached = run.minimize(objective, image, steps[stage]), True
             if run.stopped:
                 break
@@ -236,7 +244,7 @@ def _extractor_for(
 
 def _objective(
     extractor: FeatureExtractor, content: Tensor | None, guides: list[Guide], settings: Settings,
-    now: tuple[int, int], shape: Sequence[int], anchor: Anchor | None,
+    now: tuple[int, int], shape: Sequence[int], anchor: Anchor | None, faces: Sequence[Tensor],
 ) -> Objective:  # fmt: skip
     """The objective at one size: style pictures shrink as the content does, so that strokes keep in step."""
     factor = max(now) / max(shape)
@@ -257,8 +265,10 @@ def _objective(
     # AlexNet's first layer has a sixteenth of the pixels: it needs no tiles, and cannot have any.
     large = now[0] * now[1] > WHOLE_PIXELS and settings.network != "alexnet"
     if settings.tile is None and not large:
-        return Objective(extractor, content, guides, settings, anchor=anchor)
-    return TiledObjective(extractor, content, guides, settings, anchor=anchor, tile=settings.tile or TILE)
+        return Objective(extractor, content, guides, settings, anchor=anchor, faces=faces)
+    return TiledObjective(
+        extractor, content, guides, settings, anchor=anchor, faces=faces, tile=settings.tile or TILE
+    )
 
 
 def _whole(image: Tensor, shape: Sequence[int], content: Tensor | None, guides: Sequence[Guide]) -> Tensor:
