@@ -223,7 +223,7 @@ def gaussian_style(
             varies least, which is up to 1 % of the distance and a few thousandths of its gradient.
     """
     mean, covariance = (moment.detach() for moment in moments)
-    covariance = _widened(covariance)
+    covariance = (covariance.cpu() if covariance.device.type == "mps" else covariance).double()
     # The absolute part is for a flat style picture, which has no variance to take a part of.
     added = ridge * covariance.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-12).view(-1, 1, 1)
     covariance = covariance + added * torch.eye(covariance.shape[1]).to(covariance)
@@ -274,10 +274,6 @@ def wasserstein2(moments: tuple[Tensor, Tensor], target: GaussianStyle) -> Tenso
     traces = (wide + target.covariance).diagonal(dim1=1, dim2=2).sum(1)
     spread = (traces - 2 * roots.sum(1)).to(mean)
     return ((mean - target.mean).square().sum(1) + spread).mean()
-
-
-def _widened(matrix: Tensor) -> Tensor:
-    return (matrix.cpu() if matrix.device.type == "mps" else matrix).double()
 
 
 def content_loss(features: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nstlib.methods.gatys import Settings
+from nstlib.methods.gatys import PLAIN
 from nstlib.nets.features import FeatureExtractor
 
-SHALLOW = Settings(
+SHALLOW = PLAIN.changed(
     network="vgg16", content_layers=("relu1_2",), style_layers=("relu1_1", "relu2_1"), iterations=4
 )
 

@@ -11,12 +11,12 @@ memory), ``transfer`` (from pictures to picture, coarse to fine, films).
 from .objective import Anchor, Guide, Objective
 from .optimizers import OPTIMIZERS
 from .run import Checkpoint, Progress, Result, minimize
-from .settings import FIVE_BLOCKS, RECIPES, Settings, recipe
+from .settings import FIVE_BLOCKS, PLAIN, RECIPES, Settings, recipe
 from .tiles import TiledObjective
 from .transfer import TEMPORAL_WEIGHT, Frame, Gatys, initial_image, pyramid_sizes, stylize, stylize_clip
 
 __all__ = [
-    "FIVE_BLOCKS", "OPTIMIZERS", "RECIPES", "TEMPORAL_WEIGHT", "Anchor", "Checkpoint", "Frame", "Gatys",
+    "FIVE_BLOCKS", "OPTIMIZERS", "PLAIN", "RECIPES", "TEMPORAL_WEIGHT", "Anchor", "Checkpoint", "Frame", "Gatys",
     "Guide", "Objective", "Progress", "Result", "Settings", "TiledObjective", "initial_image", "minimize",
     "pyramid_sizes", "recipe", "stylize", "stylize_clip",
 ]  # fmt: skip
