@@ -48,7 +48,7 @@ def compare(init: str, options: argparse.Namespace) -> Iterator[str]:
     size = options.size
     content = images.load_image(assets.data_path("portraits/collins.jpg"), size=size)
     style = images.load_image(assets.data_path("paintings/starry_night.jpg"), size=size)
-    settings = gatys.Settings(
+    settings = gatys.PLAIN.changed(
         init=init, style_weight=options.style_weight, pooling=options.pooling, iterations=options.evaluations
     )
     layers = (*settings.content_layers, *settings.style_layers)

@@ -81,7 +81,7 @@ def plain_way(content, style, size):
     with torch.no_grad():
         content_target = features(content)["relu4_2"]
         style_targets = {name: gram(f) for name, f in features(style).items() if name in FIVE_BLOCKS}
-    weight = gatys.Settings().style_weight / len(style_targets)
+    weight = gatys.PLAIN.style_weight / len(style_targets)
     x = content.clone().requires_grad_(True)
     optimizer = torch.optim.LBFGS([x], max_iter=1, history_size=20)
 
@@ -103,7 +103,7 @@ def nstlib_way(content, style, float32):
     from nstlib.nets.hardware import keep_freed_memory
 
     keep_freed_memory()
-    settings = gatys.Settings(iterations=WARM_UP + TIMED)
+    settings = gatys.PLAIN.changed(iterations=WARM_UP + TIMED)
     layers = [*settings.style_layers, *settings.content_layers]
     extractor = FeatureExtractor("vgg19", layers, precision="float32" if float32 else "auto", device="cpu")
     extractor.net.quick = True  # as "auto" is on a processor without bfloat16

@@ -10,13 +10,13 @@ import torch
 from nstlib import assets
 from nstlib.errors import ImageError
 from nstlib.methods import gatys
-from nstlib.methods.gatys import Settings, stylize_clip, transfer
+from nstlib.methods.gatys import PLAIN, stylize_clip, transfer
 from nstlib.pictures import files as images
 from nstlib.pictures.flow import Clip, camera_move, flicker, warp
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # some compare bits
 
-SHALLOW = Settings(
+SHALLOW = PLAIN.changed(
     network="vgg16", content_layers=("relu1_2",), style_layers=("relu1_1", "relu2_1"), iterations=6,
     temporal_weight=300.0,
 )  # fmt: skip
@@ -173,7 +173,7 @@ def test_control_c_ends_the_film_with_the_frame_reached(monkeypatch, paint, movi
         return evaluate(self, image)
 
     monkeypatch.setattr(gatys.Objective, "gradient", interrupted)
-    frames = paint(moving.frames, Settings(**{**SHALLOW.__dict__, "optimizer": "adam"}))
+    frames = paint(moving.frames, SHALLOW.changed(optimizer="adam"))
     assert [frame.result.interrupted for frame in frames] == [False, True]
     assert [len(frame.result.history) for frame in frames] == [6, 1]
     assert frames[1].image.shape == moving.frames[1].shape

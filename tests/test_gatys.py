@@ -17,6 +17,7 @@ from nstlib.errors import ImageError, OptimizationError, SettingError
 from nstlib.methods.gatys import (
     FIVE_BLOCKS,
     OPTIMIZERS,
+    PLAIN,
     Gatys,
     Guide,
     Objective,
@@ -279,9 +280,9 @@ def test_sizes_and_iterations_of_round_numbers():
     assert [max(size) for size in pyramid_sizes((1, 2048), 256)] == [256, 362, 512, 724, 1024, 1448, 2048]
     assert all(min(size) == 1 for size in pyramid_sizes((1, 2048), 256))
     sizes = [(256, 200), (512, 400), (1024, 800), (2048, 1600)]
-    assert iterations_per_size(sizes, Settings(iterations=100)) == [100, 50, 25, 100]
-    assert iterations_per_size(sizes, Settings(iterations=100, coarse_iterations=10)) == [10, 5, 2, 100]
-    assert iterations_per_size(sizes, Settings(iterations=1)) == [1, 1, 1, 1]
+    assert iterations_per_size(sizes, PLAIN) == [300, 150, 75, 150]
+    assert iterations_per_size(sizes, PLAIN.changed(coarse_iterations=10)) == [10, 5, 2, 150]
+    assert iterations_per_size(sizes, PLAIN.changed(iterations=1)) == [2, 1, 1, 1]
 
 
 def test_each_size_has_its_pictures(paint, picture, objectives):
@@ -313,7 +314,7 @@ def test_each_size_has_its_pictures(paint, picture, objectives):
 
 
 def test_the_smallest_sizes_of_a_panorama_are_left_out(deep, picture, objectives):
-    settings = Settings(iterations=1, smallest=32)
+    settings = PLAIN.changed(iterations=1, smallest=32)
     result = stylize(picture(40, 130, 1), picture(40, 40, 2), settings, extractor=deep, progress=False)
     assert pyramid_sizes((40, 130), 32)[0] == (10, 32)  # 16 pixels are what relu5_1 needs
     assert [tuple(o.content.shape[-2:]) for o in objectives] == [(20, 65), (28, 92), (40, 130)]
@@ -394,7 +395,7 @@ def test_what_is_too_small_for_a_layer_is_said_at_once(deep, picture):
     for content, style in (((64, 64), (15, 40)), ((15, 64), (40, 40))):
         with pytest.raises(SettingError, match=r"pixels is too small for relu5_1 of vgg19: it needs 16"):
             stylize(
-                picture(*content, 1), picture(*style, 2), Settings(smallest=32), extractor=deep,
+                picture(*content, 1), picture(*style, 2), PLAIN.changed(smallest=32), extractor=deep,
                 progress=False, callback=told.append,
             )  # fmt: skip
     assert told == []

@@ -23,11 +23,11 @@ from nstlib.losses import (
     style_normalization,
     wasserstein2,
 )
-from nstlib.methods.gatys import Anchor, Guide, Objective, Settings, stylize
+from nstlib.methods.gatys import PLAIN, Anchor, Guide, Objective, stylize
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # some compare bits
 
-PIXEL = Settings(style_layers=("relu1_1",))
+PIXEL = PLAIN.changed(style_layers=("relu1_1",))
 DISTANCES = ("gram", "wasserstein2")
 
 
@@ -91,7 +91,7 @@ def test_relative_terms_are_one_for_an_empty_feature_map(picture, distance):
     assert terms["content"].item() == pytest.approx(1)
     assert terms["style"].item() == pytest.approx(1, rel=1e-3)  # the ridge of wasserstein2
     assert terms["style/relu1_1"].item() == pytest.approx(1, rel=1e-3)
-    assert terms["total"].item() == pytest.approx(1 + Settings().style_weight, rel=1e-3)
+    assert terms["total"].item() == pytest.approx(1 + PLAIN.style_weight, rel=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ from nstlib.errors import SettingError
 from nstlib.losses import STYLE_NORMALIZATIONS
 from nstlib.methods.gatys import (
     FIVE_BLOCKS,
+    PLAIN,
     Anchor,
     Guide,
     Objective,
-    Settings,
     TiledObjective,
     initial_image,
     minimize,
@@ -29,7 +29,7 @@ from nstlib.methods.gatys import (
 )  # fmt: skip
 from nstlib.nets.vgg import layers_up_to
 
-DEEP = Settings(network="vgg19", content_layers=("relu4_2",), style_layers=FIVE_BLOCKS)
+DEEP = PLAIN.changed(network="vgg19", content_layers=("relu4_2",), style_layers=FIVE_BLOCKS)
 
 
 class Thin(nn.Module):

@@ -16,7 +16,7 @@ from .tiles import TiledObjective
 from .transfer import TEMPORAL_WEIGHT, Frame, Gatys, initial_image, pyramid_sizes, stylize, stylize_clip
 
 __all__ = [
-    "FIVE_BLOCKS", "OPTIMIZERS", "PLAIN", "RECIPES", "TEMPORAL_WEIGHT", "Anchor", "Checkpoint", "Frame", "Gatys",
-    "Guide", "Objective", "Progress", "Result", "Settings", "TiledObjective", "initial_image", "minimize",
-    "pyramid_sizes", "recipe", "stylize", "stylize_clip",
+    "FIVE_BLOCKS", "OPTIMIZERS", "PLAIN", "RECIPES", "TEMPORAL_WEIGHT", "Anchor", "Checkpoint", "Frame",
+    "Gatys", "Guide", "Objective", "Progress", "Result", "Settings", "TiledObjective", "initial_image",
+    "minimize", "pyramid_sizes", "recipe", "stylize", "stylize_clip",
 ]  # fmt: skip
