@@ -207,13 +207,15 @@ def cut_portrait(image: Tensor, theta: Tensor, size: int = SIZE) -> Tensor:
     return torch.lerp(picture, median.expand_as(picture), (outside / _FADED).clamp(0, 1))
 
 
-def paste(image: Tensor, theta: Tensor, stylized: Tensor) -> Tensor:
+def paste(image: Tensor, theta: Tensor, stylized: Tensor, mask: Tensor | None = None) -> Tensor:
     """Put a portrait back where it was cut out; its border fades softly into the picture.
 
     Args:
         image: (1, 3, H, W), RGB in [0, 1]: the picture, also at another size than the face was found at.
         theta: (1, 2, 3), of the :class:`Portrait` that was cut out.
         stylized: (1, 3, size, size), RGB in [0, 1]: what became of the portrait, of any size.
+        mask: (1, 1, size, size) in [0, 1]: what of it goes back, as :func:`nstlib.faces.parse.head_mask`
+            finds it; None: the whole square.
 
     Returns:
         (1, 3, H, W), float32 in [0, 1], on the picture's device.
@@ -228,9 +230,10 @@ def paste(image: Tensor, theta: Tensor, stylized: Tensor) -> Tensor:
     portrait = sample(stylized.detach().float().to(image.device), back, (height, width), "border")
     grid = F.affine_grid(back, [1, 1, height, width], align_corners=False)
     inwards = (1 - grid.abs().amax(-1))[:, None] / 2  # in sides of the portrait, from its border
-    mask = (inwards / SOFTNESS).clamp(0, 1)
-    mask = mask * mask * (3 - 2 * mask)  # smooth at both ends, so that no line shows where the fading begins
-    return torch.lerp(image.detach().float(), portrait.clamp(0, 1), mask).clamp(0, 1)
+    fading = smoothstep(inwards / SOFTNESS)
+    if mask is not None:
+        fading = fading * sample(mask.to(image.device), back, (height, width), mode="bilinear")
+    return torch.lerp(image.detach().float(), portrait.clamp(0, 1), fading).clamp(0, 1)
 
 
 def sample(

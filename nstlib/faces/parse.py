@@ -169,6 +169,27 @@ def region_masks(
     return {name: _soften(hard[name].float(), softness) for name in dict.fromkeys(names)}
 
 
+def head_mask(portrait: Tensor, parser: FaceParser | None = None) -> Tensor:
+    """A portrait's head with hair and neck, a little wider than it is: what ``align.paste`` puts back.
+
+    Args:
+        portrait: (1, 3, size, size), RGB in [0, 1].
+        parser: to use one for several pictures.
+
+    Returns:
+        (1, 1, size, size), float32 in [0, 1], on the portrait's device.
+
+    Raises:
+        ImageError: no face is found in it.
+        AssetError: the weights cannot be had.
+    """
+    parts = region_masks(portrait, softness=0, parser=parser)
+    head = torch.stack(list(parts.values())).amax(0)
+    side = portrait.shape[-1]
+    wider = F.max_pool2d(head, 2 * (side // 32) + 1, stride=1, padding=side // 32)
+    return _soften(wider, side / 16)
+
+
 def _subjects(images: Tensor) -> Tensor:
     """What stands out from the background of pictures: (N, 1, H, W), bool.
 

@@ -61,7 +61,7 @@ class Settings(Base):
     iterations: Count = Field(
         default=50,
         description="Steps of the optimizer at the last size, twice as many at the smallest; fewer above "
-        "768 px, a third for a film's frames but a scene's first.",
+        "512 px, a third for a film's frames but a scene's first.",
     )
     # None: the optimizer's own; no paper prints one.
     learning_rate: Positive | None = Field(

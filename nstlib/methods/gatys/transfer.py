@@ -386,7 +386,7 @@ class Gatys(Method):
     summary = "any style, in minutes"
     settings_class = Settings
     takes = frozenset(
-        {"size", "film", "style_size", "movement", "shares", "color", "recipe", "regions", "softness",
+        {"size", "film", "style_size", "movement", "shares", "color", "recipe", "fast", "regions", "softness",
          "precision", "checkpoint"}
     )  # fmt: skip
 
