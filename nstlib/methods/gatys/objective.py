@@ -129,12 +129,13 @@ class Objective:
         self.face_layers = (settings.style_layers[1:-1] or settings.style_layers) if self.faces else ()
         self.face_targets: dict[str, tuple[Tensor, Tensor]] = {}  # features, and how much each place counts
         with torch.no_grad():
+            self.targets = [self._target(guide) for guide in guides]
             if self.content is not None:
-                self.content_targets = self._content_features(self.content)
                 if self.faces:
                     self.identity = Identity(device)
                     self.persons = [self.identity.embed(self.content, face)[0] for face in faces]
-            self.targets = [self._target(guide) for guide in guides]
+                    self.palette = self._palette(self.content)
+                self.content_targets = self._content_features(self.content)
         paint = None if content is None else painted(guides)
         self.paint = None if paint is None else paint.to(device)
         count = len(settings.style_layers)
@@ -148,9 +149,37 @@ class Objective:
         if self.faces:
             mask, share = self._face_mask(content)
             for name in self.face_layers:
-                target, here = found[name].float(), averaged(mask, found[name].shape[-2:])
+                target, here = self.repainted(name, found[name]), averaged(mask, found[name].shape[-2:])
                 self.face_targets[name] = (target, here * share / (here * target.square()).sum())
         return {name: found[name] for name in self.settings.content_layers}
+
+    def _palette(self, content: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """What turns the content's mean and spread in each channel into the painting's: factor and shift.
+
+        It is AdaIN (Huang and Belongie (8)), by layer: a face held to the photograph's own features would
+        fight the painting's colors, and lose where the two are far apart, as a dark gray photograph and gold.
+        """
+        found, palette = self._style_statistics(content), {}
+        for name in self.face_layers:
+            found_styles = [target.style[name] for target in self.targets]
+            styles = [style for style in found_styles if isinstance(style, GaussianStyle)]
+            if not styles:
+                return {}  # Gram matrices know no mean
+            mean, covariance = moments(found[name])
+            wanted = torch.stack([style.mean for style in styles]).mean(0)
+            wide = torch.stack([style.covariance.diagonal(dim1=1, dim2=2) for style in styles]).mean(0)
+            spread = covariance.diagonal(dim1=1, dim2=2).clamp_min(1e-12)
+            factor = (wide.to(mean) / spread).sqrt().clamp_max(5)  # a channel that is silent stays quiet
+            shift = wanted - factor * mean
+            palette[name] = (factor[..., None, None], shift[..., None, None])
+        return palette
+
+    def repainted(self, layer: str, features: Tensor) -> Tensor:
+        """The content's features (1, C, H, W) with the painting's mean and spread, in float32."""
+        if layer not in self.palette:
+            return features.float()
+        factor, shift = self.palette[layer]
+        return features.float() * factor + shift
 
     def _face_mask(self, content: Tensor) -> tuple[Tensor, float]:
         """All faces' soft ovals (1, 1, H, W), and what a layer's part of the face's term is multiplied by.

@@ -111,10 +111,11 @@ class TiledObjective(Objective):
             self.content_tiles.append({name: pieces[name].features.clone() for name in names})
             self.face_tiles.append({})
             for name, mask in masks.items():
-                features, here = pieces[name].features, mask[..., *pieces[name].where]
+                here = mask[..., *pieces[name].where]
                 if bool(here.any()):
-                    self.face_tiles[-1][name] = (features.clone(), here)
-                    size[name] += (here * features.float().square()).sum().item() / share
+                    features = self.repainted(name, pieces[name].features)
+                    self.face_tiles[-1][name] = (features.to(self.extractor.precision), here)
+                    size[name] += (here * features.square()).sum().item() / share
         for tile in self.face_tiles:
             for name, (features, here) in tile.items():
                 tile[name] = (features, here / size[name])
