@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Broken, in_two_processes, process_environment, refused, timeless
+from conftest import in_two_processes, process_environment, refused
 from PIL import Image
 from torch import nn
 
@@ -108,6 +108,10 @@ def run(task=None, folder=None, steps=STEPS, **options):
     return train(task or Noisy(), Schedule(steps, **schedule), folder, **options)
 
 
+def timeless(rows):
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
 def learned(task, result):
     """All that two trainings must have in common to be the same."""
     return {
@@ -155,6 +159,10 @@ def folder(tmp_path):
 @pytest.fixture(scope="module")
 def noisy():
     return learned_by(Noisy)
+
+
+class Broken(Exception):
+    """What breaks a run off that is not an error of ours."""
 
 
 def breaking(at):
@@ -353,6 +361,26 @@ def test_it_is_saved_every_so_often(folder, monkeypatch):
 
     run(Noisy(middle), folder, save_every=30.0, steps=8)
     assert saved == [3, 6, 8]
+
+
+def test_what_a_task_keeps_besides_is_resumed(folder):
+    class Counting(Smooth):
+        count = 0
+
+        def step(self, step):
+            self.count += 1
+            return super().step(step)
+
+        def state_dict(self):
+            return {"count": self.count}
+
+        def load_state_dict(self, state):
+            self.count = state["count"]
+
+    run(Counting(), folder, callback=lambda p: p.step < 5)
+    task = Counting()
+    run(task, folder)
+    assert task.count == STEPS
 
 
 # ------------------------------------------------------------------------------------------ real kills

@@ -86,6 +86,13 @@ class Task:
         """Learn from ``step.batch`` by :meth:`Step.descend`; the losses to log, the first one shown."""
         raise NotImplementedError
 
+    def state_dict(self) -> dict[str, Any]:
+        """What else has to be resumed: a replay pool, for example. Tensors, numbers, containers of them."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what :meth:`state_dict` gave."""
+
 
 @dataclass
 class Step:
@@ -242,6 +249,7 @@ class _Run:
             for name, optimizer in self.task.optimizers.items():
                 optimizer.load_state_dict(saved["optimizers"][name])
             self.averages = {name: _copied(saved["averages"][name], self.device) for name in self.averages}
+            self.task.load_state_dict(saved["task"])
         except (KeyError, ValueError, RuntimeError) as error:
             raise SettingError(
                 f"The training saved in '{folder}' is of other networks: delete it to begin anew, or name "
@@ -339,7 +347,7 @@ class _Run:
             try:
                 self.checkpoints.save(
                     {"step": self.step, "weights": weights, "averages": self.averages,
-                     "optimizers": optimizers, "history": self.history},
+                     "optimizers": optimizers, "history": self.history, "task": self.task.state_dict()},
                     self.history,
                 )  # fmt: skip
             except OptimizationError as error:
