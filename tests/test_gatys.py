@@ -432,7 +432,7 @@ def test_control_c_between_two_sizes_keeps_the_picture(paint, picture, monkeypat
 
     monkeypatch.setattr(transfer, "_objective", interrupted)
     content, told = picture(64, 50, 1), []
-    result = paint(content, smallest=16, iterations=2, callback=told.append)
+    result = paint(content, smallest=16, iterations=2, coarse_iterations=2, callback=told.append)
     assert result.interrupted
     assert len(result.history) == len(told) == 3
     assert result.image.shape == content.shape

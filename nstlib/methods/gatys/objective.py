@@ -35,7 +35,7 @@ Statistics = tuple[Tensor, ...]
 
 # What the face's content (times keep_face²) and its identity (times keep_face) count; found by eye at 0.5,
 # where a person is known at once and the face is still painted.
-FACE_WEIGHT, IDENTITY_WEIGHT = 0.32, 0.4
+FACE_WEIGHT, IDENTITY_WEIGHT = 0.8, 0.4
 
 
 @settings
@@ -216,7 +216,7 @@ class Objective:
                 target.style[name] = blend[0]
                 size = blend[0].square().mean()
             else:
-                target.style[name] = gaussian_style(moments(blend), dtype=torch.float32)
+                target.style[name] = gaussian_style(moments(blend), dtype=blend[0].dtype)
                 size = blend[0].diagonal(dim1=1, dim2=2).sum()  # E|F|² = |mean|² + tr C
             target.size[name] = max(size.item(), 1e-12)
         return target

@@ -37,8 +37,8 @@ class Settings(Base):
     style_weight: NotNegative = Field(
         default=10.0, description="How much style: 3 keeps the likeness, 100 lets it dissolve."
     )
-    # Johnson 2016; the papers of this course have none.
-    tv_weight: NotNegative = Field(default=0.0, description="How much smoothness.")
+    # Johnson 2016; the papers of this course have none. 1 takes the grain off, 20 the brush strokes.
+    tv_weight: NotNegative = Field(default=1.0, description="How much smoothness.")
     # Ours, see Objective: no paper of this course keeps the face.
     keep_face: Fraction = Field(
         default=0.5,
@@ -124,7 +124,7 @@ class Settings(Base):
 # --------------------------------------------------------------------------------------------------- recipes
 
 # What papers A, B and D describe, where they say no more: Gram matrices at one size, each face like the rest.
-PLAIN = Settings(style_distance="gram", smallest=None, keep_face=0.0, iterations=150)
+PLAIN = Settings(style_distance="gram", smallest=None, tv_weight=0.0, keep_face=0.0, iterations=150)
 
 # "The first five convolutions" for style, "the fifth and sixth" for content: paper A, section 3.1, VGG-16.
 _A_STYLE = ("relu1_1", "relu1_2", "relu2_1", "relu2_2", "relu3_1")
