@@ -63,12 +63,6 @@ def test_a_processor_takes_bfloat16_only_with_hardware_for_it(machine, amx, avx)
     assert hardware.resolve_precision("auto", "cpu") == (torch.bfloat16 if amx or avx else torch.float32)
 
 
-def test_an_older_torch_without_the_probes_means_float32(monkeypatch):
-    for probe in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
-        monkeypatch.delattr(torch.cpu, probe, raising=False)
-    assert hardware.resolve_precision("auto", "cpu") == torch.float32
-
-
 @pytest.mark.parametrize(
     ("capability", "expected"),
     [((7, 5), torch.float32), ((8, 0), torch.bfloat16)],  # Turing, such as Colab's T4, only emulates it

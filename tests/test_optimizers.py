@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from nstlib.methods.gatys import Settings, optimizers
+from nstlib.methods.gatys import Settings
 from nstlib.methods.gatys.optimizers import OPTIMIZERS
 
 SHAPE = (1, 3, 2, 2)  # twelve unknowns
@@ -224,29 +224,6 @@ def test_adam_is_torchs_adam(rate):
 
 
 # ---------------------------------------------------------------------------------------------------- L-BFGS
-
-
-@pytest.mark.parametrize("size", [(8, 8), (7, 9)])
-def test_smoothing_is_symmetric_positive_and_favors_broad_forms(size):
-    optimizer = make_optimizer("lbfgs", torch.zeros(1, 3, *size), smoothing=0.7)
-    generator = torch.Generator().manual_seed(0)
-    a, b = (torch.randn(1, 3, *size, generator=generator) for _ in range(2))
-    torch.testing.assert_close((a * optimizer.smoothed(b)).sum(), (b * optimizer.smoothed(a)).sum())
-    assert (a * optimizer.smoothed(a)).sum() > 0
-    assert make_optimizer("lbfgs", a).smoothed(a) is a
-    stripes = torch.tensor([1.0, -1.0]).repeat(8).expand(1, 3, 16, 16)  # the finest there are
-    torch.testing.assert_close(optimizer.smoothed(stripes), stripes, rtol=1e-2, atol=1e-2)
-    waves = torch.cos(2 * math.pi * torch.arange(16) / 8).expand(1, 3, 16, 16)  # four times as broad
-    torch.testing.assert_close(optimizer.smoothed(waves), 4**0.7 * waves, rtol=2e-2, atol=2e-2)
-
-
-@pytest.mark.parametrize(("room", "pairs"), [(4, 4), (2.5, 2), (0.5, 1)])
-def test_lbfgs_keeps_no_more_pairs_than_its_memory_allows(monkeypatch, room, pairs):
-    optimizer = make_optimizer("lbfgs", torch.full(SHAPE, 0.5), history_size=6)
-    monkeypatch.setattr(optimizers, "PAIRS_BYTES", int(room * 2 * optimizer.x.nbytes))
-    for _ in range(9):
-        optimizer.step(Toy(lambda x: (x**4).sum()))
-    assert len(optimizer.pairs) == pairs
 
 
 @pytest.mark.parametrize("history_size", [3, 20])

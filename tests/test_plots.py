@@ -55,15 +55,6 @@ def test_pictures(drawn, picture, count, columns):
         assert len(axis.get_xticks()) == len(axis.get_yticks()) == 0
 
 
-@pytest.mark.parametrize("shape", [(3, 6, 5), (1, 3, 1, 1), (1, 3, 40, 2)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_any_tensor_that_is_a_picture(drawn, shape, dtype):
-    image = torch.linspace(-0.2, 1.2, int(np.prod(shape))).reshape(shape).to(dtype).requires_grad_(True)
-    array = drawn(plots.pictures([image], ["x"]))[0].images[0].get_array()
-    assert array.shape == (*shape[-2:], 3)
-    assert 0 <= array.min() <= array.max() <= 1
-
-
 # ----------------------------------------------------------------------------------------- maps and matrices
 
 

@@ -282,14 +282,6 @@ def test_bfloat16_and_float32_after_each_other(folder):
     assert task.net.bfloat16()(torch.rand(1, 3, 6, 6).bfloat16()).dtype == torch.bfloat16
 
 
-def test_in_another_thread_there_are_no_signals_but_the_same_numbers(folder, noisy):
-    found = []
-    thread = threading.Thread(target=lambda: found.append(learned_by(Noisy, folder=folder)))
-    thread.start()
-    thread.join(60)
-    assert_same(found[0], noisy)
-
-
 def test_the_progress_bar_goes_to_standard_error(capsys):
     run(progress=True)
     out, err = capsys.readouterr()
@@ -335,20 +327,6 @@ def test_a_training_may_be_made_longer_unless_its_rate_falls(folder, noisy):
     run(falling, folder.with_name("falling"), steps=5)
     with pytest.raises(SettingError, match="steps 5 there, 6 here"):
         run(falling, folder.with_name("falling"), steps=6)
-
-
-def test_the_seconds_of_all_runs_are_counted(folder, monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
-
-    def callback(progress):
-        now[0] += 10
-        return progress.step != 3
-
-    run(folder=folder, callback=callback, steps=5)
-    now[0] = 7000.0  # another day
-    result = run(folder=folder, callback=callback, steps=5)
-    assert [row["seconds"] for row in result.history] == [0, 10, 20, 20, 30]
 
 
 def test_it_is_saved_every_so_often(folder, monkeypatch):
@@ -672,17 +650,6 @@ def test_small_pictures_are_enlarged_by_two_at_most_or_shown_whole():
     sides = (crops[:, 0].mean(1)[:, 30] - crops[:, 0].mean(1)[:, 9]) / 21 * 40
     assert sides.min() > 19
     assert Pictures(torch.ones(1, 3, 1, 9), 4)([3]).unique().tolist() == [1.0]
-
-
-def test_a_picture_of_the_crops_size_is_shown_as_it_is_or_mirrored():
-    source = random_pictures(1, 8, 8)
-    kept = eighths(source)
-    straight = Pictures(source, 8, zoom=(1.0, 1.0), flip=False)(range(10))
-    assert torch.equal(straight, kept.expand(10, -1, -1, -1))
-    some = Pictures(source, 8, zoom=(1.0, 1.0))(range(200))
-    mirrored = [torch.equal(crop, kept[0].flip(2)) for crop in some]
-    assert all(m or torch.equal(crop, kept[0]) for m, crop in zip(mirrored, some, strict=True))
-    assert 70 < sum(mirrored) < 130
 
 
 def ramp(height, width):
