@@ -37,8 +37,8 @@ class Settings(Base):
     style_weight: NotNegative = Field(
         default=10.0, description="How much style: 3 keeps the likeness, 100 lets it dissolve."
     )
-    # Johnson 2016; the papers of this course have none. 1 takes the grain off, 20 the brush strokes.
-    tv_weight: NotNegative = Field(default=1.0, description="How much smoothness.")
+    # As crowsonkb: it takes the grain off; 20 takes the brush strokes. The papers of this course have none.
+    tv_weight: NotNegative = Field(default=2.0, description="How much smoothness.")
     # Ours, see Objective: no paper of this course keeps the face.
     keep_face: Fraction = Field(
         default=0.5,
