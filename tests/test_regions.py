@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from nstlib import assets
 from nstlib.errors import AssetError, ImageError, SettingError
 from nstlib.faces import parse as regions
+from nstlib.faces.align import align_portrait, paste
 from nstlib.faces.detect import Face
-from nstlib.faces.parse import REGIONS, FaceParser, region_masks
+from nstlib.faces.parse import REGIONS, FaceParser, head_mask, region_masks
 from nstlib.nets.bisenet import LABELS, BiSeNet
 from nstlib.pictures.files import load_image
 
@@ -308,6 +309,19 @@ def celebamask_labels(index: int) -> Tensor:
     )  # fmt: skip
     numbers = load_image(assets.fetch(f"celebamask_{index}_labels"))[:, :1].mul(255).round().long()
     return torch.tensor([LABELS.index(name) for name in names])[numbers]
+
+
+@pytest.mark.weights
+def test_a_head_goes_back_without_a_box(real_parser):
+    picture = load_image(assets.data_path("portraits/collins.jpg"), size=256)
+    portrait = align_portrait(picture)
+    mask = head_mask(portrait.picture, real_parser)
+    assert mask.shape == portrait.picture[:, :1].shape
+    assert mask[..., 40:100, 40:88].min() > 0.95  # the face
+    assert mask[..., :3, [0, 1, 2, -3, -2, -1]].max() < 0.05  # corners of the square: neither hair nor face
+    changed = (paste(picture, portrait.theta, 1 - portrait.picture, mask) - picture).abs().amax(1)
+    square = (paste(picture, portrait.theta, 1 - portrait.picture) - picture).abs().amax(1)
+    assert (changed > 0.1).float().mean() < 0.9 * (square > 0.1).float().mean()
 
 
 @pytest.mark.weights

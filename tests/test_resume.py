@@ -18,7 +18,7 @@ from nstlib.methods.gatys import OPTIMIZERS, Anchor, Checkpoint, Guide, Objectiv
 pytestmark = pytest.mark.usefixtures("one_thread")  # some compare bits
 
 # Two sizes, 17×14 and 24×20, five iterations at each.
-SETTINGS = SHALLOW.changed(iterations=5, smallest=16)
+SETTINGS = SHALLOW.changed(iterations=5, coarse_iterations=5, smallest=16)
 
 
 PHOTOGRAPH, PAINTING = random_picture(24, 20, 1), random_picture(18, 15, 2)
