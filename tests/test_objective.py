@@ -210,8 +210,8 @@ def test_nothing_outside_the_masks_matters_or_changes(net, picture, distance, se
     assert not gradient[outside].any()
     assert gradient[~outside].any()
     disturbed = torch.where(outside, torch.rand(image.shape, generator=generator), image)
-    # Sums of several threads differ in the last bit.
-    assert value(objective, disturbed) == pytest.approx(terms, rel=1e-4)
+    # Sums of several threads differ in the last bit, and float32 eigenvalues in the fourth digit.
+    assert value(objective, disturbed) == pytest.approx(terms, rel=1e-3)
 
 
 def test_a_soft_mask_mixes_picture_and_content(net, picture):
