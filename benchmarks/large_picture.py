@@ -75,6 +75,7 @@ def main() -> None:
     result = gatys.stylize(
         content,
         style,
+        gatys.PLAIN,
         smallest=options.smallest,
         coarse_iterations=options.coarse,
         iterations=options.iterations,
@@ -83,7 +84,7 @@ def main() -> None:
     peak = peak_mib()
     images.save_image(result.image, HERE / "large_picture.png")
     more = {
-        side: gatys.stylize(content, style, start=result.image, iterations=2, tile=side).image
+        side: gatys.stylize(content, style, gatys.PLAIN, start=result.image, iterations=2, tile=side).image
         for side in (TILE, OTHER)
     }
     across, inside = seams(more)
@@ -97,7 +98,7 @@ def main() -> None:
     lines = [
         f"# {options.width}×{options.height} by tiles",
         "",
-        f"VGG-19, default settings, from {options.smallest} px up by √2, tiles of {TILE} px; "
+        f"VGG-19, Gram matrices (`gatys.PLAIN`), from {options.smallest} px up by √2, tiles of {TILE} px; "
         f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}; by "
         "`python benchmarks/large_picture.py`.",
         "",

@@ -223,7 +223,8 @@ COMMON = ("--method", "dualstylegan", "--device", "cpu", "--quiet", "--iteration
 
 
 def test_the_command_draws_the_face_alone_or_puts_it_back(nst, files, monkeypatch):
-    monkeypatch.setattr(parse, "head_mask", lambda portrait: torch.ones_like(portrait[:, :1]))
+    monkeypatch.setattr(parse, "FaceParser", lambda device: None)
+    monkeypatch.setattr(parse, "head_mask", lambda portrait, parser: torch.ones_like(portrait[:, :1]))
     code, out, err = nst("stylize", "me.png", "own.safetensors:2", *COMMON, "--structure", 0.5)
     assert code == 0, err
     assert out.startswith("done: stylized.png (128×128), ")

@@ -501,7 +501,7 @@ BAD = [
     ({"optimizer": "LBFGS"}, "optimizer should be 'lbfgs', .* or 'annealing', not 'LBFGS'"),
     (
         {"style_distance": "wasserstein2", "style_normalization": "gatys_paper"},
-        r"leave style_normalization 'relative' with style_distance='wasserstein2'",
+        r"take style_distance='gram' with 'gatys_paper', or leave style_normalization 'relative'",
     ),
     ({"tile": 100}, "tile should be a multiple of 16, not 100"),
     ({"style_layers": ("relu1_1", "relu1_1")}, r"style_layers names a layer twice: name each once"),

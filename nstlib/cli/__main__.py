@@ -67,9 +67,8 @@ def main() -> None:
     # that is not running, and a layer takes up to ten times as long. With less patience nothing is lost on an
     # idle machine. GNU's OpenMP reads it when torch is loaded; the kernels of `nst course` inherit it.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    warnings.formatwarning = lambda message, *_, **__: (
-        f"nst: {message}\n"
-    )  # a sentence, and not from which line
+    # A warning is a sentence here, without the line of code that it comes from.
+    warnings.formatwarning = lambda message, *_, **__: f"nst: {message}\n"
     try:
         # Not click's own standalone mode: it would turn Ctrl-C into "Aborted!" and exit status 1.
         status = cli(prog_name="nst", standalone_mode=False)

@@ -29,7 +29,6 @@ FILMS = (*ANIMATIONS, ".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", "
 SAVE_EVERY = 30.0  # seconds between two checkpoints at least,
 SAVE_SHARE = 20.0  # and times as long as one takes: L-BFGS' memory of a large picture has gigabytes
 TELL_EVERY = 1.0  # seconds between two lines about a film's frames
-# Without it the broad forms of a large picture hardly change: a layer's field of view is 150 pixels at most.
 LARGE = 512  # pixels: results above end with fewer steps
 FAST = 15  # steps at the last size with --fast
 STYLE_SIDE = 128  # pixels; a smaller style picture has next to nothing for the deepest layers
@@ -267,10 +266,12 @@ class Job:
         began = time.perf_counter()
         method, style = self._open(self.styles, 512)
         portrait = align_portrait(image, size=method.size, face=self.options["face"])
-        arguments = self._common()
+        arguments, head = self._common(), None
+        if self.options["paste"]:  # what it needs may be missing: to be known before the painting
+            head = parse.head_mask(portrait.picture, parse.FaceParser(self.device))
         made = method.stylize(portrait.picture, style, **arguments)
-        if self.options["paste"]:
-            made = paste(image, portrait.theta, made, parse.head_mask(portrait.picture))
+        if head is not None:
+            made = paste(image, portrait.theta, made, head)
         about = {**arguments, "seed": self.options["seed"], "network": method.about}
         self._save(made, about, time.perf_counter() - began)
 

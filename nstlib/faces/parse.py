@@ -24,7 +24,7 @@ from ..errors import ImageError, SettingError
 from ..nets.bisenet import LABELS, from_official
 from ..nets.hardware import resolve_device
 from ..pictures.files import check_picture, resize
-from .align import align, compose, inverse, sample
+from .align import align, compose, inverse, oval, portrait_alignment, sample
 from .detect import find_faces, onnx_session
 
 REGIONS = ("eyebrow", "eye", "nose", "lip", "face", "hair")
@@ -172,20 +172,26 @@ def region_masks(
 def head_mask(portrait: Tensor, parser: FaceParser | None = None) -> Tensor:
     """A portrait's head with hair and neck, a little wider than it is: what ``align.paste`` puts back.
 
+    Such a portrait is what the parser has learned from, so no face is looked for; where the parser misses it,
+    the face's oval is the mask.
+
     Args:
-        portrait: (1, 3, size, size), RGB in [0, 1].
+        portrait: (1, 3, size, size), RGB in [0, 1], framed like FFHQ.
         parser: to use one for several pictures.
 
     Returns:
         (1, 1, size, size), float32 in [0, 1], on the portrait's device.
 
     Raises:
-        ImageError: no face is found in it.
         AssetError: the weights cannot be had.
     """
-    parts = region_masks(portrait, softness=0, parser=parser)
-    head = torch.stack(list(parts.values())).amax(0)
-    side = portrait.shape[-1]
+    parser, side = parser or FaceParser(), portrait.shape[-1]
+    mean, deviation = _IMAGENET.to(parser.device)
+    inputs = (resize(portrait.to(parser.device), (_PIXELS, _PIXELS)) - mean) / deviation
+    with torch.no_grad():
+        labels = parser.net.labels(inputs, (side, side))[:, None].to(portrait.device)
+    face = oval(portrait_alignment(), (side, side)).to(portrait.device)
+    head = torch.maximum(_is(labels, *REGIONS).float(), face)
     wider = F.max_pool2d(head, 2 * (side // 32) + 1, stride=1, padding=side // 32)
     return _soften(wider, side / 16)
 

@@ -432,8 +432,8 @@ class DualStyle(Method):
         Raises:
             AssetError: a file of the authors can neither be found in the cache nor be fetched.
         """
-        if str(path) in PUBLISHED:
-            return cls(_fetched(str(path), progress), **options)
+        if isinstance(path, str) and path in PUBLISHED:  # a Path is a file
+            return cls(_fetched(path, progress), **options)
         named = str(path) in SHIPPED
         return super().load(
             assets.data_path(f"weights/dualstyle_{path}.safetensors") if named else path, **options

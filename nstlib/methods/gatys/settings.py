@@ -100,8 +100,8 @@ class Settings(Base):
             style_normalization(self.style_normalization)
             if self.style_distance != "gram":
                 raise SettingError(
-                    "The published normalizations are of Gram matrices: leave style_normalization 'relative' "
-                    f"with style_distance='{self.style_distance}'."
+                    "The published normalizations are of Gram matrices: take style_distance='gram' with "
+                    f"'{self.style_normalization}', or leave style_normalization 'relative'."
                 )
         if self.layer_weights is not None and len(self.layer_weights) != len(self.style_layers):
             raise SettingError(
