@@ -170,7 +170,7 @@ def region_masks(
 
 
 def head_mask(portrait: Tensor, parser: FaceParser | None = None) -> Tensor:
-    """A portrait's head with hair and neck, a little wider than it is: what ``align.paste`` puts back.
+    """A portrait's head with hair and neck, softly: what ``align.paste`` puts back.
 
     Such a portrait is what the parser has learned from, so no face is looked for; where the parser misses it,
     the face's oval is the mask.
@@ -192,8 +192,7 @@ def head_mask(portrait: Tensor, parser: FaceParser | None = None) -> Tensor:
         labels = parser.net.labels(inputs, (side, side))[:, None].to(portrait.device)
     face = oval(portrait_alignment(), (side, side)).to(portrait.device)
     head = torch.maximum(_is(labels, *REGIONS).float(), face)
-    wider = F.max_pool2d(head, 2 * (side // 32) + 1, stride=1, padding=side // 32)
-    return _soften(wider, side / 16)
+    return _soften(head, side / 20)
 
 
 def _subjects(images: Tensor) -> Tensor:
