@@ -1,13 +1,20 @@
 """Make the pictures in figures/gallery/ that README.md and the notebooks' first cells show.
 
-python tools/gallery.py        (after `make store`; about six minutes on two cores)
+    python tools/gallery.py                          (after `make store`; about six minutes on two cores)
+    python tools/gallery.py sheet FOLDER [KEEP]      (an hour; goes on where it was stopped)
+
+The first makes the strip and copies a figure of each notebook, the second the contact sheet: six portraits
+after eight paintings by Gatys' method with its default settings (`keep_face` as KEEP says). The single
+pictures stay in FOLDER, where `benchmarks/kept_faces.py` looks for them.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from nstlib import assets
@@ -27,11 +34,48 @@ COPIES = {
     "05_exemplars": "05_dualstylegan_four_stages/three_styles.png",
     "07_what_they_see": "07_metrics_comparison/what_they_see.png",
 }
+PORTRAITS = ("collins_face", "collins", "curie", "einstein", "obama", "biden")
+PAINTINGS = (
+    "starry_night", "the_kiss", "great_wave", "moulin_de_la_galette", "girls_at_the_piano", "composition_viii",
+    "village_street_auvers", "woman_with_fan",
+)  # fmt: skip
+SIDE = 256  # longest side in the contact sheet
+
+
+def portrait(name: str) -> Tensor:
+    """A photograph of the contact sheet."""
+    return images.load_image(assets.data_path(f"portraits/{name}.jpg"), size=SIDE)
+
+
+def sheet(folder: Path, keep: float) -> None:
+    """The contact sheet, and its pictures in a subfolder named by ``keep``."""
+    folder = folder / f"{keep:g}"
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for name in PORTRAITS:
+        row = [portrait(name)]
+        for painting in PAINTINGS:
+            path = folder / f"{name}-{painting}.png"
+            if not path.exists():
+                style = images.load_image(assets.data_path(f"paintings/{painting}.jpg"), size=SIDE)
+                images.save_image(gatys.stylize(row[0], style, keep_face=keep).image, path)
+            row.append(images.load_image(path))
+        row = [F.pad(tile, _border(tile), value=1.0) for tile in row]
+        rows.append(torch.cat(row, dim=3))
+    images.save_image(torch.cat(rows, dim=2), GALLERY / "contact_sheet.jpg", quality=85)
+
+
+def _border(tile: Tensor) -> tuple[int, int, int, int]:
+    """White around a picture, so that it becomes a square."""
+    height, width = SIDE + 8 - tile.shape[-2], SIDE + 8 - tile.shape[-1]
+    return width // 2, width - width // 2, height // 2, height - height // 2
 
 
 def main() -> None:
     """Write the strip and copy a figure of each notebook as JPEG."""
     hardware.keep_freed_memory()
+    if sys.argv[1:2] == ["sheet"]:
+        return sheet(Path(sys.argv[2]), float((sys.argv[3:] or ["0.5"])[0]))
     for name, source in COPIES.items():
         figure = images.load_image(ROOT / "figures" / "quick" / source)
         images.save_image(figure, GALLERY / f"{name}.jpg", quality=88)
