@@ -127,7 +127,8 @@ class Objective:
         self.faces = faces if self.content is not None and settings.keep_face else ()
         # Middle layers: the first knows nothing but color and grain, the last is blind to who it is.
         self.face_layers = (settings.style_layers[1:-1] or settings.style_layers) if self.faces else ()
-        self.face_targets: dict[str, tuple[Tensor, Tensor]] = {}  # features, and how much each place counts
+        # Where the faces are, their features, and how much each place counts.
+        self.face_targets: dict[str, tuple[tuple[slice, slice], Tensor, Tensor]] = {}
         with torch.no_grad():
             self.targets = [self._target(guide) for guide in guides]
             if self.content is not None:
@@ -150,7 +151,9 @@ class Objective:
             mask, share = self._face_mask(content)
             for name in self.face_layers:
                 target, here = self.repainted(name, found[name]), averaged(mask, found[name].shape[-2:])
-                self.face_targets[name] = (target, here * share / (here * target.square()).sum())
+                weights, (rows, columns) = here * share / (here * target.square()).sum(), extent(here)
+                inside = (..., rows, columns)
+                self.face_targets[name] = ((rows, columns), target[inside].clone(), weights[inside])
         return {name: found[name] for name in self.settings.content_layers}
 
     def _palette(self, content: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
@@ -289,8 +292,9 @@ class Objective:
             if self.relative:
                 term = term / wanted.float().square().mean().clamp_min(1e-12)
             content = content + self.content_share * term
-        for name, (wanted, weights) in self.face_targets.items():
-            face = face + (weights * (features[name].float() - wanted).square()).sum()
+        for name, ((rows, columns), wanted, weights) in self.face_targets.items():
+            here = features[name][..., rows, columns].float()
+            face = face + (weights * (here - wanted).square()).sum()
         found = []
         for target in self.targets:
             if target.mask is not None and not target.masks:
@@ -348,6 +352,13 @@ def painted(guides: Sequence[Guide]) -> Tensor | None:
 def averaged(mask: Tensor, shape: Sequence[int]) -> Tensor:
     """A mask averaged down to (H', W'); on the processor, as MPS wants sizes that divide each other."""
     return adaptive_avg_pool2d(mask.float().cpu(), (shape[0], shape[1])).to(mask.device)
+
+
+def extent(mask: Tensor) -> tuple[slice, slice]:
+    """The rows and columns in which a mask (1, 1, H, W) is above 0."""
+    shown = [mask[0, 0].amax(dim).nonzero().flatten().tolist() for dim in (1, 0)]
+    rows, columns = (slice(found[0], found[-1] + 1) if found else slice(0, 0) for found in shown)
+    return rows, columns
 
 
 def moments(statistics: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
