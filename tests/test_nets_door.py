@@ -14,12 +14,17 @@ from torch import nn
 
 from nstlib import nets
 from nstlib.errors import SettingError
-from nstlib.nets import adain, bisenet, dualstylegan, johnson, psp, stylegan2
+from nstlib.nets import adain, bisenet, cyclegan, dualstylegan, johnson, psp, stylegan2
 
 # File in ../shared/parity -> the network's name, how it is made, and the digest of its names and shapes.
 PUBLISHED: dict[str, tuple[str, Callable[[], nn.Module], str]] = {
     "adain_decoder_keys": ("adain_decoder", adain.Decoder, "ea033323d8e2ee21"),
     "bisenet_faceparse19_keys": ("bisenet_faceparse19", bisenet.BiSeNet, "3fbee299cf8e9aea"),
+    "cyclegan_patchgan_keys": ("cyclegan_patchgan", cyclegan.PatchDiscriminator, "0700eebba9cfa762"),
+    "cyclegan_resnet6_keys": (
+        "cyclegan_resnet6", lambda: cyclegan.ResnetGenerator(blocks=6), "6e60a3d63eacca20",
+    ),
+    "cyclegan_resnet9_keys": ("cyclegan_resnet9", cyclegan.ResnetGenerator, "00af584c762385af"),
     "dsg_sampler_color_keys": ("dsg_sampler_color", lambda: dualstylegan.Sampler(11), "ffb1ccd764a4664e"),
     "dsg_sampler_structure_keys": (
         "dsg_sampler_structure", lambda: dualstylegan.Sampler(7), "bd4defff2ef3d5cd",
@@ -37,12 +42,16 @@ PUBLISHED: dict[str, tuple[str, Callable[[], nn.Module], str]] = {
     "stylegan2_disc_64_keys": ("stylegan2_disc", lambda: stylegan2.Discriminator(64), "70a2abb7fd544226"),
     "stylegan2_disc_keys_256": ("stylegan2_disc", lambda: stylegan2.Discriminator(256), "7ee1488a382cd27f"),
     "stylegan2_disc_keys_1024": ("stylegan2_disc", stylegan2.Discriminator, "c2400ab2602d5098"),
+    "updg_style2_resnet9_keys": ("updg_style2_resnet9", cyclegan.DrawingGenerator, "1a0672f90637894e"),
 }  # fmt: skip
 
 # The same networks, small.
 SMALL: dict[str, Callable[[], nn.Module]] = {
     "adain_decoder": adain.Decoder,
     "bisenet_faceparse19": lambda: bisenet.BiSeNet(11),
+    "cyclegan_patchgan": lambda: cyclegan.PatchDiscriminator(4, 2, 1),
+    "cyclegan_resnet6": lambda: cyclegan.ResnetGenerator(4, 1),
+    "cyclegan_resnet9": lambda: cyclegan.ResnetGenerator(4, 2, 1, 2),
     "dsg_sampler_color": lambda: dualstylegan.Sampler(11),
     "dsg_sampler_structure": lambda: dualstylegan.Sampler(7),
     "dualstylegan": lambda: dualstylegan.DualStyleGAN(32, (4, 4, 4, 4)),
@@ -52,6 +61,7 @@ SMALL: dict[str, Callable[[], nn.Module]] = {
     "jojogan_generator": lambda: stylegan2.Generator(64, (4,) * 5),
     "psp_encoder": lambda: psp.PspEncoder(8, (16, 16, 16, 16)),
     "stylegan2_disc": lambda: stylegan2.Discriminator(32, (4, 4, 4, 4)),
+    "updg_style2_resnet9": lambda: cyclegan.DrawingGenerator(4, 1, 2),
 }
 
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 OFFICIAL = {
     "adain_decoder": ("adain", "from_official"),
     "bisenet_faceparse19": ("bisenet", "from_official"),
+    "cyclegan_patchgan": ("cyclegan", "discriminator_from_official"),
+    "cyclegan_resnet6": ("cyclegan", "generator_from_official"),
+    "cyclegan_resnet9": ("cyclegan", "generator_from_official"),
     "dsg_sampler_color": ("dualstylegan", "sampler_from_official"),
     "dsg_sampler_structure": ("dualstylegan", "sampler_from_official"),
     "dualstylegan": ("dualstylegan", "from_official"),
@@ -28,6 +31,7 @@ OFFICIAL = {
     "jojogan_generator": ("stylegan2", "generator_from_official"),
     "psp_encoder": ("psp", "psp_from_official"),
     "stylegan2_disc": ("stylegan2", "discriminator_from_official"),
+    "updg_style2_resnet9": ("cyclegan", "drawing_from_official"),
 }
 
 
