@@ -6,6 +6,7 @@ from .dualstylegan import DualStyle
 from .gatys import Gatys
 from .johnson import Johnson
 from .jojogan import JoJoGAN
+from .u2_local import U2Local
 
 METHODS: dict[str, type[Method]] = {
     "gatys": Gatys,
@@ -13,6 +14,7 @@ METHODS: dict[str, type[Method]] = {
     "johnson": Johnson,
     "dualstylegan": DualStyle,
     "jojogan": JoJoGAN,
+    "u2_local": U2Local,
 }
 """Every method by name. What the command, the notebooks and the comparison know, they know from here."""
 
