@@ -30,7 +30,15 @@ OFFICIAL = {
     "jojogan_discfeat": ("stylegan2", "features_from_official"),
     "jojogan_generator": ("stylegan2", "generator_from_official"),
     "psp_encoder": ("psp", "psp_from_official"),
+    "rsu4": ("u2net", "rsu_from_official"),
+    "rsu4f": ("u2net", "rsu4f_from_official"),
+    "rsu5": ("u2net", "rsu_from_official"),
+    "rsu6": ("u2net", "rsu_from_official"),
+    "rsu7": ("u2net", "rsu_from_official"),
+    "sanet_block": ("u2_local", "sanet_from_official"),
     "stylegan2_disc": ("stylegan2", "discriminator_from_official"),
+    "u2net": ("u2net", "from_official"),
+    "u2netp": ("u2net", "from_official"),
     "updg_style2_resnet9": ("cyclegan", "drawing_from_official"),
 }
 
