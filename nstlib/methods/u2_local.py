@@ -462,6 +462,8 @@ class U2Local(Method):
             if len(given) != len(options.regions):
                 raise SettingError(f"{len(options.regions)} regions need as many masks, not {len(given)}.")
             return {n: check_mask("mask", m, image) for n, m in zip(options.regions, given, strict=True)}
+        if not self.settings.local and not options.regions:
+            return {}
         softness = max(image.shape[-2:]) / 60 if options.softness is None else options.softness
         try:
             return parse.region_masks(image, softness=softness, parser=self.parser)

@@ -67,7 +67,7 @@ def recolor(
 def _recoloring(
     images: Tensor, others: Tensor, masks: Tensor, other_masks: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What each region's colors are multiplied by, and what is added, (N, R, 3); and if it is there at all."""
+    """What each region's colors are multiplied by, what is added, and if it is there: (N, R, 3 or 1)."""
     means, deviations, known = [], [], torch.tensor(True, device=images.device)
     for x, m in ((images, masks), (others, other_masks)):
         known = known & (m.mean((2, 3)) > 1e-3).unsqueeze(2)
