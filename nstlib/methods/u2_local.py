@@ -217,8 +217,6 @@ class U2Task(Task):
                 "photo_discriminator": PatchDiscriminator(settings.critic_width, **kind),
                 "artwork_discriminator": PatchDiscriminator(settings.critic_width, **kind),
             }  # fmt: skip
-        for name in ("generator", "return"):
-            self.modules[name].checkpoint_activations(settings.checkpointing)  # type: ignore[operator]
         adam = {
             "lr": settings.learning_rate,
             "betas": (0.5, 0.999),
@@ -500,7 +498,7 @@ class U2Local(Method):
 
 
 def _generator(settings: Settings) -> Generator:
-    return Generator(settings.width, settings.encoders, settings.fusion)
+    return Generator(settings.width, settings.encoders, settings.fusion, settings.checkpointing)
 
 
 def _with_rest(masks: Mapping[str, Tensor], names: Sequence[str], image: Tensor) -> Tensor:

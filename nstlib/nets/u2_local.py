@@ -9,8 +9,8 @@ and in what "two encoders of different structure" differ, it does not say. What 
   leaves the channels' own strengths, the style, as they are.
 - F = concat(F1 ... F4, f5), equation (8), is at a quarter of the size: attention looks at pairs of places.
 - The decoders get F1 and F2 of the picture they restyle at their own sizes too, so that its lines stay sharp,
-  and paint over that picture with the other one's mean and spread of colors. So an untrained generator gives
-  these colors, and has nothing but texture to learn.
+  and paint over that picture with the other one's mean and spread of colors in each region. So an untrained
+  generator gives these colors, and has texture to learn above all.
 """
 
 from __future__ import annotations
@@ -20,12 +20,10 @@ from collections.abc import Mapping
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .official import load_strict
 from .u2net import ConvBlock, NestedU, halved, sized
-
-STRIDE = 4
-"""Factor by which the LFFM's maps are smaller than the pictures."""
 
 _KEYS = 64  # sides of the map that attention looks at: more than 4096 places of a style add nothing but time
 _WITHIN = 10.0  # how much more likely, as a logarithm, a place looks into its own region than elsewhere
@@ -68,7 +66,8 @@ def _recoloring(
     images: Tensor, others: Tensor, masks: Tensor, other_masks: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What each region's colors are multiplied by, what is added, and if it is there: (N, R, 3 or 1)."""
-    means, deviations, known = [], [], torch.tensor(True, device=images.device)
+    means, deviations = [], []
+    known = torch.ones((), dtype=torch.bool, device=images.device)
     for x, m in ((images, masks), (others, other_masks)):
         known = known & (m.mean((2, 3)) > 1e-3).unsqueeze(2)
         weights = m / m.sum((2, 3), keepdim=True).clamp_min(1e-6)
@@ -217,14 +216,19 @@ class Generator(nn.Module):
         encoders: "two" of different structure; "one" for both pictures, the content's (Fig. 6 (b)); "plain":
             two without a U (Fig. 6 (a)).
         fusion: "attention" (the LFFM) or "concat" (Fig. 7 (b)).
+        checkpointing: compute each stage and the decoders again in the backward pass, instead of keeping what
+            is in them.
 
     Shape:
         photographs and artworks (N, 3, H, W) in [0, 1], any size of at least 33 pixels, with or without
         masks (N, R, H, W) of the same R regions -> photographs in the artworks' style, and the reverse.
     """
 
-    def __init__(self, width: int = 16, encoders: str = "two", fusion: str = "attention") -> None:
+    def __init__(
+        self, width: int = 16, encoders: str = "two", fusion: str = "attention", checkpointing: bool = False
+    ) -> None:
         super().__init__()
+        self.checkpointing = checkpointing
         outputs = tuple(width * k for k in (1, 2, 2, 3, 3))
         self.content_encoder: nn.Module
         self.style_encoder: nn.Module
@@ -236,6 +240,7 @@ class Generator(nn.Module):
             self.content_encoder = NestedU((7, 6, 5, 4, 4), widths, widths[:4], InstanceNorm)
             low = NestedU((5, 4, 4, 3, 3), widths, widths[:4], LayerNorm)
             self.style_encoder = self.content_encoder if encoders == "one" else low
+            self.content_encoder.checkpointing = low.checkpointing = checkpointing
         lffm = SanetBlock if fusion == "attention" else Splice
         self.style_lffm, self.content_lffm = lffm(sum(outputs)), lffm(sum(outputs))
         channels = (sum(outputs), outputs[1], outputs[0])
@@ -259,18 +264,15 @@ class Generator(nn.Module):
         content, style = self.content_encoder(photos), self.style_encoder(artworks)
         return self._restyle("style", photos, artworks, content, style, photo_masks, artwork_masks)
 
-    def checkpoint_activations(self, wanted: bool) -> None:
-        """Keep less for the backward pass, and compute it again: more time, a fraction of the memory."""
-        for module in self.modules():
-            if isinstance(module, NestedU):
-                module.checkpointing = wanted
-
     def _restyle(
         self, name: str, images: Tensor, others: Tensor, maps: list[Tensor], other_maps: list[Tensor],
         masks: Tensor | None, other_masks: Tensor | None,
     ) -> Tensor:  # fmt: skip
         lffm, decoder = (self.get_submodule(f"{name}_{part}") for part in ("lffm", "decoder"))
-        under = recolor(images, others, masks, other_masks)
+        with torch.autocast(
+            images.device.type, enabled=False
+        ):  # bfloat16 has too few decimals for a variance
+            under = recolor(images.float(), others.float(), masks, other_masks)
         here, there = concatenated(maps), concatenated(other_maps)
         keys = (min(there.shape[2], _KEYS), min(there.shape[3], _KEYS))
         there = F.adaptive_avg_pool2d(there, keys)
@@ -278,6 +280,8 @@ class Generator(nn.Module):
             masks = F.adaptive_avg_pool2d(masks, (here.shape[2], here.shape[3]))
             other_masks = F.adaptive_avg_pool2d(other_masks, keys)
         fused = lffm(here, there, masks, other_masks)
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(decoder, fused, maps[1], maps[0], under, use_reentrant=False)
         return decoder(fused, maps[1], maps[0], under)
 
 
