@@ -339,8 +339,7 @@ class U2Local(Method):
         "smoke": OURS | {"steps": 4, "batch": 1, "size": 64, "faces": 4, "width": 4, "critic_width": 4},
         "shipped": OURS | {"steps": 2500, "batch": 1, "size": 160, "faces": 400},
         # E, section 4.1, for Cartoon; it names 18 GB. Of FFHQ's first 1000 pictures: --pictures.
-        "paper": {"steps": 25_000, "batch": 8, "size": 1024, "width": 32, "critic_width": 64,
-                  "checkpointing": True},
+        "paper": {"steps": 25_000, "batch": 8, "size": 1024, "checkpointing": True},
     }  # fmt: skip
 
     def __init__(self, settings: Settings | None = None, **options: Any) -> None:

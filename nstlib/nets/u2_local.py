@@ -216,8 +216,8 @@ class Generator(nn.Module):
         encoders: "two" of different structure; "one" for both pictures, the content's (Fig. 6 (b)); "plain":
             two without a U (Fig. 6 (a)).
         fusion: "attention" (the LFFM) or "concat" (Fig. 7 (b)).
-        checkpointing: compute each stage and the decoders again in the backward pass, instead of keeping what
-            is in them.
+        checkpointing: compute each stage, and what follows a picture at a time, again in the backward pass,
+            instead of keeping what is in them.
 
     Shape:
         photographs and artworks (N, 3, H, W) in [0, 1], any size of at least 33 pixels, with or without
@@ -268,6 +268,21 @@ class Generator(nn.Module):
         self, name: str, images: Tensor, others: Tensor, maps: list[Tensor], other_maps: list[Tensor],
         masks: Tensor | None, other_masks: Tensor | None,
     ) -> Tensor:  # fmt: skip
+        if not (self.checkpointing and torch.is_grad_enabled()):
+            return self._paint(name, images, others, maps, other_maps, masks, other_masks)
+        made = []
+        for n in range(len(images)):  # nothing here looks from one picture of the batch at another
+            x, y, a, b = (
+                None if one is None else one[n : n + 1] for one in (images, others, masks, other_masks)
+            )
+            here, there = ([one[n : n + 1] for one in several] for several in (maps, other_maps))
+            made.append(checkpoint(self._paint, name, x, y, here, there, a, b, use_reentrant=False))
+        return torch.cat(made)
+
+    def _paint(
+        self, name: str, images: Tensor, others: Tensor, maps: list[Tensor], other_maps: list[Tensor],
+        masks: Tensor | None, other_masks: Tensor | None,
+    ) -> Tensor:  # fmt: skip
         lffm, decoder = (self.get_submodule(f"{name}_{part}") for part in ("lffm", "decoder"))
         with torch.autocast(
             images.device.type, enabled=False
@@ -279,10 +294,7 @@ class Generator(nn.Module):
         if masks is not None and other_masks is not None:
             masks = F.adaptive_avg_pool2d(masks, (here.shape[2], here.shape[3]))
             other_masks = F.adaptive_avg_pool2d(other_masks, keys)
-        fused = lffm(here, there, masks, other_masks)
-        if self.checkpointing and torch.is_grad_enabled():
-            return checkpoint(decoder, fused, maps[1], maps[0], under, use_reentrant=False)
-        return decoder(fused, maps[1], maps[0], under)
+        return decoder(lffm(here, there, masks, other_masks), maps[1], maps[0], under)
 
 
 def concatenated(maps: list[Tensor]) -> Tensor:

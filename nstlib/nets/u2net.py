@@ -28,7 +28,8 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve, normalize, cut off."""
-        return F.relu(self.bn_s1(self.conv_s1(x)))
+        x = self.conv_s1(x)
+        return F.relu(self.bn_s1(x).to(x.dtype))  # autocast's normalizations give float32: twice the memory
 
 
 class RSU(nn.Module):
