@@ -217,15 +217,12 @@ class U2Task(Task):
                 "photo_discriminator": PatchDiscriminator(settings.critic_width, **kind),
                 "artwork_discriminator": PatchDiscriminator(settings.critic_width, **kind),
             }  # fmt: skip
-        adam = {
-            "lr": settings.learning_rate,
-            "betas": (0.5, 0.999),
-            "fused": True,
-        }  # CycleGAN's; E names the rate alone
+        # CycleGAN's betas; E names the rate alone.
+        adam: dict[str, Any] = {"lr": settings.learning_rate, "betas": (0.5, 0.999), "fused": True}
         parameters = [list(module.parameters()) for module in self.modules.values()]
         self.optimizers = {
-            "generators": torch.optim.Adam(parameters[0] + parameters[1], **adam),  # type: ignore[arg-type]
-            "discriminators": torch.optim.Adam(parameters[2] + parameters[3], **adam),  # type: ignore[arg-type]
+            "generators": torch.optim.Adam(parameters[0] + parameters[1], **adam),
+            "discriminators": torch.optim.Adam(parameters[2] + parameters[3], **adam),
         }
 
     def describe(self) -> dict[str, Any]:
