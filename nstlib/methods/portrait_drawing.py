@@ -66,10 +66,14 @@ def edges(pictures: Tensor) -> Tensor:
         (N, 3, H, W), in [0, 1), differentiable.
     """
     kernel = pictures.new_tensor([[1.0, 2.0, 1.0], [0.0, 0.0, 0.0], [-1.0, -2.0, -1.0]]) / 8
-    gray = F.pad(luminance(pictures), (1, 1, 1, 1), mode="replicate")
+    gray = F.pad(_gray(pictures), (1, 1, 1, 1), mode="replicate")
     down, across = F.conv2d(gray, torch.stack([kernel, kernel.T])[:, None]).split(1, 1)
     size = (down.square() + across.square() + 1e-8).sqrt()  # flat places have a gradient as well
     return (_EDGE_GAIN * size).tanh().expand(-1, 3, -1, -1)
+
+
+def _gray(pictures: Tensor) -> Tensor:
+    return torch.cat([luminance(one) for one in pictures.split(1)])
 
 
 def truncated(drawings: Tensor) -> Tensor:
@@ -264,13 +268,14 @@ class PortraitDrawing(CycleGAN):
         if isinstance(faces, Pictures):
             raise SettingError("Portrait drawing learns on whole faces: give a folder or a tensor.")
         side = (s.size, s.size)
-        gray = [luminance(resize(check_picture("style", one, LEAST), side)) for one in sets]
+        gray = [_gray(resize(check_picture("style", one, LEAST), side)) for one in sets]
         numbers = [torch.full((len(one),), number) for number, one in enumerate(gray)]
         generators, discriminators = self.seeded(lambda: self._networks(len(sets)))
         if self.generator is not None:
             if self.generator.styles != len(sets):
                 raise SettingError(
-                    f"The network draws in {self.generator.styles} styles, and {len(sets)} are given: give as many."
+                    f"The network draws in {self.generator.styles} styles, and {len(sets)} are given: give "
+                    "as many."
                 )
             generators["generator"] = self.generator
         self.generator, self.backward = generators["generator"], generators["backward"]
