@@ -76,7 +76,7 @@ def test_edges_masks_and_truncation_are_their_formulas():
 
 def test_the_cycles_are_weighted_as_the_training_goes_on():
     task = DrawingTask.__new__(DrawingTask)
-    task.weights, task.perceptual = Settings(), lambda a, b: (a - b).abs().mean((1, 2, 3))
+    task.settings, task.perceptual = Settings(), lambda a, b: (a - b).abs().mean((1, 2, 3))
     p, back, rough = (2 * rand(2, 3, 16, 16, seed=n) - 1 for n in range(3))
     d, again = (2 * rand(2, 1, 16, 16, seed=n) - 1 for n in (5, 6))
     losses = task.cycles(p, (back, rough), d, again, 0.5)

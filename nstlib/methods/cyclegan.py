@@ -41,7 +41,7 @@ Pixels = Annotated[int, Field(ge=32)]
 SIZES: dict[str, dict[str, Any]] = {
     "quick": {"steps": 400, "batch": 1, "size": 64, "faces": 100, "width": 16, "blocks": 6},
     "smoke": {"steps": 3, "batch": 1, "size": 32, "faces": 4, "width": 8, "blocks": 2},
-    "shipped": {"steps": 1000, "batch": 1, "size": 128, "faces": 400, "width": 32, "blocks": 6},
+    "shipped": {"steps": 1500, "batch": 1, "size": 128, "faces": 400, "width": 32, "blocks": 6},
     # 200 epochs, as in the paper's section 7.1.
     "paper": {"steps": 200_000, "batch": 1, "size": 256, "faces": 1000, "width": 64, "blocks": 9},
 }

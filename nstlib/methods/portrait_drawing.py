@@ -101,13 +101,15 @@ class DrawingTask(AdversarialTask):
         device: of the training.
     """
 
+    settings: Settings
+
     def __init__(
         self, generators: dict[str, nn.Module], discriminators: dict[str, nn.Module], faces: Pictures,
         drawings: Tensor, styles: Tensor, settings: Settings, schedule: Schedule,
         masks: Callable[[Tensor], Tensor], device: torch.device,
     ) -> None:  # fmt: skip
         super().__init__(generators, discriminators, settings, ("drawings", "faces"))
-        self.weights, self.schedule = settings, schedule
+        self.schedule = schedule
         self.faces, self.drawings, self.styles, self.masks = faces, drawings, styles, masks
         self.count = int(styles.max()) + 1
         self.perceptual = Lpips("alexnet", device=device)  # released code's backbone
@@ -116,8 +118,8 @@ class DrawingTask(AdversarialTask):
     def describe(self) -> dict[str, Any]:
         """All of the settings, and both sets, as a few of their numbers."""
         style = [len(self.drawings), self.count, round(float(self.drawings[0].mean()), 5)]
-        settings = asdict(self.weights)
-        return {"method": "portrait_drawing", **settings, "pictures": len(self.faces), "style": style}
+        known = {"pictures": len(self.faces), "style": style}
+        return {"method": "portrait_drawing", **asdict(self.settings), **known}
 
     def batch(self, positions: Sequence[int]) -> tuple[Tensor, ...]:
         """Photographs and drawings in [-1, 1], the masks of either, the drawings' styles."""
@@ -149,9 +151,8 @@ class DrawingTask(AdversarialTask):
         codes = F.one_hot(styles, self.count).to(photographs)
         self.learn_weights(step, False)
         drawn = m["generator"](photographs, codes)
-        faces, restored, from_truncated = m["backward"](torch.cat([drawings, drawn, truncated(drawn)])).chunk(
-            3
-        )
+        given = torch.cat([drawings, drawn, truncated(drawn)])
+        faces, restored, from_truncated = m["backward"](given).chunk(3)
         losses = self.adversarial(m, drawn, faces, masks, styles)
         losses |= self.cycles(
             photographs, (restored, from_truncated), drawings, m["generator"](faces, codes),
@@ -179,7 +180,7 @@ class DrawingTask(AdversarialTask):
             masks: of the drawings, (N, 3, S, S), in the order of `REGIONS`.
             styles: which styles were asked for, (N,).
         """
-        s = self.weights
+        s = self.settings
         scores, logits = _scored(m["drawing_discriminator"], drawn)
         views = zip(REGIONS, masks.split(1, 1), strict=True)
         local = [m[f"{name}_discriminator"](outside_white(drawn, mask)) for name, mask in views]
@@ -205,7 +206,7 @@ class DrawingTask(AdversarialTask):
             redrawn: G(F(d)), likewise.
             progress: of the training, from 0 to 1.
         """
-        s = self.weights
+        s = self.settings
         ways = edges((torch.cat(restored).float() + 1) / 2)
         distances = self.perceptual(ways, edges((photographs + 1) / 2).repeat(2, 1, 1, 1)).chunk(2)
         return {
@@ -226,15 +227,13 @@ class DrawingTask(AdversarialTask):
             masks: of both, (N, 3, S, S) each.
             styles: of the real ones, (N,).
         """
-        fake, (true, logits) = (
-            _scored(m["drawing_discriminator"], pair[0])[0],
-            _scored(m["drawing_discriminator"], pair[1]),
-        )
+        fake, _ = _scored(m["drawing_discriminator"], pair[0])
+        true, logits = _scored(m["drawing_discriminator"], pair[1])
         parts = [(least_squares_loss(fake, 0) + least_squares_loss(true, 1)) / 2]
         if logits is not None:
             parts.append(F.cross_entropy(logits, styles))
         for number, name in enumerate(REGIONS):
-            views = [outside_white(one, all_[:, number, None]) for one, all_ in zip(pair, masks, strict=True)]
+            views = [outside_white(pair[i], masks[i][:, number, None]) for i in range(2)]
             parts.append(telling_apart(m[f"{name}_discriminator"], *views))
         return torch.stack(parts).sum()
 
