@@ -12,7 +12,7 @@ from conftest import one_sentence, rand, randn, refused
 
 from nstlib import assets, nets
 from nstlib.errors import SettingError
-from nstlib.methods.cyclegan import CycleGAN, CycleTask, Settings, telling_apart
+from nstlib.methods.cyclegan import CycleGAN, CycleTask, Settings, discriminator_loss
 from nstlib.nets.cyclegan import PatchDiscriminator, ResnetGenerator, generator_from_official
 from nstlib.pictures.files import save_image
 from nstlib.training import ReplayPool, Schedule
@@ -116,8 +116,8 @@ def test_the_losses_are_the_papers():
     identity = (same_y - y).abs().mean() + (same_x - x).abs().mean()
     assert losses["cycle"] == pytest.approx(10 * cycle.item())
     assert losses["identity"] == pytest.approx(5 * identity.item())
-    apart = telling_apart(lambda picture: picture.mean((1, 2, 3)), found_x, x)
-    assert apart == pytest.approx((found_x.mean().item() ** 2 + (x.mean().item() - 1) ** 2) / 2)
+    loss = discriminator_loss(lambda picture: picture.mean((1, 2, 3)), found_x, x)
+    assert loss == pytest.approx((found_x.mean().item() ** 2 + (x.mean().item() - 1) ** 2) / 2)
     assert [task.rate(part) for part in (0, 0.5, 0.75, 1)] == [1, 1, 0.5, 0]
 
 

@@ -26,7 +26,7 @@ from ..faces.style_sets import load_style_set
 from ..losses import least_squares_loss
 from ..nets.cyclegan import STRIDE, PatchDiscriminator, ResnetGenerator, generator_from_official
 from ..pictures.files import check_picture
-from ..training import Pictures, ReplayPool, Schedule, Step, Task, TrainingResult
+from ..training import Pictures, ReplayPool, Schedule, Step, Task
 from .base import Method, blend, pad_to_multiple, postprocess
 
 LEAST = 16  # pixels a side: reflection needs more than one at a quarter of the size
@@ -93,7 +93,7 @@ class AdversarialTask(Task):
         """1 in the first half, then falling to 0 along a line: appendix 7.1."""
         return min(1.0, 2 * (1 - progress))
 
-    def learn_weights(self, step: Step, on: bool) -> None:
+    def train_discriminators(self, step: Step, on: bool) -> None:
         """Whether the discriminators get gradients: not while the generators learn, which saves time."""
         for name in self.discriminators:
             step.modules[name].requires_grad_(on)
@@ -108,7 +108,7 @@ class AdversarialTask(Task):
             pool.load_state_dict(state[name])
 
 
-def telling_apart(discriminator: Callable[[Tensor], Tensor], generated: Tensor, real: Tensor) -> Tensor:
+def discriminator_loss(discriminator: Callable[[Tensor], Tensor], generated: Tensor, real: Tensor) -> Tensor:
     """What a discriminator minimizes: half the sum of both squares, as released code has it."""
     fake, true = discriminator(generated), discriminator(real)
     return (least_squares_loss(fake, 0) + least_squares_loss(true, 1)) / 2
@@ -147,7 +147,7 @@ class CycleTask(AdversarialTask):
     def step(self, step: Step) -> dict[str, Tensor]:
         """One step of both generators, and one of both discriminators."""
         (x, y), m = step.batch, step.modules
-        self.learn_weights(step, False)
+        self.train_discriminators(step, False)
         made, same_y = m["generator"](torch.cat([x, y])).chunk(2)
         found, same_x = m["backward"](torch.cat([y, x])).chunk(2)
         scores = {
@@ -159,12 +159,12 @@ class CycleTask(AdversarialTask):
         )
         total = torch.stack(list(losses.values())).sum()
         step.descend(total)
-        self.learn_weights(step, True)
+        self.train_discriminators(step, True)
         older = self.pools["portraits"].exchange(made, step.generator)
         old_faces = self.pools["faces"].exchange(found, step.generator)
         parts = [
-            telling_apart(m["portrait_discriminator"], older, y),
-            telling_apart(m["face_discriminator"], old_faces, x),
+            discriminator_loss(m["portrait_discriminator"], older, y),
+            discriminator_loss(m["face_discriminator"], old_faces, x),
         ]
         discriminators = torch.stack(parts).sum()
         step.descend(discriminators, "discriminator")
@@ -217,30 +217,26 @@ class CycleGAN(Method):
     def task(self, faces: Any, styles: Any, schedule: Schedule) -> AdversarialTask:
         """The training of the generator it has, or of a new one, on portraits (K, 3, H, W), or a list."""
         s = self.settings
-        portraits = torch.cat([check_picture("style", one, LEAST) for one in listed(styles)])
+        given = torch.cat([check_picture("style", one, LEAST) for one in style_list(styles)])
         if not isinstance(faces, Pictures):
             faces = Pictures(faces, s.size, zoom=ZOOM, seed=schedule.seed)
-        made = self.seeded(lambda: [ResnetGenerator(s.width, s.blocks) for _ in range(2)])
-        judges = self.seeded(lambda: [PatchDiscriminator(s.width) for _ in range(2)])
-        self.generator, self.backward = self.generator or made[0], made[1]
-        return CycleTask(
-            self.generator, self.backward,
-            {"portrait_discriminator": judges[0], "face_discriminator": judges[1]}, faces,
-            # Another order than the faces', or the same two would always meet.
-            Pictures(portraits, s.size, zoom=ZOOM, seed=schedule.seed + 1), s,
-        )  # fmt: skip
+
+        def networks() -> list[nn.Module]:
+            generators = [ResnetGenerator(s.width, s.blocks) for _ in range(2)]
+            return [*generators, PatchDiscriminator(s.width), PatchDiscriminator(s.width)]
+
+        generator, self.backward, *discriminators = self.seeded(networks)
+        self.generator = self.generator or generator
+        named = zip(("portrait_discriminator", "face_discriminator"), discriminators, strict=True)
+        # Another order than the faces', or the same two would always meet.
+        portraits = Pictures(given, s.size, zoom=ZOOM, seed=schedule.seed + 1)
+        return CycleTask(self.generator, self.backward, dict(named), faces, portraits, s)
 
     def seeded(self, make: Callable[[], Net]) -> Net:
         """What is made with random numbers of this method's seed alone."""
         with torch.random.fork_rng([]):
             torch.default_generator.manual_seed(self.seed)
             return make()
-
-    def fit(self, *args: Any, **options: Any) -> TrainingResult:
-        """See :meth:`.Method.fit`; from the generator there is, if one was loaded."""
-        result = super().fit(*args, **options)
-        self.generator.eval()
-        return result
 
     def stylize(
         self, content: Tensor, style: Any = None, *, strength: float = 1.0, keep_colors: bool | str = False,
@@ -280,16 +276,16 @@ class CycleGAN(Method):
         return [load_style_set(word, size or SIZE).pictures for word in words]
 
 
-def listed(styles: Any) -> list[Tensor]:
+def style_list(styles: Any) -> list[Tensor]:
     """One set of portraits, or several, as a list of them.
 
     Raises:
         SettingError: there is none.
     """
-    listed = [styles] if isinstance(styles, Tensor) else list(styles or ())
-    if not listed:
+    found = [styles] if isinstance(styles, Tensor) else list(styles or ())
+    if not found:
         raise SettingError("The list of styles is empty: give a set of portraits.")
-    return listed
+    return found
 
 
 __all__ = ["CycleGAN", "Settings"]

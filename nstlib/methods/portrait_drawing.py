@@ -34,7 +34,7 @@ from ..pictures.files import check_picture, resize
 from ..training import Pictures, Schedule, Step, shuffled
 from . import cyclegan
 from .base import blend, postprocess
-from .cyclegan import LEAST, AdversarialTask, CycleGAN, telling_apart
+from .cyclegan import LEAST, AdversarialTask, CycleGAN, discriminator_loss
 
 REGIONS = ("nose", "eye", "lip")
 """Those that have a discriminator of their own."""
@@ -149,7 +149,7 @@ class DrawingTask(AdversarialTask):
         """One step of both generators, and one of all discriminators."""
         (photographs, drawings, masks, drawing_masks, styles), m = step.batch, step.modules
         codes = F.one_hot(styles, self.count).to(photographs)
-        self.learn_weights(step, False)
+        self.train_discriminators(step, False)
         drawn = m["generator"](photographs, codes)
         given = torch.cat([drawings, drawn, truncated(drawn)])
         faces, restored, from_truncated = m["backward"](given).chunk(3)
@@ -160,11 +160,11 @@ class DrawingTask(AdversarialTask):
         )  # fmt: skip
         total = torch.stack(list(losses.values())).sum()
         step.descend(total)
-        self.learn_weights(step, True)
+        self.train_discriminators(step, True)
         older = self.pools["drawings"].exchange(torch.cat([drawn, masks], 1), step.generator)
         old_faces = self.pools["faces"].exchange(faces, step.generator)
-        loss = self.discriminator_loss(m, (older[:, :1], drawings), (older[:, 1:], drawing_masks), styles)
-        loss = loss + telling_apart(m["face_discriminator"], old_faces, photographs)
+        loss = self.drawing_loss(m, (older[:, :1], drawings), (older[:, 1:], drawing_masks), styles)
+        loss = loss + discriminator_loss(m["face_discriminator"], old_faces, photographs)
         step.descend(loss, "discriminator")
         return {"total": total, **losses, "discriminator": loss}
 
@@ -215,7 +215,7 @@ class DrawingTask(AdversarialTask):
             "strict": s.cycle_weight * F.l1_loss(redrawn.float(), drawings),
         }
 
-    def discriminator_loss(
+    def drawing_loss(
         self, m: Mapping[str, nn.Module], pair: tuple[Tensor, Tensor], masks: tuple[Tensor, Tensor],
         styles: Tensor,
     ) -> Tensor:  # fmt: skip
@@ -234,7 +234,7 @@ class DrawingTask(AdversarialTask):
             parts.append(F.cross_entropy(logits, styles))
         for number, name in enumerate(REGIONS):
             views = [outside_white(pair[i], masks[i][:, number, None]) for i in range(2)]
-            parts.append(telling_apart(m[f"{name}_discriminator"], *views))
+            parts.append(discriminator_loss(m[f"{name}_discriminator"], *views))
         return torch.stack(parts).sum()
 
 
@@ -263,7 +263,7 @@ class PortraitDrawing(CycleGAN):
 
         Faces are a folder or pictures, framed likewise: crops of them would have the eyes elsewhere.
         """
-        s, sets = self.settings, cyclegan.listed(styles)
+        s, sets = self.settings, cyclegan.style_list(styles)
         if isinstance(faces, Pictures):
             raise SettingError("Portrait drawing learns on whole faces: give a folder or a tensor.")
         side = (s.size, s.size)
