@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -222,21 +221,6 @@ def test_a_region_that_is_not_found_is_named_and_left_out(method, monkeypatch):
         method.stylize(photo, artwork, regions=("ear",))
     with refused(SettingError, match="There is no style: give an artwork"):
         method.stylize(photo)
-
-
-def test_a_portrait_is_parsed_in_its_frame():
-    seen = []
-
-    def labels(pictures, size):
-        seen.append(tuple(pictures.shape))
-        found = torch.zeros(1, *size, dtype=torch.int64)
-        found[:, :20] = parse.LABELS.index("hair")
-        return found
-
-    parser = SimpleNamespace(device=torch.device("cpu"), net=SimpleNamespace(labels=labels))
-    masks = parse.portrait_masks(rand(1, 3, 40, 40), softness=0, parser=parser)
-    assert seen == [(1, 3, 512, 512)]
-    assert {name: mask.mean().item() for name, mask in masks.items() if mask.any()} == {"hair": 0.5}
 
 
 def test_the_command_trains_and_paints_regions(nst, striped, tmp_path, monkeypatch):

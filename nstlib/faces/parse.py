@@ -169,28 +169,6 @@ def region_masks(
     return {name: _soften(hard[name].float(), softness) for name in dict.fromkeys(names)}
 
 
-def portrait_masks(
-    portrait: Tensor, *, softness: float = 4.0, parser: FaceParser | None = None
-) -> dict[str, Tensor]:
-    """As :func:`region_masks`, of a portrait in whose frame no face is looked for: it is taken to be there.
-
-    It is quicker, and finds the regions of artworks in which no detector sees a face.
-
-    Args:
-        portrait: (1, 3, size, size), RGB in [0, 1], framed like FFHQ.
-        softness: width of the border in pixels.
-        parser: to use one for several pictures.
-
-    Returns:
-        Each of `REGIONS` -> (1, 1, size, size), float32 in [0, 1]; zeros where a region is not to be seen.
-
-    Raises:
-        AssetError: the weights cannot be had.
-    """
-    labels = _portrait_labels(portrait, parser or FaceParser())
-    return {name: _soften(_is(labels, name).float(), softness) for name in REGIONS}
-
-
 def head_mask(portrait: Tensor, parser: FaceParser | None = None) -> Tensor:
     """A portrait's head with hair and neck, softly: what ``align.paste`` puts back.
 
@@ -207,18 +185,41 @@ def head_mask(portrait: Tensor, parser: FaceParser | None = None) -> Tensor:
     Raises:
         AssetError: the weights cannot be had.
     """
-    labels, side = _portrait_labels(portrait, parser or FaceParser()), portrait.shape[-1]
+    side = portrait.shape[-1]
+    labels = _portrait_labels(portrait, parser)
     face = oval(portrait_alignment(), (side, side)).to(portrait.device)
     head = torch.maximum(_is(labels, *REGIONS).float(), face)
     return _soften(head, side / 20)
 
 
-def _portrait_labels(portrait: Tensor, parser: FaceParser) -> Tensor:
-    """The parser's classes in a portrait's frame: (1, 1, H, W), int64."""
+def portrait_masks(
+    portraits: Tensor, names: Sequence[str] = REGIONS, parser: FaceParser | None = None
+) -> dict[str, Tensor]:
+    """Hard masks of regions of portraits, whose faces need not be found first.
+
+    Args:
+        portraits: (N, 3, size, size), RGB in [0, 1], framed like FFHQ.
+        names: of `REGIONS`.
+        parser: to use one for several calls.
+
+    Returns:
+        name -> (N, 1, size, size), float32, 0 or 1, on the portraits' device; a region that the parser misses
+        has a mask of zeros.
+
+    Raises:
+        AssetError: the weights cannot be had.
+    """
+    labels = torch.cat([_portrait_labels(one, parser) for one in portraits.split(1)])
+    return {name: _is(labels, name).float() for name in names}
+
+
+def _portrait_labels(portrait: Tensor, parser: FaceParser | None) -> Tensor:
+    """The classes (1, 1, size, size) of a portrait (1, 3, size, size) framed like FFHQ."""
+    parser = parser or FaceParser()
     mean, deviation = _IMAGENET.to(parser.device)
     inputs = (resize(portrait.to(parser.device), (_PIXELS, _PIXELS)) - mean) / deviation
+    size = (portrait.shape[-2], portrait.shape[-1])
     with torch.no_grad():
-        size = (portrait.shape[-2], portrait.shape[-1])
         return parser.net.labels(inputs, size)[:, None].to(portrait.device)
 
 

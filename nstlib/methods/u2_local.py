@@ -174,7 +174,7 @@ class Portraits:
             whole = torch.cat([picture, torch.ones_like(picture[:, :1])], 1)
         else:
             if index not in self._labels:
-                masks = list(parse.portrait_masks(picture, softness=0, parser=self.parser).values())
+                masks = list(parse.portrait_masks(picture, parser=self.parser).values())
                 rest = 1 - torch.cat(masks, 1).sum(1, keepdim=True)
                 self._labels[index] = torch.cat([rest, *masks], 1).argmax(1).to(torch.uint8)
             labels = F.one_hot(self._labels[index].long(), 1 + len(parse.REGIONS))
@@ -463,7 +463,7 @@ class U2Local(Method):
             return parse.region_masks(image, softness=softness, parser=self.parser)
         except ImageError:  # no face is found
             if portrait:  # artworks look unlike faces, but fill their frames like portraits
-                return parse.portrait_masks(image, softness=softness, parser=self.parser)
+                return parse.portrait_masks(image, parser=self.parser)
             if options.regions:
                 raise
             return {}

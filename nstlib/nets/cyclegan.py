@@ -228,5 +228,6 @@ def _blocks(state_dict: Mapping[str, Tensor]) -> int:
 
 
 def _outputs(state_dict: Mapping[str, Tensor]) -> int:
-    """Channels of the result: those of the last convolution."""
-    return len([tensor for key, tensor in state_dict.items() if key.endswith("weight")][-1])
+    """Channels of the result: those of the last convolution, in whatever order a file has them."""
+    layers = [int(k.split(".")[1]) for k in state_dict if k.startswith("model.") and k.endswith(".weight")]
+    return len(state_dict[f"model.{max(layers)}.weight"])
