@@ -468,6 +468,20 @@ def discriminator_loss(generated: Tensor, real: Tensor, hinge: bool = False) -> 
     return F.softplus(generated).mean() + F.softplus(-real).mean()
 
 
+def least_squares_loss(scores: Tensor, target: float) -> Tensor:
+    """``mean (D - target)²``: a discriminator's scores, drawn to 1 for real pictures and to 0 for generated.
+
+    The discriminator minimizes half the sum of both; the generator draws the scores of its pictures to 1.
+
+    Args:
+        scores: of any shape, without a sigmoid.
+        target: 1 or 0.
+
+    Source: Mao et al. 2017, "Least Squares Generative Adversarial Networks", equation (9).
+    """
+    return (scores - target).square().mean()
+
+
 def r1_penalty(scores: Tensor, pictures: Tensor) -> Tensor:
     """The squared norm of the discriminator's gradient at real pictures, their mean; without gamma / 2.
 

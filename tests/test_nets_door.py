@@ -14,12 +14,23 @@ from torch import nn
 
 from nstlib import nets
 from nstlib.errors import SettingError
-from nstlib.nets import adain, bisenet, dualstylegan, johnson, psp, stylegan2
+from nstlib.nets import adain, bisenet, cyclegan, dualstylegan, johnson, psp, stylegan2, u2_local, u2net
+
+# Widths of U²-Net's stages, down and up.
+U2NET = (
+    [(32, 64), (32, 128), (64, 256), (128, 512), (256, 512), (256, 512)],
+    [(16, 64), (32, 64), (64, 128), (128, 256), (256, 512)],
+)
 
 # File in ../shared/parity -> the network's name, how it is made, and the digest of its names and shapes.
 PUBLISHED: dict[str, tuple[str, Callable[[], nn.Module], str]] = {
     "adain_decoder_keys": ("adain_decoder", adain.Decoder, "ea033323d8e2ee21"),
     "bisenet_faceparse19_keys": ("bisenet_faceparse19", bisenet.BiSeNet, "3fbee299cf8e9aea"),
+    "cyclegan_patchgan_keys": ("cyclegan_patchgan", cyclegan.PatchDiscriminator, "0700eebba9cfa762"),
+    "cyclegan_resnet6_keys": (
+        "cyclegan_resnet6", lambda: cyclegan.ResnetGenerator(blocks=6), "6e60a3d63eacca20",
+    ),
+    "cyclegan_resnet9_keys": ("cyclegan_resnet9", cyclegan.ResnetGenerator, "00af584c762385af"),
     "dsg_sampler_color_keys": ("dsg_sampler_color", lambda: dualstylegan.Sampler(11), "ffb1ccd764a4664e"),
     "dsg_sampler_structure_keys": (
         "dsg_sampler_structure", lambda: dualstylegan.Sampler(7), "bd4defff2ef3d5cd",
@@ -34,15 +45,27 @@ PUBLISHED: dict[str, tuple[str, Callable[[], nn.Module], str]] = {
     ),
     "jojogan_generator_64_keys": ("jojogan_generator", lambda: stylegan2.Generator(64), "317e223594ad9f02"),
     "psp_encoder_keys": ("psp_encoder", psp.PspEncoder, "4c588887e1d50b3f"),
+    "rsu4_keys": ("rsu4", lambda: u2net.RSU(4, 8, 6, 10), "950afc1799e35f8e"),
+    "rsu4f_keys": ("rsu4f", lambda: u2net.RSU(4, 8, 6, 10, True), "950afc1799e35f8e"),
+    "rsu5_keys": ("rsu5", lambda: u2net.RSU(5, 8, 6, 10), "9ad809991568e498"),
+    "rsu6_keys": ("rsu6", lambda: u2net.RSU(6, 8, 6, 10), "b572e9dffb2093c1"),
+    "rsu7_keys": ("rsu7", lambda: u2net.RSU(7, 3, 12, 6), "eabf3e8fcb4f4e95"),
+    "sanet_block64_keys": ("sanet_block", lambda: u2_local.SanetBlock(64), "5f5a466bf1b0b035"),
     "stylegan2_disc_64_keys": ("stylegan2_disc", lambda: stylegan2.Discriminator(64), "70a2abb7fd544226"),
     "stylegan2_disc_keys_256": ("stylegan2_disc", lambda: stylegan2.Discriminator(256), "7ee1488a382cd27f"),
     "stylegan2_disc_keys_1024": ("stylegan2_disc", stylegan2.Discriminator, "c2400ab2602d5098"),
+    "u2net_keys": ("u2net", lambda: u2net.U2Net(*U2NET), "bc4da5825d16dca6"),
+    "u2netp_keys": ("u2netp", lambda: u2net.U2Net([(16, 64)] * 6, [(16, 64)] * 5), "33d6979d83673620"),
+    "updg_style2_resnet9_keys": ("updg_style2_resnet9", cyclegan.DrawingGenerator, "1a0672f90637894e"),
 }  # fmt: skip
 
 # The same networks, small.
 SMALL: dict[str, Callable[[], nn.Module]] = {
     "adain_decoder": adain.Decoder,
     "bisenet_faceparse19": lambda: bisenet.BiSeNet(11),
+    "cyclegan_patchgan": lambda: cyclegan.PatchDiscriminator(4, 2, 1),
+    "cyclegan_resnet6": lambda: cyclegan.ResnetGenerator(4, 1),
+    "cyclegan_resnet9": lambda: cyclegan.ResnetGenerator(4, 2, 1, 2),
     "dsg_sampler_color": lambda: dualstylegan.Sampler(11),
     "dsg_sampler_structure": lambda: dualstylegan.Sampler(7),
     "dualstylegan": lambda: dualstylegan.DualStyleGAN(32, (4, 4, 4, 4)),
@@ -51,7 +74,16 @@ SMALL: dict[str, Callable[[], nn.Module]] = {
     "jojogan_discfeat": lambda: stylegan2.DiscriminatorFeatures(128, (4,) * 6),
     "jojogan_generator": lambda: stylegan2.Generator(64, (4,) * 5),
     "psp_encoder": lambda: psp.PspEncoder(8, (16, 16, 16, 16)),
+    "rsu4": lambda: u2net.RSU(4, 3, 2, 4),
+    "rsu4f": lambda: u2net.RSU(4, 3, 2, 4, True),
+    "rsu5": lambda: u2net.RSU(5, 3, 2, 4),
+    "rsu6": lambda: u2net.RSU(6, 3, 2, 4),
+    "rsu7": lambda: u2net.RSU(7, 3, 2, 4),
+    "sanet_block": lambda: u2_local.SanetBlock(4),
     "stylegan2_disc": lambda: stylegan2.Discriminator(32, (4, 4, 4, 4)),
+    "u2net": lambda: u2net.U2Net([(2, 4)] * 6, [(2, 4)] * 5),
+    "u2netp": lambda: u2net.U2Net([(2, 3)] * 6, [(2, 3)] * 5),
+    "updg_style2_resnet9": lambda: cyclegan.DrawingGenerator(4, 1, 2),
 }
 
 

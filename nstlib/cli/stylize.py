@@ -121,6 +121,7 @@ def stylize(ctx: click.Context, content: Path, styles: tuple[str, ...], **option
     nst stylize me.jpg ink:12 --method dualstylegan
     nst stylize me.jpg cartoon:26 --method dualstylegan
     nst stylize me.jpg portrait.jpg --method jojogan
+    nst stylize me.jpg portrait.jpg mine.safetensors --method u2_local --region eye --region hair
     """
     hardware.keep_freed_memory()
     Job(ctx, content, styles, options).run()
@@ -246,15 +247,25 @@ class Job:
 
     def _painter(self, image: Tensor) -> tuple[Callable[[Tensor], Tensor], dict[str, Any]]:
         size = self._style_size(image)
-        words = [path or self.styles[0] for _, path in self.pairs] if self.pairs else self.styles
-        if self.pairs and len(self.styles) > 1:
+        # Such a method finds the regions itself, in the style picture as well.
+        named = "regions" in self.kind.options_class.__dataclass_fields__
+        if named and any(path for _, path in self.pairs):
+            raise SettingError(
+                f"With --method {self.name} all regions have one style: write --region NAME without a file."
+            )
+        placed = self.pairs and not named
+        words = [path or self.styles[0] for _, path in self.pairs] if placed else self.styles
+        if placed and len(self.styles) > 1:
             raise SettingError(
                 f"With --method {self.name} a region has one style, and {len(self.styles)} are named: name "
                 "one, or NAME=FILE for each region."
             )
         method, style = self._open(map(str, words), size)
         arguments = self._common()
-        if self.pairs:
+        if self.pairs and named:
+            softness = self.options["softness"]
+            arguments |= {"regions": tuple(name for name, _ in self.pairs), "softness": softness}
+        elif self.pairs:
             arguments["masks"] = list(self._masks(image).values())
         about = {**arguments, "color": self.options["color"] or "style", "style_size": size}
         about |= {"network": method.about} if method.about else {}

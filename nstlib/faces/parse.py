@@ -185,14 +185,42 @@ def head_mask(portrait: Tensor, parser: FaceParser | None = None) -> Tensor:
     Raises:
         AssetError: the weights cannot be had.
     """
-    parser, side = parser or FaceParser(), portrait.shape[-1]
-    mean, deviation = _IMAGENET.to(parser.device)
-    inputs = (resize(portrait.to(parser.device), (_PIXELS, _PIXELS)) - mean) / deviation
-    with torch.no_grad():
-        labels = parser.net.labels(inputs, (side, side))[:, None].to(portrait.device)
+    side = portrait.shape[-1]
+    labels = _portrait_labels(portrait, parser)
     face = oval(portrait_alignment(), (side, side)).to(portrait.device)
     head = torch.maximum(_is(labels, *REGIONS).float(), face)
     return _soften(head, side / 20)
+
+
+def portrait_masks(
+    portraits: Tensor, names: Sequence[str] = REGIONS, parser: FaceParser | None = None
+) -> dict[str, Tensor]:
+    """Hard masks of regions of portraits, whose faces need not be found first.
+
+    Args:
+        portraits: (N, 3, size, size), RGB in [0, 1], framed like FFHQ.
+        names: of `REGIONS`.
+        parser: to use one for several calls.
+
+    Returns:
+        name -> (N, 1, size, size), float32, 0 or 1, on the portraits' device; a region that the parser misses
+        has a mask of zeros.
+
+    Raises:
+        AssetError: the weights cannot be had.
+    """
+    labels = torch.cat([_portrait_labels(one, parser) for one in portraits.split(1)])
+    return {name: _is(labels, name).float() for name in names}
+
+
+def _portrait_labels(portrait: Tensor, parser: FaceParser | None) -> Tensor:
+    """The classes (1, 1, size, size) of a portrait (1, 3, size, size) framed like FFHQ."""
+    parser = parser or FaceParser()
+    mean, deviation = _IMAGENET.to(parser.device)
+    inputs = (resize(portrait.to(parser.device), (_PIXELS, _PIXELS)) - mean) / deviation
+    size = (portrait.shape[-2], portrait.shape[-1])
+    with torch.no_grad():
+        return parser.net.labels(inputs, size)[:, None].to(portrait.device)
 
 
 def _subjects(images: Tensor) -> Tensor:

@@ -2,10 +2,13 @@
 
 from .adain import AdaIN
 from .base import Method
+from .cyclegan import CycleGAN
 from .dualstylegan import DualStyle
 from .gatys import Gatys
 from .johnson import Johnson
 from .jojogan import JoJoGAN
+from .portrait_drawing import PortraitDrawing
+from .u2_local import U2Local
 
 METHODS: dict[str, type[Method]] = {
     "gatys": Gatys,
@@ -13,6 +16,9 @@ METHODS: dict[str, type[Method]] = {
     "johnson": Johnson,
     "dualstylegan": DualStyle,
     "jojogan": JoJoGAN,
+    "cyclegan": CycleGAN,
+    "portrait_drawing": PortraitDrawing,
+    "u2_local": U2Local,
 }
 """Every method by name. What the command, the notebooks and the comparison know, they know from here."""
 

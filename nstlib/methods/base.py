@@ -52,6 +52,7 @@ class Method:
     # Empty: there is nothing to learn.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     shipped: ClassVar[Sequence[str]] = ()  # styles whose weights the course carries
+    published: ClassVar[Sequence[str]] = ()  # others that are fetched by name, as assets METHOD_NAME
     takes: ClassVar[frozenset[str]] = frozenset({"size"})  # common options of `nst stylize` it listens to
     portraits: ClassVar[bool] = False  # it draws faces that are cut out and aligned like FFHQ's
     size: int = 128  # pixels a side of these
@@ -151,13 +152,16 @@ class Method:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **options: Any) -> Self:
-        """A method as :meth:`save` has written it: a file, or the name of a style that the course carries.
+        """A method as :meth:`save` has written it: a file, or the name of a style that can be had.
 
         Raises:
+            AssetError: the style cannot be fetched.
             SettingError: no such file or style, or it holds something else.
         """
         if str(path) in cls.shipped:
             path = assets.data_path(f"weights/{_name(cls)}_{path}.safetensors")
+        elif str(path) in cls.published:
+            path = assets.fetch(f"{_name(cls)}_{path}")
         tensors, about = read_weights(
             Path(path), f"or a style of {', '.join(cls.shipped)}" * bool(cls.shipped)
         )
@@ -205,12 +209,13 @@ class Method:
         """
         if not cls.presets:
             return cls(cls.settings_class(**chosen), **options), cls.read_styles(words, size)
-        names = ", ".join([*cls.shipped, "a file of weights"])
+        known = (*cls.shipped, *cls.published)
+        names = ", ".join([*known, "a file of weights"])
         if len(words) != 1:
             raise SettingError(
                 f"A network has learned one style, and {len(words)} are named: name one of {names}."
             )
-        if words[0] not in cls.shipped and Path(words[0]).suffix.lower() not in WEIGHTS:
+        if words[0] not in known and Path(words[0]).suffix.lower() not in WEIGHTS:
             raise SettingError(
                 f"No network has learned '{words[0]}': take one of {names}, train one (nst train "
                 f"{_name(cls)} -h), or take --method adain, which paints any style."

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 OFFICIAL = {
     "adain_decoder": ("adain", "from_official"),
     "bisenet_faceparse19": ("bisenet", "from_official"),
+    "cyclegan_patchgan": ("cyclegan", "discriminator_from_official"),
+    "cyclegan_resnet6": ("cyclegan", "generator_from_official"),
+    "cyclegan_resnet9": ("cyclegan", "generator_from_official"),
     "dsg_sampler_color": ("dualstylegan", "sampler_from_official"),
     "dsg_sampler_structure": ("dualstylegan", "sampler_from_official"),
     "dualstylegan": ("dualstylegan", "from_official"),
@@ -27,7 +30,16 @@ OFFICIAL = {
     "jojogan_discfeat": ("stylegan2", "features_from_official"),
     "jojogan_generator": ("stylegan2", "generator_from_official"),
     "psp_encoder": ("psp", "psp_from_official"),
+    "rsu4": ("u2net", "rsu_from_official"),
+    "rsu4f": ("u2net", "rsu4f_from_official"),
+    "rsu5": ("u2net", "rsu_from_official"),
+    "rsu6": ("u2net", "rsu_from_official"),
+    "rsu7": ("u2net", "rsu_from_official"),
+    "sanet_block": ("u2_local", "sanet_from_official"),
     "stylegan2_disc": ("stylegan2", "discriminator_from_official"),
+    "u2net": ("u2net", "from_official"),
+    "u2netp": ("u2net", "from_official"),
+    "updg_style2_resnet9": ("cyclegan", "drawing_from_official"),
 }
 
 

@@ -8,8 +8,9 @@ A method brings a :class:`Task` (its networks, its optimizers, one step); :func:
 from .checkpoint import Checkpoints
 from .data import Pictures, shuffled
 from .loop import Callback, Progress, Schedule, State, Step, Task, TrainingResult, cosine_decay, train
+from .pool import ReplayPool
 
 __all__ = [
-    "Callback", "Checkpoints", "Pictures", "Progress", "Schedule", "State", "Step", "Task", "TrainingResult",
-    "cosine_decay", "shuffled", "train",
+    "Callback", "Checkpoints", "Pictures", "Progress", "ReplayPool", "Schedule", "State", "Step", "Task",
+    "TrainingResult", "cosine_decay", "shuffled", "train",
 ]  # fmt: skip

@@ -81,9 +81,10 @@ class Pictures:
     def __call__(self, positions: Sequence[int]) -> Tensor:
         """The crops at these positions: (len(positions), 3, size, size), RGB in [0, 1], on the CPU."""
         order = shuffled(len(self), self.seed, positions)
-        return torch.cat([self._crop(i, p) for i, p in zip(order, positions, strict=True)])
+        return torch.cat([self.crop(i, p) for i, p in zip(order, positions, strict=True)])
 
-    def _crop(self, index: int, position: int) -> Tensor:
+    def crop(self, index: int, position: int) -> Tensor:
+        """The crop of picture number ``index`` that stands at a position: (1, 3, size, size)."""
         picture = self._decoded(index)
         random = np.random.default_rng([self.seed, position, 1])
         height, width = picture.shape[-2:]
