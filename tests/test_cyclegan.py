@@ -69,7 +69,8 @@ def test_the_output_is_that_of_the_published_network():
     net = nets.from_official(
         "cyclegan_resnet9", parity.weights(parity.layout("cyclegan_resnet9_keys"), "fanin")
     )
-    parity.assert_equal(net(recorded["x"]), recorded["y"], 1e-5)
+    # In float64: processors of other kinds round nine blocks of float32 otherwise, by more than that.
+    parity.assert_equal(net.double()(recorded["x"].double()).float(), recorded["y"], 1e-5)
 
 
 def test_a_score_sees_seventy_pixels():
