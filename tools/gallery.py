@@ -36,8 +36,8 @@ COPIES = {
 }
 PORTRAITS = ("collins_face", "collins", "curie", "einstein", "obama", "biden")
 PAINTINGS = (
-    "starry_night", "the_kiss", "great_wave", "moulin_de_la_galette", "girls_at_the_piano", "composition_viii",
-    "village_street_auvers", "woman_with_fan",
+    "starry_night", "the_kiss", "great_wave", "moulin_de_la_galette", "girls_at_the_piano",
+    "composition_viii", "village_street_auvers", "woman_with_fan",
 )  # fmt: skip
 SIDE = 256  # longest side in the contact sheet
 
