@@ -12,6 +12,7 @@ read a face's codes off its picture, from pairs without limit: the prior draws t
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -22,6 +23,7 @@ import click
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -34,17 +36,22 @@ from nstlib.methods.dualstylegan.destylization import discriminator_step, source
 from nstlib.methods.inversion import mean_w
 from nstlib.metrics import Lpips
 from nstlib.nets import hardware
-from nstlib.nets.face_encoder import SIZE, FaceEncoder
+from nstlib.nets.face_encoder import FaceEncoder, from_state
 from nstlib.nets.features import FeatureExtractor
 from nstlib.nets.mobilefacenet import MobileFaceNet
-from nstlib.nets.mobilestylegan import CUT, DistilledHead
+from nstlib.nets.mobilestylegan import CUT, DistilledHead, haar
 from nstlib.nets.style_generator import STYLE, StyleGenerator
 from nstlib.nets.stylegan2 import Discriminator
 from nstlib.pictures.files import load_image, resize
 from nstlib.training import Schedule, Step, Task, TrainingResult, cosine_decay, shuffled, train
 
-DISCRIMINATOR_CHANNELS = (128, 128, 128, 96, 64, 32)
-"""Of its features at 4, 8 ... 128 pixels: a fiftieth of configuration F's weights."""
+FIRST = 64  # faces of the least squares
+
+SIDE = 8 << CUT
+"""Pixels a side of the prior's pictures."""
+
+DISCRIMINATOR_CHANNELS = (128, 128, 128, 128, 96, 64, 32)
+"""Of its features at 4, 8 ... 256 pixels: a fiftieth of configuration F's weights."""
 
 # The steps of `shipped` are those of the course's own files.
 PRESETS: dict[str, dict[str, dict[str, int]]] = {
@@ -77,7 +84,7 @@ class PriorSettings(Settings):
 
 
 class PriorTask(Task):
-    """One step of head and discriminator: features of 64 pixels to the whole network's picture, made smaller.
+    """One step of head and discriminator: features of 128 pixels to the whole network's picture, made smaller.
 
     Args:
         head: what learns.
@@ -112,7 +119,7 @@ class PriorTask(Task):
 
     @torch.no_grad()
     def batch(self, positions: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """Features (N, 512, 64, 64), the head's styles (N, 512), pictures (N, 3, 128, 128) in [-1, 1]."""
+        """Features (N, 256, 128, 128), the head's styles (N, 512), pictures (N, 3, 256, 256) in [-1, 1]."""
         chosen = shuffled(len(self.pictures), self.seed, positions)
         w = self.w[chosen].to(self.faces.device)
         features = self.faces.synthesis.features(w, CUT)
@@ -283,11 +290,11 @@ def fit_prior(
     faces: Faces, count: int, schedule: Schedule, settings: PriorSettings | None = None,
     folder: str | os.PathLike[str] | None = None, **options: Any,
 ) -> tuple[DistilledHead, TrainingResult]:  # fmt: skip
-    """Train the head of the face prior against a new discriminator, from the head there is.
+    """Train the head of the face prior against a new discriminator, from the least squares solution.
 
     Args:
-        faces: the generator; its short cut's weights are what training begins with, and stay as they are.
-        count: how many of its faces to learn from; they are drawn into the cache at 256 pixels.
+        faces: the generator; stays as it is.
+        count: how many of its faces to learn from; they are drawn into the cache at 512 pixels.
         schedule: see :class:`nstlib.training.Schedule`.
         settings: see :class:`PriorSettings`.
         folder: where to keep checkpoints; the same call goes on from there.
@@ -297,22 +304,45 @@ def fit_prior(
         The head, frozen, and the training's result.
     """
     tensors = options.pop("tensors", None)
-    drawn = cached(count, 2 * SIZE, faces=faces, progress=options.get("progress", True))
+    drawn = cached(count, 2 * SIDE, faces=faces, progress=options.get("progress", True))
     pictures, w = listed(drawn, count)
-    head = copy.deepcopy(faces.distilled_head).requires_grad_(True)
-    discriminator = source_discriminator(None, SIZE, DISCRIMINATOR_CHANNELS, schedule.seed)
+    head = DistilledHead(faces.synthesis.channels[CUT]).to(faces.device)
+    discriminator = source_discriminator(None, SIDE, DISCRIMINATOR_CHANNELS, schedule.seed)
     task = PriorTask(
         head, discriminator, faces, pictures, w, settings or PriorSettings(), schedule.steps, schedule.seed,
         tensors,
     )  # fmt: skip
+    begin_head(head, task, min(count, FIRST))
     result = train(task, schedule, folder, device=faces.device, **options)
     head.load_state_dict(result.averages.get("head", head.state_dict()))
     return head.requires_grad_(False).eval(), result
 
 
+@torch.no_grad()
+def begin_head(head: DistilledHead, task: PriorTask, count: int) -> None:
+    """Set the head to what the next level would do first, and then the best linear map to pictures."""
+    following = task.faces.synthesis.levels[CUT]
+    head.modulation.load_state_dict(following.up.state_dict())
+    head.near.weight.zero_()[:, :, 1, 1] = 1
+    head.detail[2].weight.zero_(), head.detail[2].bias.zero_()
+    inputs = len(head.modulation.bias) + 1
+    squares, products = torch.zeros(inputs, inputs), torch.zeros(inputs, 12)
+    for position in tqdm(range(count), "least squares"):
+        features, w, picture = task.batch([position])
+        x = head.modulation(features, w).flatten(2)[0].T
+        x = torch.cat([x, torch.ones(len(x), 1)], 1)
+        squares += x.T @ x
+        products += x.T @ haar(picture).flatten(2)[0].T
+    ridge = 1e-4 * squares.diagonal().mean() * torch.eye(inputs)
+    solved = torch.linalg.solve(squares + ridge, products)
+    head.to_img.weight.copy_(solved[:-1].T[:, :, None, None])
+    head.to_img.bias.copy_(solved[-1])
+
+
 def fit_encoder(
     prior: StyleGenerator, schedule: Schedule, settings: EncoderSettings | None = None,
-    folder: str | os.PathLike[str] | None = None, identity: Identity | None = None, **options: Any,
+    folder: str | os.PathLike[str] | None = None, identity: Identity | None = None,
+    start: FaceEncoder | None = None, **options: Any,
 ) -> tuple[FaceEncoder, TrainingResult]:  # fmt: skip
     """Train the encoder of a generator of faces.
 
@@ -322,6 +352,7 @@ def fit_encoder(
         settings: see :class:`EncoderSettings`.
         folder: where to keep checkpoints; the same call goes on from there.
         identity: its network's layers are what the encoder begins with; None: made here.
+        start: an encoder to begin with instead, of no more codes; what is missing are copies of its last one.
         options: ``callback`` and ``progress`` of :func:`nstlib.training.train`; ``lpips``.
 
     Returns:
@@ -332,13 +363,19 @@ def fit_encoder(
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(schedule.seed)
         net = FaceEncoder(prior.layers)
-    begin_with_recognizer(net, identity.net, mean_w(prior).cpu())
+    if start is None:
+        begin_with_recognizer(net, identity.net, mean_w(prior).cpu())
+    else:
+        state, last = start.state_dict(), len(start.codes) - 1
+        for index, part in itertools.product(range(last + 1, prior.layers), ("weight", "bias")):
+            state[f"codes.{index}.{part}"] = state[f"codes.{last}.{part}"]
+        net.load_state_dict(state)
     task = EncoderTask(
         net, prior, settings or EncoderSettings(), schedule.steps, schedule.seed, options.pop("lpips", None),
         identity,
     )  # fmt: skip
     begun = folder is not None and Path(folder, "checkpoint.pt").exists()  # its weights are in there
-    if not begun and task.settings.beginning:
+    if start is None and not begun and task.settings.beginning:
         begin(task, options.get("progress", True))
     result = train(task, schedule, folder, device=device, **options)
     net.load_state_dict(result.averages.get("net", net.state_dict()))
@@ -411,17 +448,22 @@ def begin_by_least_squares(net: FaceEncoder, features: list[Tensor], w: Tensor, 
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("."), help="Where the files go.")
 @click.option("--seed", type=int, default=0)
 @click.option("--device", default="auto")
-def main(network: str, preset: str, folder: Path, seed: int, device: str) -> None:
+@click.option("--start", type=click.Path(path_type=Path), help="An encoder's file to begin with.")
+@click.option("--steps", type=int, help="Instead of the preset's.")
+def main(
+    network: str, preset: str, folder: Path, seed: int, device: str, start: Path | None, steps: int | None
+) -> None:
     """Train one of the networks."""
     hardware.keep_freed_memory()
     values, faces, run = PRESETS[network][preset], Faces(device), folder / f"{network}.run"
-    schedule = Schedule(steps=values["steps"], batch=values["batch"], average=0.995, seed=seed)
+    schedule = Schedule(steps=steps or values["steps"], batch=values["batch"], average=0.995, seed=seed)
     net: nn.Module
     if network == "face-prior":
         net, result = fit_prior(faces, values["faces"], schedule, folder=run)
-        name, about = "mobilestylegan_128", {"network": "face prior's head", "faces": values["faces"]}
+        name, about = "mobilestylegan_256", {"network": "face prior's head", "faces": values["faces"]}
     else:
-        net, result = fit_encoder(faces.prior(), schedule, folder=run)
+        begun = None if start is None else from_state(load_file(start))
+        net, result = fit_encoder(faces.prior(), schedule, folder=run, start=begun)
         name, about = "face_encoder", {"network": "face encoder"}
     if not result.interrupted:
         about |= {
