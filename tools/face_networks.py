@@ -36,7 +36,7 @@ from nstlib.methods.dualstylegan.destylization import discriminator_step, source
 from nstlib.methods.inversion import mean_w
 from nstlib.metrics import Lpips
 from nstlib.nets import hardware
-from nstlib.nets.face_encoder import FaceEncoder, from_state
+from nstlib.nets.face_encoder import SIZE, FaceEncoder, from_state
 from nstlib.nets.features import FeatureExtractor
 from nstlib.nets.mobilefacenet import MobileFaceNet
 from nstlib.nets.mobilestylegan import CUT, DistilledHead, haar
@@ -56,9 +56,9 @@ DISCRIMINATOR_CHANNELS = (128, 128, 128, 128, 96, 64, 32)
 # The steps of `shipped` are those of the course's own files.
 PRESETS: dict[str, dict[str, dict[str, int]]] = {
     "face-prior": {
-        "shipped": {"steps": 500, "batch": 2, "faces": 380},
-        "smoke": {"steps": 2, "batch": 1, "faces": 2},
-        "paper": {"steps": 50_000, "batch": 16, "faces": 10_000},
+        "shipped": {"steps": 200, "batch": 2, "faces": 380, "first": 1000},
+        "smoke": {"steps": 2, "batch": 1, "faces": 2, "first": 2},
+        "paper": {"steps": 50_000, "batch": 16, "faces": 10_000, "first": 1500},
     },
     "encoder": {
         "shipped": {"steps": 600, "batch": 6},
@@ -78,7 +78,7 @@ class PriorSettings(Settings):
     adversarial_weight: NotNegative = 0.05
     r1_weight: NotNegative = 10.0  # StyleGAN2's
     r1_every: Count = 16  # StyleGAN2's
-    learning_rate: Positive = 1e-3
+    learning_rate: Positive = 3e-3  # times each tensor's size
     discriminator_rate: Positive = 2e-3
     decay: Positive = 0.1  # the last step's learning rate as a part of the first's, by a cosine
 
@@ -106,7 +106,7 @@ class PriorTask(Task):
         self.steps, self.seed = steps, seed
         self.modules: dict[str, nn.Module] = {"head": head, "discriminator": discriminator}
         self.optimizers: dict[str, torch.optim.Optimizer] = {
-            "main": torch.optim.Adam(head.parameters(), settings.learning_rate, betas=(0.5, 0.99)),
+            "main": torch.optim.Adam(relative_rates(head, settings.learning_rate), betas=(0.5, 0.99)),
             "discriminator": torch.optim.Adam(
                 discriminator.parameters(), settings.discriminator_rate, betas=(0.0, 0.99)
             ),
@@ -120,7 +120,11 @@ class PriorTask(Task):
     @torch.no_grad()
     def batch(self, positions: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
         """Features (N, 256, 128, 128), the head's styles (N, 512), pictures (N, 3, 256, 256) in [-1, 1]."""
-        chosen = shuffled(len(self.pictures), self.seed, positions)
+        return self.faces_at(shuffled(len(self.pictures), self.seed, positions))
+
+    @torch.no_grad()
+    def faces_at(self, chosen: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """The same of the faces with these numbers."""
         w = self.w[chosen].to(self.faces.device)
         features = self.faces.synthesis.features(w, CUT)
         side = 2 * features.shape[-1]
@@ -229,7 +233,7 @@ class EncoderTask(Task):
             picture = self.prior.synthesize(code, self.prior.noise_maps()).clamp(-1, 1)
             codes.append(code)
             drawn.append(picture)
-            seen.append(augment(picture, random, self.settings))
+            seen.append(F.adaptive_avg_pool2d(augment(picture, random, self.settings), SIZE))
         return torch.cat(codes), torch.cat(seen), torch.cat(drawn)
 
     def _codes(self, random: np.random.Generator) -> Tensor:
@@ -277,7 +281,7 @@ def augment(picture: Tensor, random: np.random.Generator, settings: EncoderSetti
     grid = F.affine_grid(theta, list(picture.shape), align_corners=False)
     moved = F.grid_sample(picture, grid, padding_mode="reflection", align_corners=False)
     if random.random() < 0.5:
-        small = int(random.integers(48, 112))
+        small = int(random.integers(*(size * picture.shape[-1] // 128 for size in (48, 112))))
         moved = F.interpolate(
             F.interpolate(moved, (small, small), mode="bilinear", antialias=True),
             moved.shape[-2:], mode="bilinear",
@@ -288,7 +292,7 @@ def augment(picture: Tensor, random: np.random.Generator, settings: EncoderSetti
 
 def fit_prior(
     faces: Faces, count: int, schedule: Schedule, settings: PriorSettings | None = None,
-    folder: str | os.PathLike[str] | None = None, **options: Any,
+    folder: str | os.PathLike[str] | None = None, first: int = 0, **options: Any,
 ) -> tuple[DistilledHead, TrainingResult]:  # fmt: skip
     """Train the head of the face prior against a new discriminator, from the least squares solution.
 
@@ -298,6 +302,7 @@ def fit_prior(
         schedule: see :class:`nstlib.training.Schedule`.
         settings: see :class:`PriorSettings`.
         folder: where to keep checkpoints; the same call goes on from there.
+        first: steps on pixels alone, before.
         options: ``callback`` and ``progress`` of :func:`nstlib.training.train`; ``tensors``, VGG-16's.
 
     Returns:
@@ -307,36 +312,70 @@ def fit_prior(
     drawn = cached(count, 2 * SIDE, faces=faces, progress=options.get("progress", True))
     pictures, w = listed(drawn, count)
     head = DistilledHead(faces.synthesis.channels[CUT]).to(faces.device)
+    head.modulation.requires_grad_(False)
+    head.light.requires_grad_(False)
     discriminator = source_discriminator(None, SIDE, DISCRIMINATOR_CHANNELS, schedule.seed)
     task = PriorTask(
         head, discriminator, faces, pictures, w, settings or PriorSettings(), schedule.steps, schedule.seed,
         tensors,
     )  # fmt: skip
-    begin_head(head, task, min(count, FIRST))
+    if folder is None or not Path(folder, "checkpoint.pt").exists():  # else its weights are in there
+        begin_head(head, task, first, schedule.seed)
+        rates = relative_rates(head, task.settings.learning_rate)
+        task.optimizers["main"] = torch.optim.Adam(rates, betas=(0.5, 0.99))
     result = train(task, schedule, folder, device=faces.device, **options)
     head.load_state_dict(result.averages.get("head", head.state_dict()))
     return head.requires_grad_(False).eval(), result
 
 
-@torch.no_grad()
-def begin_head(head: DistilledHead, task: PriorTask, count: int) -> None:
-    """Set the head to what the next level would do first, and then the best linear map to pictures."""
-    following = task.faces.synthesis.levels[CUT]
-    head.modulation.load_state_dict(following.up.state_dict())
-    head.near.weight.zero_()[:, :, 1, 1] = 1
-    head.detail[2].weight.zero_(), head.detail[2].bias.zero_()
-    inputs = len(head.modulation.bias) + 1
+def relative_rates(head: DistilledHead, rate: float) -> list[dict[str, Any]]:
+    """Learning rates in proportion to each tensor's size: features have values of a hundred, weights few."""
+    rates = {p: rate * max(float(p.detach().square().mean().sqrt()), 1.5e-3) for p in head.parameters()}
+    return [{"params": [p], "lr": size} for p, size in rates.items() if p.requires_grad]
+
+
+def begin_head(head: DistilledHead, task: PriorTask, steps: int, seed: int) -> None:
+    """The best linear map from what the next level would look at, and from there Adam on pixels alone.
+
+    Each face's features are computed once, so that a step costs what the head does.
+    """
+    kept = [
+        tuple(part.half() for part in task.faces_at([i]))
+        for i in tqdm(range(len(task.pictures)), "features")
+    ]
+    inputs = head.near.in_channels + 1
     squares, products = torch.zeros(inputs, inputs), torch.zeros(inputs, 12)
-    for position in tqdm(range(count), "least squares"):
-        features, w, picture = task.batch([position])
-        x = head.modulation(features, w).flatten(2)[0].T
-        x = torch.cat([x, torch.ones(len(x), 1)], 1)
-        squares += x.T @ x
-        products += x.T @ haar(picture).flatten(2)[0].T
-    ridge = 1e-4 * squares.diagonal().mean() * torch.eye(inputs)
-    solved = torch.linalg.solve(squares + ridge, products)
-    head.to_img.weight.copy_(solved[:-1].T[:, :, None, None])
-    head.to_img.bias.copy_(solved[-1])
+    with torch.no_grad():
+        net, last = task.faces.synthesis, task.faces.synthesis.levels[-1]
+        head.modulation.load_state_dict(net.levels[CUT].up.state_dict())
+        lights = [last.conv1.modulation, last.conv2.modulation, net.modulation]
+        weight = torch.cat([one.weight for one in lights])
+        center, spread = (weight @ task.w.T).mean(1), (weight @ task.w.T).std(1) + 1e-6
+        head.light.weight.copy_(weight / spread[:, None])
+        head.light.bias.copy_(-center / spread)
+        head.near.weight.zero_()[:, :, 1, 1] = 1
+        for parameter in head.detail[2].parameters():
+            parameter.zero_()
+        for features, w, picture in kept[:FIRST]:
+            x = head.modulation(features.float(), w.float()).flatten(2)[0].T
+            x = torch.cat([x, torch.ones(len(x), 1)], 1)
+            squares += x.T @ x
+            products += x.T @ haar(picture.float()).flatten(2)[0].T
+        ridge = 1e-4 * squares.diagonal().mean() * torch.eye(inputs)
+        solved = torch.linalg.solve(squares + ridge, products)
+        head.to_img.weight.copy_(solved[:-1].T[:, :, None, None])
+        head.to_img.bias.copy_(solved[-1])
+    optimizer = torch.optim.AdamW(relative_rates(head, 1e-2), weight_decay=0.01)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
+    for step in (bar := tqdm(range(steps), "pixels")):
+        some = [kept[i] for i in shuffled(len(kept), seed, [2 * step, 2 * step + 1])]
+        features, w, picture = (torch.cat(parts).float() for parts in zip(*some, strict=True))
+        loss = (head(features, w) - picture).abs().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+        bar.set_postfix(pixel=f"{loss.item():.3f}")
 
 
 def fit_encoder(
@@ -459,7 +498,7 @@ def main(
     schedule = Schedule(steps=steps or values["steps"], batch=values["batch"], average=0.995, seed=seed)
     net: nn.Module
     if network == "face-prior":
-        net, result = fit_prior(faces, values["faces"], schedule, folder=run)
+        net, result = fit_prior(faces, values["faces"], schedule, folder=run, first=values["first"])
         name, about = "mobilestylegan_256", {"network": "face prior's head", "faces": values["faces"]}
     else:
         begun = None if start is None else from_state(load_file(start))

@@ -33,6 +33,9 @@ CHANNELS = (512, 512, 512, 512, 512, 256, 128, 64)
 CUT = 5
 """Doublings of the size before the distilled head: features of 128 pixels, a picture of 256."""
 
+LIGHT = 160
+"""Channels that the released network's last three modulations scale."""
+
 
 class MappingNetwork(nn.Sequential):
     """z, drawn from the normal distribution, to w: StyleGAN2's eight layers.
@@ -176,7 +179,8 @@ class SynthesisNetwork(nn.Module):
 class DistilledHead(nn.Module):
     """Features of 128 pixels to a picture of 256, by a head of our own.
 
-    It was trained on the whole network's pictures, reduced to that size: the same face, softer.
+    It was trained on the whole network's pictures, reduced to that size: the same face, softer. Its two maps
+    of styles, ``modulation`` and ``light``, are the released network's own and learn nothing.
 
     Args:
         channels: of the features.
@@ -195,11 +199,19 @@ class DistilledHead(nn.Module):
             nn.LeakyReLU(0.2),
             nn.Conv2d(64, 12, 3, padding=1, padding_mode="replicate"),
         )
+        # What the layers left out do to the light, by their own modulations: they have fewer numbers than w,
+        # so that a few hundred faces teach what to make of them, a matrix and a shift of the colors.
+        self.light, self.color = nn.Linear(STYLE, LIGHT), nn.Linear(LIGHT, 12)
+        nn.init.zeros_(self.color.weight)
+        nn.init.zeros_(self.color.bias)
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         """Features (N, channels, 128, 128) and styles (N, 512) -> pictures (N, 3, 256, 256), about [-1, 1]."""
         x = self.near(self.modulation(x, style))
-        return inverse_haar(self.to_img(x) + self.detail(x))
+        picture = inverse_haar(self.to_img(x) + self.detail(x))
+        matrix, shift = self.color(self.light(style)).split((9, 3), 1)
+        changed = torch.einsum("nij,njhw->nihw", matrix.unflatten(1, (3, 3)), picture)
+        return picture + changed + shift[:, :, None, None]
 
 
 class FacePrior(StyleGenerator):
