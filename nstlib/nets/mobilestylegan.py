@@ -206,7 +206,7 @@ class DistilledHead(nn.Module):
         nn.init.zeros_(self.color.bias)
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
-        """Features (N, channels, 128, 128) and styles (N, 512) -> pictures (N, 3, 256, 256), about [-1, 1]."""
+        """Features (N, channels, 128, 128), styles (N, 512) -> pictures (N, 3, 256, 256), about [-1, 1]."""
         x = self.near(self.modulation(x, style))
         picture = inverse_haar(self.to_img(x) + self.detail(x))
         matrix, shift = self.color(self.light(style)).split((9, 3), 1)
