@@ -4,7 +4,8 @@
     python tools/gallery.py sheet FOLDER [KEEP]      (an hour; goes on where it was stopped)
 
 The first copies a figure of each notebook and draws faces of the prior, the second makes the contact sheet:
-six portraits after eight paintings by Gatys' method with its default settings (`keep_face` as KEEP says). The single
+six portraits after eight paintings by Gatys' method with its default settings (`keep_face` as KEEP says). The
+single
 pictures stay in FOLDER, where `benchmarks/kept_faces.py` looks for them.
 """
 
