@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import subprocess
-import sys
-
 import pytest
 import torch
 
@@ -82,39 +78,3 @@ def test_a_named_precision_wins_over_the_hardware(machine):
 def test_an_unknown_precision_is_one_sentence(precision):
     with pytest.raises(SettingError, match=rf"'auto', 'float32', 'bfloat16' or 'float64'.*not '{precision}'"):
         hardware.resolve_precision(precision)
-
-
-@pytest.mark.parametrize(("platform", "library"), [("darwin", None), ("linux", object())])
-def test_memory_is_left_alone_without_the_gnu_c_library(monkeypatch, platform, library):
-    monkeypatch.setattr(hardware.sys, "platform", platform)
-    monkeypatch.setattr(hardware.ctypes, "CDLL", lambda name: library or pytest.fail("it was touched"))
-    assert hardware.keep_freed_memory() is False
-    assert hardware.give_back_memory() is False
-
-
-@pytest.mark.skipif(
-    not sys.platform.startswith("linux") or not hasattr(ctypes.CDLL(None), "mallopt"),
-    reason="needs the GNU C library",
-)
-def test_freed_memory_really_stays_with_the_process_until_it_is_given_back():
-    # In a process of its own, because the choice cannot be taken back.
-    code = (
-        "import psutil, torch\n"
-        "from nstlib.nets.hardware import give_back_memory, keep_freed_memory\n"
-        "here = psutil.Process().memory_info\n"
-        "before = here().rss\n"
-        "x = torch.ones(16 * 2**20)\n"
-        "del x\n"
-        "without = here().rss - before\n"
-        "assert keep_freed_memory() is True\n"
-        "x = torch.ones(16 * 2**20)\n"
-        "del x\n"
-        "kept = here().rss - before\n"
-        "assert give_back_memory() is True\n"
-        "print(without // 2**20, kept // 2**20, (here().rss - before) // 2**20)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    without, kept, given_back = map(int, done.stdout.split())
-    assert without < 32  # of the tensor's 64 MiB
-    assert kept > 48
-    assert given_back < 32
