@@ -141,27 +141,4 @@ def test_convolutions_of_a_sequential_are_named_in_order(tmp_path, how, prefix, 
     ]
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
-def test_torchscript_is_read_without_running_it(tmp_path):
-    class Net(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = torch.nn.Module()
-            self.net.layers = torch.nn.Sequential(torch.nn.Linear(4, 3))
-            self.net.layers[0].weight.data = torch.randn(4, 3).t()  # a view with strides of its own
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.net.layers(x)
-
-    network = Net()
-    try:
-        torch.jit.trace(network, torch.ones(2, 4)).save(str(tmp_path / "net.pt"))
-    except (AttributeError, RuntimeError):
-        pytest.skip("this torch no longer writes TorchScript")
-    tensors = convert.torchscript(tmp_path / "net.pt", "net.layers.")
-    assert sorted(tensors) == ["0.bias", "0.weight"]
-    for key, tensor in tensors.items():
-        assert torch.equal(tensor, network.state_dict()[f"net.layers.{key}"])
-
-
 # --- the real networks

@@ -155,6 +155,20 @@ def test_a_film_is_painted_frame_by_frame(nst, files, random_networks, method, o
     assert fps == pytest.approx(10)
 
 
+def test_control_c_keeps_the_frames_painted(nst, files, monkeypatch):
+    paint, count = johnson.Johnson.stylize, []
+
+    def stylize(self, content, style=None):
+        count.append(1)
+        if len(count) == 3:
+            raise KeyboardInterrupt
+        return paint(self, content)
+
+    monkeypatch.setattr(johnson.Johnson, "stylize", stylize)
+    code, out, _ = nst("stylize", "clip.gif", "own.pth", "--method", "johnson", "-o", "out.gif", *COMMON)
+    assert (code, out[:31]) == (0, "stopped: out.gif (2 frames), 0 s"[:31])
+
+
 # -------------------------------------------------------------------------------------------------- training
 
 TRAIN = ("--preset", "smoke", "--size", 32, "--steps", 3, "--device", "cpu", "--quiet")

@@ -28,7 +28,7 @@ from nstlib.methods.gatys import (
     stylize,
     transfer,
 )
-from nstlib.methods.gatys.transfer import NOISE_AMPLITUDE, iterations_per_size
+from nstlib.methods.gatys.transfer import NOISE_AMPLITUDE, iterations_per_size, scaled
 from nstlib.nets.features import FeatureExtractor
 from nstlib.pictures import color
 from nstlib.pictures import files as images
@@ -401,6 +401,27 @@ def test_a_run_stopped_at_a_small_size_is_given_at_full_size(paint, picture):
         assert torch.equal(result.image[..., 20:], content[..., 20:])
         assert not torch.equal(result.image[..., :20], content[..., :20])
         assert 0 <= result.image.min() <= result.image.max() <= 1
+
+
+def test_control_c_between_two_sizes_keeps_the_picture(paint, picture, monkeypatch):
+    original, made = transfer._objective, []
+
+    def interrupted(*arguments):
+        made.append(None)
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(transfer, "_objective", interrupted)
+    content, told = picture(64, 50, 1), []
+    result = paint(content, smallest=16, iterations=2, coarse_iterations=2, callback=told.append)
+    assert result.interrupted
+    assert len(result.history) == len(told) == 3
+    assert result.image.shape == content.shape
+    assert (scaled(result.image, told[-1].image.shape[-2:]) - told[-1].image).abs().mean() < 0.05
+    made[:] = [None, None]
+    with pytest.raises(KeyboardInterrupt):  # before anything is painted there is nothing to keep
+        paint(content, smallest=16)
 
 
 # ---------------------------------------------------------------------------------------------- bad inputs

@@ -31,12 +31,6 @@ def test_auto_device_prefers_cuda_then_mps(machine, cuda, mps, expected):
     assert hardware.resolve_device() == torch.device(expected)
 
 
-def test_a_device_that_is_there_is_taken_as_named(machine):
-    machine(cuda=True)
-    assert hardware.resolve_device("cuda:0") == torch.device("cuda:0")
-    assert hardware.resolve_device(torch.device("cpu")) == torch.device("cpu")
-
-
 @pytest.mark.parametrize(
     ("device", "sentence"),
     [
@@ -66,12 +60,6 @@ def test_a_processor_takes_bfloat16_only_with_hardware_for_it(machine, amx, avx)
 def test_cuda_takes_bfloat16_from_ampere_on(machine, capability, expected):
     machine(cuda=True, capability=capability)
     assert hardware.resolve_precision("auto", "cuda:0") == expected
-
-
-def test_a_named_precision_wins_over_the_hardware(machine):
-    machine(amx=True)
-    assert hardware.resolve_precision("float32", "cpu") == torch.float32
-    assert hardware.resolve_precision(torch.float64, "cpu") == torch.float64
 
 
 @pytest.mark.parametrize("precision", ["float16", "", None])

@@ -334,23 +334,18 @@ def test_bad_tensor(kind, tmp_path):
 
 
 def test_check_picture_and_check_mask_give_back_what_is_good_and_name_what_is_not():
-    picture, mask = noise(8, 9), torch.rand(1, 1, 8, 9)
-    assert images.check_picture("style", picture, least=8, count=1) is picture
-    assert images.check_mask("mask of the hair", mask) is mask
-    assert images.check_mask("mask", mask, picture.double()).dtype == torch.float64
+    picture, mask, square = noise(8, 9), torch.rand(1, 1, 8, 9), noise(8, 8)
+    check, check_mask = images.check_picture, images.check_mask
+    assert check("style", picture, least=8, count=1) is picture
+    assert check_mask("mask of the hair", mask) is mask
+    assert check_mask("mask", mask, picture.double()).dtype == torch.float64
     for call, says in (
-        (
-            lambda: images.check_picture("style", picture, 9),
-            "The style of 9 × 8 pixels is too small.*least 9",
-        ),
-        (lambda: images.check_picture("style", picture, count=2), r"The style has the shape \(2, 3, H, W\)"),
-        (lambda: images.check_picture("style", picture / 0), "The style has values that are not numbers"),
-        (lambda: images.check_mask("mask", picture), r"The mask has the shape \(N, 1, H, W\)"),
-        (lambda: images.check_mask("mask", mask * 255), r"The mask has values outside \[0, 1\]: call"),
-        (
-            lambda: images.check_mask("mask", mask, noise(8, 8)),
-            "mask is 1 of 9 × 8 pixels and its picture",
-        ),
+        (lambda: check("style", picture, 9), "The style of 9 × 8 pixels is too small.*least 9"),
+        (lambda: check("style", picture, count=2), r"The style has the shape \(2, 3, H, W\)"),
+        (lambda: check("style", picture / 0), "The style has values that are not numbers"),
+        (lambda: check_mask("mask", picture), r"The mask has the shape \(N, 1, H, W\)"),
+        (lambda: check_mask("mask", mask * 255), r"The mask has values outside \[0, 1\]: call"),
+        (lambda: check_mask("mask", mask, square), "mask is 1 of 9 × 8 pixels and its picture"),
     ):
         with pytest.raises(ImageError, match=says):
             call()

@@ -29,7 +29,6 @@ from nstlib.losses import (
 )
 
 SHAPES = [(1, 3, 4, 5), (2, 5, 7, 2), (3, 1, 6, 6), (1, 8, 1, 1), (2, 16, 3, 1)]
-shapes = st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 8), st.integers(1, 8))
 
 
 def random(shape, seed=0, dtype=torch.float64):

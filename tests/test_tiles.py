@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from gatys_helpers import SHALLOW, random_picture, shallow_net
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from torch import nn
@@ -22,7 +22,6 @@ from nstlib.methods.gatys import (
     Objective,
     TiledObjective,
     stylize,
-    tiles,
     transfer,
 )  # fmt: skip
 from nstlib.nets.vgg import layers_up_to
@@ -88,29 +87,6 @@ def assert_same(whole, tiled, image, tolerance):
 
 
 # ------------------------------------------------------------------------------------------------- cutting
-
-
-@examples(max_examples=300, deadline=None)
-@given(
-    height=st.integers(1, 500), width=st.integers(1, 500), blocks=st.integers(2, 12), margin=st.integers(0, 6)
-)
-@example(height=65, width=64, blocks=4, margin=5)
-@example(height=79, width=97, blocks=4, margin=5)
-def test_tiles_cover_the_picture_once_and_pool_as_it_does(height, width, blocks, margin):
-    side, margin = 16 * blocks, 16 * margin
-    covered = torch.zeros(height, width, dtype=torch.int)
-    for tile in tiles.cut((height, width), side, margin):
-        covered[tile.inner] += 1
-        for axis, length in enumerate((height, width)):
-            inner, window = tile.inner[axis], tile.window[axis]
-            assert window.start == max(0, inner.start - margin)
-            assert window.stop == min(length, inner.stop + margin)
-            assert inner.start % 16 == 0
-            assert inner.stop % 16 == 0 or inner.stop == length
-            assert inner.stop - inner.start < side + 32
-            # Two pixels of the deepest layer, unless the picture itself has no more.
-            assert inner.stop - inner.start >= min(32, length)
-    assert bool((covered == 1).all())
 
 
 # --------------------------------------------------------------------------------------- the same numbers

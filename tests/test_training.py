@@ -216,27 +216,6 @@ def test_averages_of_batch_normalization_count_its_batches(noisy):
     assert run(average=0.0).averages == {}
 
 
-def test_long_gradients_are_shortened():
-    norms = []
-
-    def moved(clip):
-        class Clipped(Smooth):
-            def step(self, step):
-                loss = (step.modules["net"](step.batch) - 1).square().mean()
-                norms.append(step.descend(loss, clip=clip))
-                return {"loss": loss}
-
-        task = Clipped()
-        task.optimizers["main"] = torch.optim.SGD(task.net.parameters(), 0.01)
-        before = nn.utils.parameters_to_vector(task.net.parameters()).detach()
-        run(task, steps=1)
-        return nn.utils.parameters_to_vector(task.net.parameters()).detach() - before
-
-    full = moved(math.inf)
-    assert full.norm().item() == pytest.approx(0.01 * norms[0], rel=1e-4)
-    torch.testing.assert_close(moved(norms[0] / 4), full / 4, rtol=1e-3, atol=1e-7)
-
-
 def test_random_numbers_are_of_the_step_and_the_seed_alone():
     def drawn(**options):
         found = []
@@ -608,11 +587,6 @@ def test_the_order_is_the_same_on_every_machine():
 
 def random_pictures(count, height, width, seed=0):
     return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(seed))
-
-
-def eighths(pictures):
-    """As they are kept: with 8 bits."""
-    return pictures.mul(255).round() / 255
 
 
 def test_halves_of_a_batch_are_the_batch():
