@@ -2,9 +2,9 @@
 
     python benchmarks/face_prior.py [--count 1000] [--photographs FOLDER]
 
-The prior's faces (seed 1) stand against the whole network's (seed 0, made smaller to 128 pixels), and these
-against themselves, because an FID of so few pictures is mostly bias. Reconstructed are 20 faces that the
-prior drew and nobody has trained on (seed 777), and the first 20 photographs of the folder in which a face is
+The prior's faces (seed 1) stand against the whole network's (seed 0, made smaller to 256 pixels), and these
+against themselves, because an FID of so few pictures is mostly bias. Reconstructed are 10 faces that the
+prior drew and nobody has trained on (seed 777), and the first 10 photographs of the folder in which a face is
 found: by the encoder in one pass, then by descent from there. The result is written to face_prior.md beside
 this file (half an hour on two cores with 1,000 faces; drawing the whole network's, once, is half of it).
 """
@@ -30,11 +30,11 @@ from nstlib.nets import hardware
 from nstlib.pictures import files as images
 
 HERE = Path(__file__).resolve().parent
-FACES, STEPS, SIDE, BATCH = 20, (25, 40), 128, 10
+FACES, STEPS, SIDE, BATCH = 10, (25, 40), 256, 10
 
 
 def shown(prior: torch.nn.Module, codes: Tensor) -> Tensor:
-    """Codes to pictures (N, 3, 128, 128) in [0, 1]."""
+    """Codes to pictures (N, 3, 256, 256) in [0, 1]."""
     with torch.no_grad():
         return torch.cat([((prior(one, space="w") + 1) / 2).clamp(0, 1) for one in codes.split(1)])
 

@@ -183,14 +183,14 @@ def test_what_was_not_learned_cannot_be_used(source, picture, tmp_path):
 
 def test_a_file_for_another_generator_is_refused(learned, tmp_path):
     path = learned.save(tmp_path / "style.safetensors")
-    with pytest.raises(SettingError, match="holds no style for a generator of 128 pixels and 10 codes"):
+    with pytest.raises(SettingError, match="holds no style for a generator of 256 pixels and 12 codes"):
         DualStyle.load(path, source=Faces("cpu", tiny_tensors()).prior(), device="cpu")
 
 
 # ------------------------------------------------------------------------------------------- the command
 
 
-def aligned(image, size=128, parser=None, *, face=None):
+def aligned(image, size=256, parser=None, *, face=None):
     """The face in the middle."""
     if face == 2:
         raise SettingError("There is one face: leave --face out.")
@@ -209,12 +209,12 @@ def files(tmp_path, picture, weights, monkeypatch):
     source = Faces("cpu", given).prior()
     monkeypatch.setattr(Faces, "prior", lambda self: source)
     monkeypatch.setattr(transfer, "load_encoder", lambda device: None)
-    monkeypatch.setattr(transfer, "encode", lambda pictures, _: torch.zeros(len(pictures), 10, 512))
+    monkeypatch.setattr(transfer, "encode", lambda pictures, _: torch.zeros(len(pictures), 12, 512))
     monkeypatch.setattr("nstlib.cli.stylize.align_portrait", aligned)
     settings = inversion.SMALL.changed(identity_weight=0.0)  # the recognizer's weights are not at hand
     monkeypatch.setattr(transfer, "invert", partial(inversion.invert, settings=settings))
     style = DualStyle(source=source, encoder=means, bottleneck_channels=4, device="cpu")
-    style.learned = Learned(torch.randn(3, 10, 512, generator=torch.Generator().manual_seed(2)))
+    style.learned = Learned(torch.randn(3, 12, 512, generator=torch.Generator().manual_seed(2)))
     style.save(tmp_path / "own.safetensors")
     return tmp_path
 
@@ -227,7 +227,7 @@ def test_the_command_draws_the_face_alone_or_puts_it_back(nst, files, monkeypatc
     monkeypatch.setattr(parse, "head_mask", lambda portrait, parser: torch.ones_like(portrait[:, :1]))
     code, out, err = nst("stylize", "me.png", "own.safetensors:2", *COMMON, "--structure", 0.5)
     assert code == 0, err
-    assert out.startswith("done: stylized.png (128×128), ")
+    assert out.startswith("done: stylized.png (256×256), ")
     settings = images.read_settings(files / "stylized.png")
     assert (settings["method"], float(settings["structure"])) == ("dualstylegan", 0.5)
     code, out, err = nst("stylize", "me.png", "own.safetensors:2", *COMMON, "--paste", "-o", "back.png")
@@ -277,7 +277,7 @@ def taught(monkeypatch, count, size, preset, picture):
 
 
 def test_the_command_trains_a_style_and_goes_on(nst, files, monkeypatch, picture):
-    taught(monkeypatch, 3, 128, quiet(SMOKE), picture)
+    taught(monkeypatch, 3, 256, quiet(SMOKE), picture)
     arguments = ("train", "dualstylegan", "stripes", "--preset", "smoke", "--portraits", 2, "--quiet")
     code, out, err = nst(*arguments, "--device", "cpu")
     assert code == 0, err

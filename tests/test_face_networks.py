@@ -66,7 +66,7 @@ def test_the_prior_draws_what_the_head_makes_of_the_features(faces, prior):
     features = faces.synthesis.features(w, CUT)
     expected = faces.distilled_head(features, faces.synthesis.w_plus(w)[:, 3 * CUT + 1])
     assert torch.allclose(prior(w, space="w"), expected, atol=1e-6)
-    assert (prior.size, prior.layers, len(prior.structure_channels)) == (128, 10, 7)
+    assert (prior.size, prior.layers, len(prior.structure_channels)) == (256, 12, 7)
 
 
 def test_each_code_of_the_prior_has_its_own_place(prior):
@@ -76,15 +76,15 @@ def test_each_code_of_the_prior_has_its_own_place(prior):
     def drawn(w: torch.Tensor) -> torch.Tensor:
         return prior.synthesize(w, (), lambda i, x: seen.setdefault(i, []).append(x.clone()) or x)
 
-    w = prior.w_plus(torch.randn(1, 10, 512, generator=torch.Generator().manual_seed(0)))
+    w = prior.w_plus(torch.randn(1, 12, 512, generator=torch.Generator().manual_seed(0)))
     before = drawn(w)
-    assert [seen[i][0].shape[-1] for i in range(9)] == [4, 8, 8, 16, 16, 32, 32, 64, 64]
-    for code in range(10):
+    assert [seen[i][0].shape[-1] for i in range(11)] == [4, 8, 8, 16, 16, 32, 32, 64, 64, 128, 128]
+    for code in range(12):
         other = w.clone()
         other[:, code] += 1
         after = drawn(other)
-        changed = [i for i in range(9) if not torch.equal(seen[i][0], seen[i][-1])]
-        assert changed == list(range(code, 9))
+        changed = [i for i in range(11) if not torch.equal(seen[i][0], seen[i][-1])]
+        assert changed == list(range(code, 11))
         assert not torch.equal(before, after)
 
 
@@ -143,13 +143,13 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights(
     kind, prior, faces, tmp_path, picture, one_thread
 ):
     for index in range(3):
-        save_image(picture(128, 128, index), tmp_path / f"{index}.png")
+        save_image(picture(256, 256, index), tmp_path / f"{index}.png")
 
     def task():
         if kind == "encoder":
             return encoder_task(prior, 3)
         torch.manual_seed(0)
-        head, discriminator = type(faces.distilled_head)(8), Discriminator(128, (4, 4, 4, 4, 4, 4))
+        head, discriminator = type(faces.distilled_head)(8), Discriminator(256, (4, 4, 4, 4, 4, 4, 4))
         files = [tmp_path / f"{index}.png" for index in range(3)]
         settings = PriorSettings(layers=("relu1_1",))
         weights = make_weights("vgg16")

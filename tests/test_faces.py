@@ -20,7 +20,7 @@ from nstlib.faces.generated import Faces, cached, listed
 from nstlib.nets.mobilestylegan import DistilledHead
 from nstlib.pictures import files as images
 
-CHANNELS = (8, 8, 8, 8, 8)  # pictures of 128 pixels
+CHANNELS = (8, 8, 8, 8, 8, 8)  # pictures of 256 pixels
 
 
 def tiny_tensors() -> dict[str, dict[str, torch.Tensor]]:
@@ -89,7 +89,7 @@ def test_any_size_up_to_the_networks_gives_a_picture(tiny, size):
 
 def test_a_picture_is_the_networks_from_minus_one_to_one(tiny):
     w = tiny.w(1)
-    torch.testing.assert_close(tiny.pictures(w, 128), ((tiny.synthesis(w) + 1) / 2).clamp(0, 1))
+    torch.testing.assert_close(tiny.pictures(w, 256), ((tiny.synthesis(w) + 1) / 2).clamp(0, 1))
 
 
 def test_a_style_for_each_layer_is_taken_and_gets_a_gradient(tiny):
@@ -99,7 +99,7 @@ def test_a_style_for_each_layer_is_taken_and_gets_a_gradient(tiny):
     torch.testing.assert_close(pictures, tiny.pictures(w, 32))
     pictures.sum().backward()
     assert w_plus.grad is not None
-    assert int((w_plus.grad.abs().amax(2) > 0).sum()) == 14  # layers of a picture of 128 pixels
+    assert int((w_plus.grad.abs().amax(2) > 0).sum()) == 17  # layers of a picture of 256 pixels
 
 
 def test_generated_faces_are_the_styles_and_their_pictures(tiny):
@@ -111,7 +111,7 @@ def test_generated_faces_are_the_styles_and_their_pictures(tiny):
     assert list(tiny.generate(0, size=16)) == []
 
 
-@pytest.mark.parametrize("options", [{"size": 0}, {"size": 129}, {"seed": -1}, {"count": -1}])
+@pytest.mark.parametrize("options", [{"size": 0}, {"size": 257}, {"seed": -1}, {"count": -1}])
 def test_what_cannot_be_is_told(tiny, options):
     (value,) = options.values()
     with pytest.raises(SettingError, match=str(value)):

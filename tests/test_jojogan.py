@@ -92,11 +92,11 @@ def task(generator, discriminator):
     ("settings", "layers", "expected"),
     [
         (AS_RELEASED, 18, range(7, 18)),
-        (AS_RELEASED, 10, (7, 8, 9)),
+        (AS_RELEASED, 12, (7, 8, 9, 10, 11)),
         (AS_RELEASED.changed(keep_colors=True), 18, (9, 11, 15, 16, 17)),
-        (AS_RELEASED.changed(keep_colors=True), 10, (7, 8)),
-        (AS_RELEASED.changed(mixed=(2, 5)), 10, (2, 5)),
-        (AS_RELEASED.changed(mixed=(2, 5), keep_colors=True), 10, (2, 5)),
+        (AS_RELEASED.changed(keep_colors=True), 12, (7, 8, 9, 10)),
+        (AS_RELEASED.changed(mixed=(2, 5)), 12, (2, 5)),
+        (AS_RELEASED.changed(mixed=(2, 5), keep_colors=True), 12, (2, 5)),
     ],
 )
 def test_which_codes_are_mixed(settings, layers, expected):

@@ -12,6 +12,7 @@ read a face's codes off its picture, from pairs without limit: the prior draws t
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -22,6 +23,7 @@ import click
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -34,24 +36,29 @@ from nstlib.methods.dualstylegan.destylization import discriminator_step, source
 from nstlib.methods.inversion import mean_w
 from nstlib.metrics import Lpips
 from nstlib.nets import hardware
-from nstlib.nets.face_encoder import SIZE, FaceEncoder
+from nstlib.nets.face_encoder import SIZE, FaceEncoder, from_state
 from nstlib.nets.features import FeatureExtractor
 from nstlib.nets.mobilefacenet import MobileFaceNet
-from nstlib.nets.mobilestylegan import CUT, DistilledHead
+from nstlib.nets.mobilestylegan import CUT, DistilledHead, haar
 from nstlib.nets.style_generator import STYLE, StyleGenerator
 from nstlib.nets.stylegan2 import Discriminator
 from nstlib.pictures.files import load_image, resize
 from nstlib.training import Schedule, Step, Task, TrainingResult, cosine_decay, shuffled, train
 
-DISCRIMINATOR_CHANNELS = (128, 128, 128, 96, 64, 32)
-"""Of its features at 4, 8 ... 128 pixels: a fiftieth of configuration F's weights."""
+FIRST = 64  # faces of the least squares
+
+SIDE = 8 << CUT
+"""Pixels a side of the prior's pictures."""
+
+DISCRIMINATOR_CHANNELS = (128, 128, 128, 128, 96, 64, 32)
+"""Of its features at 4, 8 ... 256 pixels: a fiftieth of configuration F's weights."""
 
 # The steps of `shipped` are those of the course's own files.
 PRESETS: dict[str, dict[str, dict[str, int]]] = {
     "face-prior": {
-        "shipped": {"steps": 500, "batch": 2, "faces": 380},
-        "smoke": {"steps": 2, "batch": 1, "faces": 2},
-        "paper": {"steps": 50_000, "batch": 16, "faces": 10_000},
+        "shipped": {"steps": 200, "batch": 2, "faces": 380, "first": 1000},
+        "smoke": {"steps": 2, "batch": 1, "faces": 2, "first": 2},
+        "paper": {"steps": 50_000, "batch": 16, "faces": 10_000, "first": 1500},
     },
     "encoder": {
         "shipped": {"steps": 600, "batch": 6},
@@ -71,13 +78,13 @@ class PriorSettings(Settings):
     adversarial_weight: NotNegative = 0.05
     r1_weight: NotNegative = 10.0  # StyleGAN2's
     r1_every: Count = 16  # StyleGAN2's
-    learning_rate: Positive = 1e-3
+    learning_rate: Positive = 3e-3  # times each tensor's size
     discriminator_rate: Positive = 2e-3
     decay: Positive = 0.1  # the last step's learning rate as a part of the first's, by a cosine
 
 
 class PriorTask(Task):
-    """One step of head and discriminator: features of 64 pixels to the whole network's picture, made smaller.
+    """One step of head and discriminator: features to the whole network's picture, made smaller.
 
     Args:
         head: what learns.
@@ -99,7 +106,7 @@ class PriorTask(Task):
         self.steps, self.seed = steps, seed
         self.modules: dict[str, nn.Module] = {"head": head, "discriminator": discriminator}
         self.optimizers: dict[str, torch.optim.Optimizer] = {
-            "main": torch.optim.Adam(head.parameters(), settings.learning_rate, betas=(0.5, 0.99)),
+            "main": torch.optim.Adam(relative_rates(head, settings.learning_rate), betas=(0.5, 0.99)),
             "discriminator": torch.optim.Adam(
                 discriminator.parameters(), settings.discriminator_rate, betas=(0.0, 0.99)
             ),
@@ -112,8 +119,12 @@ class PriorTask(Task):
 
     @torch.no_grad()
     def batch(self, positions: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """Features (N, 512, 64, 64), the head's styles (N, 512), pictures (N, 3, 128, 128) in [-1, 1]."""
-        chosen = shuffled(len(self.pictures), self.seed, positions)
+        """Features (N, 256, 128, 128), the head's styles (N, 512), pictures (N, 3, 256, 256) in [-1, 1]."""
+        return self.faces_at(shuffled(len(self.pictures), self.seed, positions))
+
+    @torch.no_grad()
+    def faces_at(self, chosen: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """The same of the faces with these numbers."""
         w = self.w[chosen].to(self.faces.device)
         features = self.faces.synthesis.features(w, CUT)
         side = 2 * features.shape[-1]
@@ -222,7 +233,7 @@ class EncoderTask(Task):
             picture = self.prior.synthesize(code, self.prior.noise_maps()).clamp(-1, 1)
             codes.append(code)
             drawn.append(picture)
-            seen.append(augment(picture, random, self.settings))
+            seen.append(F.adaptive_avg_pool2d(augment(picture, random, self.settings), SIZE))
         return torch.cat(codes), torch.cat(seen), torch.cat(drawn)
 
     def _codes(self, random: np.random.Generator) -> Tensor:
@@ -270,7 +281,7 @@ def augment(picture: Tensor, random: np.random.Generator, settings: EncoderSetti
     grid = F.affine_grid(theta, list(picture.shape), align_corners=False)
     moved = F.grid_sample(picture, grid, padding_mode="reflection", align_corners=False)
     if random.random() < 0.5:
-        small = int(random.integers(48, 112))
+        small = int(random.integers(*(size * picture.shape[-1] // 128 for size in (48, 112))))
         moved = F.interpolate(
             F.interpolate(moved, (small, small), mode="bilinear", antialias=True),
             moved.shape[-2:], mode="bilinear",
@@ -281,38 +292,95 @@ def augment(picture: Tensor, random: np.random.Generator, settings: EncoderSetti
 
 def fit_prior(
     faces: Faces, count: int, schedule: Schedule, settings: PriorSettings | None = None,
-    folder: str | os.PathLike[str] | None = None, **options: Any,
+    folder: str | os.PathLike[str] | None = None, first: int = 0, **options: Any,
 ) -> tuple[DistilledHead, TrainingResult]:  # fmt: skip
-    """Train the head of the face prior against a new discriminator, from the head there is.
+    """Train the head of the face prior against a new discriminator, from the least squares solution.
 
     Args:
-        faces: the generator; its short cut's weights are what training begins with, and stay as they are.
-        count: how many of its faces to learn from; they are drawn into the cache at 256 pixels.
+        faces: the generator; stays as it is.
+        count: how many of its faces to learn from; they are drawn into the cache at 512 pixels.
         schedule: see :class:`nstlib.training.Schedule`.
         settings: see :class:`PriorSettings`.
         folder: where to keep checkpoints; the same call goes on from there.
+        first: steps on pixels alone, before.
         options: ``callback`` and ``progress`` of :func:`nstlib.training.train`; ``tensors``, VGG-16's.
 
     Returns:
         The head, frozen, and the training's result.
     """
     tensors = options.pop("tensors", None)
-    drawn = cached(count, 2 * SIZE, faces=faces, progress=options.get("progress", True))
+    drawn = cached(count, 2 * SIDE, faces=faces, progress=options.get("progress", True))
     pictures, w = listed(drawn, count)
-    head = copy.deepcopy(faces.distilled_head).requires_grad_(True)
-    discriminator = source_discriminator(None, SIZE, DISCRIMINATOR_CHANNELS, schedule.seed)
+    head = DistilledHead(faces.synthesis.channels[CUT]).to(faces.device)
+    head.modulation.requires_grad_(False)
+    head.light.requires_grad_(False)
+    discriminator = source_discriminator(None, SIDE, DISCRIMINATOR_CHANNELS, schedule.seed)
     task = PriorTask(
         head, discriminator, faces, pictures, w, settings or PriorSettings(), schedule.steps, schedule.seed,
         tensors,
     )  # fmt: skip
+    if folder is None or not Path(folder, "checkpoint.pt").exists():  # else its weights are in there
+        begin_head(head, task, first, schedule.seed)
+        rates = relative_rates(head, task.settings.learning_rate)
+        task.optimizers["main"] = torch.optim.Adam(rates, betas=(0.5, 0.99))
     result = train(task, schedule, folder, device=faces.device, **options)
     head.load_state_dict(result.averages.get("head", head.state_dict()))
     return head.requires_grad_(False).eval(), result
 
 
+def relative_rates(head: DistilledHead, rate: float) -> list[dict[str, Any]]:
+    """Learning rates in proportion to each tensor's size: features have values of a hundred, weights few."""
+    rates = {p: rate * max(float(p.detach().square().mean().sqrt()), 1.5e-3) for p in head.parameters()}
+    return [{"params": [p], "lr": size} for p, size in rates.items() if p.requires_grad]
+
+
+def begin_head(head: DistilledHead, task: PriorTask, steps: int, seed: int) -> None:
+    """The best linear map from what the next level would look at, and from there Adam on pixels alone.
+
+    Each face's features are computed once, so that a step costs what the head does.
+    """
+    kept = [
+        tuple(part.half() for part in task.faces_at([i])) for i in tqdm(range(len(task.pictures)), "features")
+    ]
+    inputs = head.near.in_channels + 1
+    squares, products = torch.zeros(inputs, inputs), torch.zeros(inputs, 12)
+    with torch.no_grad():
+        net, last = task.faces.synthesis, task.faces.synthesis.levels[-1]
+        head.modulation.load_state_dict(net.levels[CUT].up.state_dict())
+        lights = [last.conv1.modulation, last.conv2.modulation, net.modulation]
+        weight = torch.cat([one.weight for one in lights])
+        center, spread = (weight @ task.w.T).mean(1), (weight @ task.w.T).std(1) + 1e-6
+        head.light.weight.copy_(weight / spread[:, None])
+        head.light.bias.copy_(-center / spread)
+        head.near.weight.zero_()[:, :, 1, 1] = 1
+        for parameter in head.detail[2].parameters():
+            parameter.zero_()
+        for features, w, picture in kept[:FIRST]:
+            x = head.modulation(features.float(), w.float()).flatten(2)[0].T
+            x = torch.cat([x, torch.ones(len(x), 1)], 1)
+            squares += x.T @ x
+            products += x.T @ haar(picture.float()).flatten(2)[0].T
+        ridge = 1e-4 * squares.diagonal().mean() * torch.eye(inputs)
+        solved = torch.linalg.solve(squares + ridge, products)
+        head.to_img.weight.copy_(solved[:-1].T[:, :, None, None])
+        head.to_img.bias.copy_(solved[-1])
+    optimizer = torch.optim.AdamW(relative_rates(head, 1e-2), weight_decay=0.01)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
+    for step in (bar := tqdm(range(steps), "pixels")):
+        some = [kept[i] for i in shuffled(len(kept), seed, [2 * step, 2 * step + 1])]
+        features, w, picture = (torch.cat(parts).float() for parts in zip(*some, strict=True))
+        loss = (head(features, w) - picture).abs().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+        bar.set_postfix(pixel=f"{loss.item():.3f}")
+
+
 def fit_encoder(
     prior: StyleGenerator, schedule: Schedule, settings: EncoderSettings | None = None,
-    folder: str | os.PathLike[str] | None = None, identity: Identity | None = None, **options: Any,
+    folder: str | os.PathLike[str] | None = None, identity: Identity | None = None,
+    start: FaceEncoder | None = None, **options: Any,
 ) -> tuple[FaceEncoder, TrainingResult]:  # fmt: skip
     """Train the encoder of a generator of faces.
 
@@ -322,6 +390,7 @@ def fit_encoder(
         settings: see :class:`EncoderSettings`.
         folder: where to keep checkpoints; the same call goes on from there.
         identity: its network's layers are what the encoder begins with; None: made here.
+        start: an encoder to begin with instead, of no more codes; what is missing are copies of its last one.
         options: ``callback`` and ``progress`` of :func:`nstlib.training.train`; ``lpips``.
 
     Returns:
@@ -332,13 +401,19 @@ def fit_encoder(
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(schedule.seed)
         net = FaceEncoder(prior.layers)
-    begin_with_recognizer(net, identity.net, mean_w(prior).cpu())
+    if start is None:
+        begin_with_recognizer(net, identity.net, mean_w(prior).cpu())
+    else:
+        state, last = start.state_dict(), len(start.codes) - 1
+        for index, part in itertools.product(range(last + 1, prior.layers), ("weight", "bias")):
+            state[f"codes.{index}.{part}"] = state[f"codes.{last}.{part}"]
+        net.load_state_dict(state)
     task = EncoderTask(
         net, prior, settings or EncoderSettings(), schedule.steps, schedule.seed, options.pop("lpips", None),
         identity,
     )  # fmt: skip
     begun = folder is not None and Path(folder, "checkpoint.pt").exists()  # its weights are in there
-    if not begun and task.settings.beginning:
+    if start is None and not begun and task.settings.beginning:
         begin(task, options.get("progress", True))
     result = train(task, schedule, folder, device=device, **options)
     net.load_state_dict(result.averages.get("net", net.state_dict()))
@@ -411,17 +486,22 @@ def begin_by_least_squares(net: FaceEncoder, features: list[Tensor], w: Tensor, 
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("."), help="Where the files go.")
 @click.option("--seed", type=int, default=0)
 @click.option("--device", default="auto")
-def main(network: str, preset: str, folder: Path, seed: int, device: str) -> None:
+@click.option("--start", type=click.Path(path_type=Path), help="An encoder's file to begin with.")
+@click.option("--steps", type=int, help="Instead of the preset's.")
+def main(
+    network: str, preset: str, folder: Path, seed: int, device: str, start: Path | None, steps: int | None
+) -> None:
     """Train one of the networks."""
     hardware.keep_freed_memory()
     values, faces, run = PRESETS[network][preset], Faces(device), folder / f"{network}.run"
-    schedule = Schedule(steps=values["steps"], batch=values["batch"], average=0.995, seed=seed)
+    schedule = Schedule(steps=steps or values["steps"], batch=values["batch"], average=0.995, seed=seed)
     net: nn.Module
     if network == "face-prior":
-        net, result = fit_prior(faces, values["faces"], schedule, folder=run)
-        name, about = "mobilestylegan_128", {"network": "face prior's head", "faces": values["faces"]}
+        net, result = fit_prior(faces, values["faces"], schedule, folder=run, first=values["first"])
+        name, about = "mobilestylegan_256", {"network": "face prior's head", "faces": values["faces"]}
     else:
-        net, result = fit_encoder(faces.prior(), schedule, folder=run)
+        begun = None if start is None else from_state(load_file(start))
+        net, result = fit_encoder(faces.prior(), schedule, folder=run, start=begun)
         name, about = "face_encoder", {"network": "face encoder"}
     if not result.interrupted:
         about |= {

@@ -25,7 +25,7 @@ from nstlib.pictures.files import load_image, save_image
 LEFT_OUT = ("dog01", "goblin")
 BACKGROUND = (0.45, 0.42, 0.40)
 HEAD = slice(0, 221), slice(50, 271)  # rows, columns in which all heads are: there one look finds the face
-TILE, COLUMNS, QUALITY = 128, 8, 92
+TILE, COLUMNS, QUALITY = 256, 8, 88
 
 
 def framed(path: Path) -> torch.Tensor:
@@ -57,7 +57,7 @@ def main() -> None:
             small = tile.convert("RGB").resize((TILE, TILE), Image.Resampling.LANCZOS)
         sheet.paste(small, (index % COLUMNS * TILE, index // COLUMNS * TILE))
     path = Path(__file__).resolve().parents[1] / "data" / "styles" / "fantasy_portraits.jpg"
-    sheet.save(path, quality=QUALITY, subsampling=0, optimize=True)
+    sheet.save(path, quality=QUALITY, optimize=True)
     print(
         f'sha256 = "{hashlib.sha256(path.read_bytes()).hexdigest()}"\nids = {[file.stem for file in files]}'
     )

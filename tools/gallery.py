@@ -1,10 +1,11 @@
 """Make the pictures in figures/gallery/ that README.md and the notebooks' first cells show.
 
-    python tools/gallery.py                          (after `make store`; about six minutes on two cores)
+    python tools/gallery.py                          (after `make store`)
     python tools/gallery.py sheet FOLDER [KEEP]      (an hour; goes on where it was stopped)
 
-The first makes the strip and copies a figure of each notebook, the second the contact sheet: six portraits
-after eight paintings by Gatys' method with its default settings (`keep_face` as KEEP says). The single
+The first copies a figure of each notebook and draws faces of the prior, the second makes the contact sheet:
+six portraits after eight paintings by Gatys' method with its default settings (`keep_face` as KEEP says). The
+single
 pictures stay in FOLDER, where `benchmarks/kept_faces.py` looks for them.
 """
 
@@ -18,13 +19,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nstlib import assets
+from nstlib.faces.generated import Faces
 from nstlib.methods import gatys
 from nstlib.nets import hardware
 from nstlib.pictures import files as images
 
 ROOT = Path(__file__).resolve().parents[1]
 GALLERY = ROOT / "figures" / "gallery"
-STRIP = ("starry_night", "the_kiss", "great_wave", "moulin_de_la_galette")
 # One figure of each notebook, as the preset quick has written it.
 COPIES = {
     "01_end": "01_gram_matrix_theory/end.png",
@@ -72,20 +73,21 @@ def _border(tile: Tensor) -> tuple[int, int, int, int]:
 
 
 def main() -> None:
-    """Write the strip and copy a figure of each notebook as JPEG."""
+    """Copy a figure of each notebook as JPEG and draw faces of the prior, or make the contact sheet."""
     hardware.keep_freed_memory()
     if sys.argv[1:2] == ["sheet"]:
         return sheet(Path(sys.argv[2]), float((sys.argv[3:] or ["0.5"])[0]))
     for name, source in COPIES.items():
         figure = images.load_image(ROOT / "figures" / "quick" / source)
         images.save_image(figure, GALLERY / f"{name}.jpg", quality=88)
-    portrait = images.load_image(assets.data_path("portraits/collins.jpg"))
-    shown = [portrait]
-    for name in STRIP:
-        painting = images.load_image(assets.data_path(f"paintings/{name}.jpg"), size=512)
-        shown.append(gatys.stylize(portrait, painting).image)
-    tiles = [F.pad(images.resize(picture.cpu(), 320), (6, 0, 6, 6), value=1.0) for picture in shown]
-    images.save_image(F.pad(torch.cat(tiles, dim=3), (0, 6), value=1.0), GALLERY / "strip.jpg", quality=88)
+    faces = Faces()
+    prior = faces.prior()
+    with torch.no_grad():
+        tiles = [
+            images.resize((prior(w, space="w").clamp(-1, 1) + 1) / 2, 160) for w in faces.w(64, 1).split(1)
+        ]
+    rows = [torch.cat(tiles[i : i + 8], dim=3) for i in range(0, 64, 8)]
+    images.save_image(torch.cat(rows, dim=2), GALLERY / "face_prior.jpg", quality=85)
 
 
 if __name__ == "__main__":

@@ -34,8 +34,8 @@ MODELS = {
     "oil": "face_stylizer_oil_painting.task",
     "sketch": "face_stylizer.task",
 }
-TILE, COLUMNS, COUNT = 128, 8, 64
-QUALITY = 92
+TILE, COLUMNS, COUNT = 256, 8, 64
+QUALITY = 88
 STYLES = Path(__file__).resolve().parents[1] / "data" / "styles"
 
 BAND = 18  # rows of 256: in them the oil model leaves the background above the head black
@@ -95,7 +95,7 @@ def main() -> None:
         if name == "oil":
             pictures = [Image.fromarray(mended(np.asarray(picture))) for picture in pictures]
         path = STYLES / f"{name}.jpg"
-        sheet(pictures).save(path, quality=QUALITY, subsampling=0, optimize=True)
+        sheet(pictures).save(path, quality=QUALITY, optimize=True)
         print(f'[{name}]\nsha256 = "{hashlib.sha256(path.read_bytes()).hexdigest()}"\nfaces = {numbers}')
 
 

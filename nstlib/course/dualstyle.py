@@ -1,6 +1,6 @@
 """What notebook 05 stands on: a generator of faces with its encoder, at each preset.
 
-At ``smoke`` both are tiny and have learned nothing; at ``quick`` they are the course's own, for 128 pixels;
+At ``smoke`` both are tiny and have learned nothing; at ``quick`` they are the course's own, for 256 pixels;
 at ``paper`` they are the reader's: DualStyleGAN's published files, for 1024 pixels.
 """
 

@@ -45,7 +45,7 @@ OVAL = ((0.0, 0.2), (0.78, 0.95), 0.35)
 """A face's oval in the template's square, from -1 to 1: its middle, its half axes, and the part of them over
 which its border fades (ours): from the forehead to the chin."""
 
-SIZE = 128
+SIZE = 256
 """Pixels a side of a portrait, as the small generator of faces draws them."""
 
 SOFTNESS = 0.12

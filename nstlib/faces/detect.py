@@ -24,6 +24,7 @@ _STRIDES = (8, 16, 32)  # pixels between the cells of its three outputs, each wi
 _SAME = 0.5  # of the smaller of two boxes that lies in the other, above which both show one face
 _LEAST = 0.4  # score of a face
 _SURE = 0.75  # score; an upright face has more, one that lies on its side less
+_MARGIN = 0.1  # by which a turned view has to beat an upright face: painted ones score as much upside down
 _SMALLEST = 10  # pixels of a face; specks of paint score above it where they are smaller
 
 
@@ -65,13 +66,16 @@ def find_faces(picture: Tensor) -> list[Face]:
     longest = max(picture.shape[-2:])
     sides = [side for side, smaller in zip(_SIDES, (0, *_SIDES), strict=False) if longest > smaller]
     best: list[Face] = []
+    needed = 0.0  # score that the next view has to pass
     for turn in range(4):
         looked = _look(picture.rot90(turn, (2, 3)), sides if turn == 0 else sides[:2][-1:])
-        if looked and (not best or looked[0].score > best[0].score):
+        if looked and looked[0].score > needed:
             best = [_turned_back(face, turn, *picture.shape[-2:]) for face in looked]
             across, down = (looked[0].points[1] - looked[0].points[0]).tolist()
-            if looked[0].score > _SURE and across > abs(down):
+            upright = across > abs(down)
+            if looked[0].score > _SURE and upright:
                 break
+            needed = looked[0].score + _MARGIN * upright
     return sorted(best, key=lambda face: -face.size)
 
 

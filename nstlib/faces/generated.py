@@ -41,7 +41,7 @@ LICENCE = "MobileStyleGAN (Apache-2.0), taught by StyleGAN2 on FFHQ: for non-com
 
 _MEAN_OF = 4096  # styles: their mean is off by 1/64 of their spread
 _BLOCK = 64  # styles that are computed together
-_HEAD = "weights/mobilestylegan_128.safetensors"
+_HEAD = "weights/mobilestylegan_256.safetensors"
 _STYLES = "styles.safetensors"  # in a folder of faces
 
 
@@ -76,14 +76,14 @@ class Faces:
 
     @cached_property
     def distilled_head(self) -> DistilledHead:
-        """The head of the small generator, behind the features of 64 pixels."""
+        """The head of the small generator, behind the features of 128 pixels."""
         tensors = self._head or safetensors.torch.load_file(assets.data_path(_HEAD))
         head = DistilledHead(len(tensors["near.weight"]))
         head.load_state_dict({key: tensor.float() for key, tensor in tensors.items()})
         return head.to(self.device).requires_grad_(False).eval()
 
     def prior(self) -> FacePrior:
-        """The small generator of 128 pixels with these weights, frozen; what methods train styles on."""
+        """The small generator of 256 pixels with these weights, frozen; what methods train styles on."""
         return FacePrior.of(self.mapping, self.synthesis, self.distilled_head).to(self.device)
 
     def w(self, count: int, seed: int = 0) -> Tensor:

@@ -8,7 +8,7 @@ your pictures.
     'Portraits in colored ink'
     >>> ink = load_style_set("ink")                                      # doctest: +SKIP
     >>> ink.pictures.shape                                               # doctest: +SKIP
-    torch.Size([64, 3, 128, 128])
+    torch.Size([64, 3, 256, 256])
     >>> mine = load_style_set("my/drawings")                             # doctest: +SKIP
 """
 
@@ -101,7 +101,7 @@ def load_style_set(source: str | os.PathLike[str], size: int = SIZE) -> StyleSet
 
     The faces in a folder of yours are found and framed like FFHQ
     (:func:`nstlib.faces.align.align_portrait`). The tiles of the sheets fetched have about 60 (cartoon,
-    caricature, anime) or 200 pixels a side, so that a larger size only blurs; those of the carried sets 128.
+    caricature, anime) or 200 pixels a side, so that a larger size only blurs; those of the carried sets 256.
 
     Args:
         source: a name of :func:`style_sets`, with or without the asset's ``dualstylegan_`` before it, or a

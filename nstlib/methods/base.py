@@ -55,7 +55,7 @@ class Method:
     published: ClassVar[Sequence[str]] = ()  # others that are fetched by name, as assets METHOD_NAME
     takes: ClassVar[frozenset[str]] = frozenset({"size"})  # common options of `nst stylize` it listens to
     portraits: ClassVar[bool] = False  # it draws faces that are cut out and aligned like FFHQ's
-    size: int = 128  # pixels a side of these
+    size: int = 256  # pixels a side of these
 
     def __init__(
         self, settings: Any = None, *, device: str | torch.device = "auto",

@@ -77,7 +77,7 @@ SMALL = Settings(
     space="w", network="alexnet", pixel_weight=0.5, identity_weight=0.3, layer_std_weight=0.0,
     start_weight=0.01, learning_rate=0.06,
 )  # fmt: skip
-"""Ours, for the face prior of 128 pixels on a processor: 100 steps from the mean face."""
+"""Ours, for the face prior of 256 pixels on a processor: 100 steps from the mean face."""
 
 
 @dataclass

@@ -32,10 +32,7 @@ LEAST = 16  # pixels a side: reflection needs more than the kernel's half at a q
 Pixels = Annotated[int, Field(ge=LEAST)]
 
 # Of every preset.
-OURS = {
-    "average": 0.99, "style_weight": 1e5, "content_layer": "relu3_3", "tv_weight": 6.0, "learning_rate": 2e-3,
-    "decay": 0.1,
-}  # fmt: skip
+OURS = {"average": 0.99, "style_weight": 2e4, "tv_weight": 2.0, "learning_rate": 2e-3, "decay": 0.1}
 
 
 @settings

@@ -33,7 +33,7 @@ from ..training import Schedule, Step, Task, TrainingResult
 from .base import Method, postprocess
 from .inversion import check_portraits, encode, load_encoder, mean_w
 
-KEEPING_COLORS = {18: (9, 11, 15, 16, 17), 10: (7, 8)}
+KEEPING_COLORS = {18: (9, 11, 15, 16, 17), 12: (7, 8, 9, 10)}
 """Codes that are mixed where colors are to be kept, by how many codes the generator has: released code's for
 1024 pixels; for the face prior ours, whose colors are nearly all in its last code. What is not mixed stays
 in charge of the colors, because no pair teaches to overrule it."""
@@ -92,7 +92,7 @@ SMALL = Settings(
     relative_rates=True, learning_rate=5e-3, decay=0.1,
     truncation=0.7,  # at 1 the pairs' colors differ so much that 60 steps end in pale pictures
 )  # fmt: skip
-"""Ours, for the face prior of 128 pixels on a processor: features of VGG-16, which is there without a
+"""Ours, for the face prior of 256 pixels on a processor: features of VGG-16, which is there without a
 discriminator. Four times that learning rate destroys the prior, and at 2e-3 it learns more slowly. At 8e-3
 faces take the style picture's features, at 5e-3 they stay themselves."""
 
@@ -209,7 +209,7 @@ class JoJoGAN(Method):
 
     Args:
         settings: None: the released code's with a discriminator, else :data:`SMALL`.
-        generator: of faces; stays as it is. None: the face prior of 128 pixels.
+        generator: of faces; stays as it is. None: the face prior of 256 pixels.
         encode: reads the codes off portraits (see :data:`Encode`). None: the course's own encoder, which is
             for the face prior only.
         features: the discriminator that came with the generator, or anything that makes pictures in [-1, 1]

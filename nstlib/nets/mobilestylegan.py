@@ -8,7 +8,7 @@ pictures). The released graph, which is followed here, has the paper's demodulat
 Between sizes stands an inverse Haar wavelet: a quarter of the channels are averages of 2 × 2 pixels, the
 others their differences. The last features become 12 such coefficients, 4 for each of red, green and blue.
 
-:class:`FacePrior` is the small generator made of it: the layers up to 64 pixels, and a head of our own.
+:class:`FacePrior` is the small generator made of it: the layers up to 128 pixels, and a head of our own.
 """
 
 from __future__ import annotations
@@ -30,8 +30,11 @@ from .style_generator import STRUCTURE, STYLE, After, StyleGenerator, check_code
 CHANNELS = (512, 512, 512, 512, 512, 256, 128, 64)
 """Channels of the released network's features at 4, 8, 16 ... 512 pixels."""
 
-CUT = 4
-"""Doublings of the size before the distilled head: features of 64 pixels, a picture of 128."""
+CUT = 5
+"""Doublings of the size before the distilled head: features of 128 pixels, a picture of 256."""
+
+LIGHT = 160
+"""Channels that the released network's last three modulations scale."""
 
 
 class MappingNetwork(nn.Sequential):
@@ -174,9 +177,10 @@ class SynthesisNetwork(nn.Module):
 
 
 class DistilledHead(nn.Module):
-    """Features of 64 pixels to a picture of 128, by a head of our own.
+    """Features of 128 pixels to a picture of 256, by a head of our own.
 
-    It was trained on the whole network's pictures, reduced to that size: the same face, softer.
+    It was trained on the whole network's pictures, reduced to that size: the same face, softer. Its two maps
+    of styles, ``modulation`` and ``light``, are the released network's own and learn nothing.
 
     Args:
         channels: of the features.
@@ -195,23 +199,31 @@ class DistilledHead(nn.Module):
             nn.LeakyReLU(0.2),
             nn.Conv2d(64, 12, 3, padding=1, padding_mode="replicate"),
         )
+        # What the layers left out do to the light, by their own modulations: they have fewer numbers than w,
+        # so that a few hundred faces teach what to make of them, a matrix and a shift of the colors.
+        self.light, self.color = nn.Linear(STYLE, LIGHT), nn.Linear(LIGHT, 12)
+        nn.init.zeros_(self.color.weight)
+        nn.init.zeros_(self.color.bias)
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
-        """Features (N, channels, 64, 64) and styles (N, 512) -> pictures (N, 3, 128, 128), about [-1, 1]."""
+        """Features (N, channels, 128, 128), styles (N, 512) -> pictures (N, 3, 256, 256), about [-1, 1]."""
         x = self.near(self.modulation(x, style))
-        return inverse_haar(self.to_img(x) + self.detail(x))
+        picture = inverse_haar(self.to_img(x) + self.detail(x))
+        matrix, shift = self.color(self.light(style)).split((9, 3), 1)
+        changed = torch.einsum("nij,njhw->nihw", matrix.unflatten(1, (3, 3)), picture)
+        return picture + changed + shift[:, :, None, None]
 
 
 class FacePrior(StyleGenerator):
-    """Codes to faces of 128 pixels in milliseconds, by layers that correspond to StyleGAN2's.
+    """Codes to faces of 256 pixels in a tenth of a second, by layers that correspond to StyleGAN2's.
 
     What StyleGAN2 knows of faces lies in its coarse layers, and those are kept (they learned from StyleGAN2,
     on FFHQ); the later ones cost most of the time, and :class:`DistilledHead` replaces them. So whatever a
-    method does with a StyleGAN2 of 1024 pixels can be done here at 128, on a processor.
+    method does with a StyleGAN2 of 1024 pixels can be done here at 256, on a processor.
 
     MobileStyleGAN has three styles at each size, StyleGAN2 two: here the doubling and the convolution behind
-    it share one, as in StyleGAN2. So codes 0 to 6 are structure (4 to 32 pixels), 7 and 8 belong to the
-    features of 64 pixels, 9 to the head, and the code of a face is (10, 512).
+    it share one, as in StyleGAN2. So codes 0 to 6 are structure (4 to 32 pixels), 7 to 10 belong to the
+    features of 64 and 128 pixels, 11 to the head, and the code of a face is (12, 512).
 
     Args:
         channels: of the features at 4, 8, 16 ... pixels, each a multiple of 4, four sizes at least.
@@ -271,6 +283,13 @@ def inverse_haar(x: Tensor) -> Tensor:
     left, slope = right + diagonal, right - diagonal
     pixels = torch.stack([top + left, top - left, bottom + slope, bottom - slope], 2)
     return F.pixel_shuffle(pixels.flatten(1, 2), 2)
+
+
+def haar(pictures: Tensor) -> Tensor:
+    """The reverse of :func:`inverse_haar`: (N, C, 2 H, 2 W) -> (N, 4 C, H, W)."""
+    a, b, c, d = F.pixel_unshuffle(pictures, 2).unflatten(1, (-1, 4)).unbind(2)
+    low, high = a + b + c + d, torch.stack([a + b - c - d, a - b + c - d, a - b - c + d], 2)
+    return torch.cat([low, high.flatten(1, 2)], 1) / 2
 
 
 def from_official(

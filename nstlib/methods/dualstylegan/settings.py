@@ -269,7 +269,7 @@ SMALL = Preset(
     batch=2,
     average=0.98,
 )  # fmt: skip
-"""Ours, for the face prior of 128 pixels on a processor, which has no noise maps and codes in w+."""
+"""Ours, for the face prior of 256 pixels on a processor, which has no noise maps and codes in w+."""
 
 SMOKE = Preset(
     SMALL.destylization.changed(tuning_steps=2, steps=2),

@@ -121,7 +121,7 @@ class DualStyle(Method):
 
     Args:
         settings: of a training; with a generator of the authors, all that follows is theirs.
-        source: the generator of faces; None: the face prior of 128 pixels.
+        source: the generator of faces; None: the face prior of 256 pixels.
         encoder: portraits (N, 3, S, S) in [0, 1] -> codes (N, layers, 512); None: the course's own, which is
             for the face prior.
         bottleneck_channels: of a new extrinsic path; None: as published.
