@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import pickle
 import re
 import zipfile
@@ -13,10 +12,8 @@ import pytest
 import torch
 from conftest import Malicious
 
-from nstlib import assets
-from nstlib.assets import convert, registry, sources
+from nstlib.assets import convert, registry
 from nstlib.assets.weights import read_pickle
-from nstlib.errors import AssetError
 
 ALL = registry.assets()
 
@@ -144,54 +141,4 @@ def test_convolutions_of_a_sequential_are_named_in_order(tmp_path, how, prefix, 
     ]
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
-def test_torchscript_is_read_without_running_it(tmp_path):
-    class Net(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = torch.nn.Module()
-            self.net.layers = torch.nn.Sequential(torch.nn.Linear(4, 3))
-            self.net.layers[0].weight.data = torch.randn(4, 3).t()  # a view with strides of its own
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.net.layers(x)
-
-    network = Net()
-    try:
-        torch.jit.trace(network, torch.ones(2, 4)).save(str(tmp_path / "net.pt"))
-    except (AttributeError, RuntimeError):
-        pytest.skip("this torch no longer writes TorchScript")
-    tensors = convert.torchscript(tmp_path / "net.pt", "net.layers.")
-    assert sorted(tensors) == ["0.bias", "0.weight"]
-    for key, tensor in tensors.items():
-        assert torch.equal(tensor, network.state_dict()[f"net.layers.{key}"])
-
-
-def test_the_digest_sees_names_types_shapes_and_values_but_not_order():
-    base = {"a": torch.zeros(2, 3), "b": torch.ones(1)}
-    digest = convert.tensors_sha256(base)
-    assert digest == convert.tensors_sha256(dict(reversed(base.items())))
-    for change in (
-        {"a": torch.zeros(3, 2)},
-        {"a": torch.zeros(2, 3, dtype=torch.int32)},
-        {"a": torch.full((2, 3), -0.0)},
-        {"c": torch.ones(1)},
-    ):
-        assert digest != convert.tensors_sha256(base | change)
-
-
 # --- the real networks
-
-
-@pytest.mark.weights
-def test_vgg16_of_the_package_is_torchvisions_own():
-    paths = []
-    for where, source, get in sources.ways(assets.info("vgg16"), Path("nowhere"), False):
-        if source.url and where != source.url:  # without the network
-            with contextlib.suppress(AssetError, OSError):
-                paths.append(get())
-    if not paths:
-        pytest.skip("torchvision's VGG-16 (528 MB) is neither in NSTLIB_MIRROR nor in torch hub's cache")
-    theirs = convert.convert("torchvision_vgg16", paths[0])
-    ours = assets.load_tensors("vgg16", progress=False)
-    assert all(torch.equal(ours[key], tensor) for key, tensor in theirs.items())

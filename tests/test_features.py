@@ -61,19 +61,6 @@ def test_names_come_back_in_the_order_asked_for_and_once(weights, picture):
     assert [name for name, _ in net.net.named_children()] == ["conv1_1", "conv1_2", "conv2_1"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "options", "sentence"),
-    [
-        (("vgg19",), {"precision": "int8"}, r"not 'int8'"),
-        (("vgg19",), {"device": "tpu9"}, r"'tpu9' is no device"),
-    ],
-)
-def test_a_wrong_argument_is_one_sentence(random_networks, arguments, options, sentence):
-    with pytest.raises(SettingError, match=sentence):
-        FeatureExtractor(*arguments, **options)
-    assert random_networks == []  # nothing is downloaded for it
-
-
 def test_the_asset_of_the_network_is_loaded_and_nothing_else(random_networks):
     FeatureExtractor("alexnet", ["relu1"], device="cpu")
     assert random_networks == ["alexnet"]

@@ -35,10 +35,8 @@ SIZE, LAYERS, CODES = 32, ("relu1_1", "relu2_1", "relu3_1"), 8
 STRUCTURE = SMALL.structure.changed(mixing=((7, 1), (5, 3)), decay=1.0, adversarial_weight=0.1)
 STYLE = SMALL.style.changed(phases=((2, 1.0, 0.01), (4, 2.0, 0.005)), resampled=7, decay=1.0)
 PLAIN = {"adversarial_weight": 0.0, "contextual_weight": 0.0, "matching_weight": 0.0, "jitter": 0.0}
-# How far two processes may be from one with the whole batch, whose sums are rounded in another order: as a
-# part of the losses, and of the way that the weights have gone (twice what was measured, 0.023). Adam takes a
-# step of the learning rate along each gradient, and so makes much of the rounding of those that are nearly 0.
-LOSSES, WEIGHTS = 1e-4, 0.05
+# How far the losses of two processes may be from those of one, whose sums are rounded in another order.
+LOSSES = 1e-4
 
 
 def random(*shape, seed=0, dtype=torch.float32):
@@ -394,9 +392,3 @@ def test_two_processes_learn_what_one_does_with_the_whole_batch(tmp_path, one_th
     expected = learned(task, run(task, 2, batch=4))
     for row, wanted in zip(first["style"]["history"], expected["history"], strict=True):
         assert row == pytest.approx(wanted, rel=LOSSES, abs=LOSSES)
-    start = make_task(STYLE).modules
-    for name, weights in expected["weights"].items():
-        before, found = start[name].state_dict(), first["style"]["weights"][name]
-        apart = sum((found[key] - one).abs().sum() for key, one in weights.items())
-        moved = sum((before[key] - one).abs().sum() for key, one in weights.items())
-        assert apart < WEIGHTS * moved

@@ -64,15 +64,9 @@ BAD_CONTENT: dict[str, tuple[str, bytes, str]] = {
     "empty": ("a.jpg", b"", "it is empty"),
     "text": ("a.jpg", "Müller's notes.\n".encode() * 99, "no picture format known"),
     "web page": ("a.png", b"\n<!DOCTYPE html><html><title>404</title></html>", "it is a web page"),
-    "postscript": ("a.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no picture format"),
     "heic": ("a.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIC photograph"),
     "cut jpeg": ("a.jpg", encoded("JPEG")[:-900], "truncated"),
     "png without pixels": ("a.png", png(9, 9), "truncated"),
-    "png with a changed byte": (
-        "a.png",
-        (lambda b: b[:200] + bytes([b[200] ^ 255]) + b[201:])(encoded("PNG")),
-        "",
-    ),
     "only a jpeg start": ("a.jpg", b"\xff\xd8\xff\xe0\0\x10JFIF\0", "Truncated|header is damaged"),
     "float tiff": ("a.tif", tiff(np.full((4, 4), 300, np.float32)), "mode F have no known white"),
 }
@@ -280,13 +274,6 @@ class TestResize:
         middle = images.resize(stripes, 60)[..., 5:-5]
         assert (middle - 0.5).abs().max() < 0.02
 
-    def test_overshoot_is_clamped(self):
-        edge = torch.zeros(1, 3, 32, 32)
-        edge[..., 16:] = 1
-        result = images.resize(edge, 48, allow_upscale=True)
-        assert result.min() == 0
-        assert result.max() == 1
-
     def test_masks_batches_and_gradients(self):
         assert images.resize(noise(9, 9, channels=1), 4).shape == (1, 1, 4, 4)
         batch = noise(9, 9).repeat(3, 1, 1, 1).requires_grad_()
@@ -347,23 +334,18 @@ def test_bad_tensor(kind, tmp_path):
 
 
 def test_check_picture_and_check_mask_give_back_what_is_good_and_name_what_is_not():
-    picture, mask = noise(8, 9), torch.rand(1, 1, 8, 9)
-    assert images.check_picture("style", picture, least=8, count=1) is picture
-    assert images.check_mask("mask of the hair", mask) is mask
-    assert images.check_mask("mask", mask, picture.double()).dtype == torch.float64
+    picture, mask, square = noise(8, 9), torch.rand(1, 1, 8, 9), noise(8, 8)
+    check, check_mask = images.check_picture, images.check_mask
+    assert check("style", picture, least=8, count=1) is picture
+    assert check_mask("mask of the hair", mask) is mask
+    assert check_mask("mask", mask, picture.double()).dtype == torch.float64
     for call, says in (
-        (
-            lambda: images.check_picture("style", picture, 9),
-            "The style of 9 × 8 pixels is too small.*least 9",
-        ),
-        (lambda: images.check_picture("style", picture, count=2), r"The style has the shape \(2, 3, H, W\)"),
-        (lambda: images.check_picture("style", picture / 0), "The style has values that are not numbers"),
-        (lambda: images.check_mask("mask", picture), r"The mask has the shape \(N, 1, H, W\)"),
-        (lambda: images.check_mask("mask", mask * 255), r"The mask has values outside \[0, 1\]: call"),
-        (
-            lambda: images.check_mask("mask", mask, noise(8, 8)),
-            "mask is 1 of 9 × 8 pixels and its picture",
-        ),
+        (lambda: check("style", picture, 9), "The style of 9 × 8 pixels is too small.*least 9"),
+        (lambda: check("style", picture, count=2), r"The style has the shape \(2, 3, H, W\)"),
+        (lambda: check("style", picture / 0), "The style has values that are not numbers"),
+        (lambda: check_mask("mask", picture), r"The mask has the shape \(N, 1, H, W\)"),
+        (lambda: check_mask("mask", mask * 255), r"The mask has values outside \[0, 1\]: call"),
+        (lambda: check_mask("mask", mask, square), "mask is 1 of 9 × 8 pixels and its picture"),
     ):
         with pytest.raises(ImageError, match=says):
             call()
@@ -403,12 +385,6 @@ class TestRoundTrip:
         loaded = images.load_image(images.save_image(image, tmp_path / f"a{ending}"))
         is_currency(loaded, 64, 64)
         assert (loaded - image).abs().mean() < 0.02
-
-    @pytest.mark.parametrize("ending", ["jpg", "webp"])
-    def test_quality_matters(self, tmp_path, ending):
-        low = images.save_image(noise(64, 64), tmp_path / f"low.{ending}", quality=10)
-        high = images.save_image(noise(64, 64), tmp_path / f"high.{ending}")
-        assert low.stat().st_size * 2 < high.stat().st_size
 
 
 class TestSettings:

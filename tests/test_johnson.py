@@ -12,16 +12,15 @@ import pytest
 import safetensors.torch
 import torch
 import torch.nn.functional as F
-from conftest import Malicious, rand, refused
+from conftest import Malicious, rand, refused, waves
 from safetensors import safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
 from nstlib import assets, nets
-from nstlib.assets.weights import read_weights
 from nstlib.errors import AssetError, ImageError, SettingError
 from nstlib.methods.johnson import SHIPPED, Johnson, Settings, TransferTask
 from nstlib.nets.features import FeatureExtractor
-from nstlib.nets.johnson import TransformNet, UpsampleConvLayer, from_official
+from nstlib.nets.johnson import TransformNet, from_official
 from nstlib.pictures import files as images
 from nstlib.pictures.color import luminance_only
 from nstlib.training import Pictures, Schedule, train
@@ -41,33 +40,6 @@ def official(width=32, blocks=5) -> dict[str, Tensor]:
     return {key: drawn(key, shape) for key, shape in layout.items()}
 
 
-def by_hand(tensors: dict[str, Tensor], x: Tensor, blocks: int) -> Tensor:
-    """The published network's forward pass, from its description, one layer of torch after the other."""
-
-    def conv(x, name, stride=1, enlarge=False):
-        weight = tensors[f"{name}.conv2d.weight"]
-        if enlarge:
-            x = nn.UpsamplingNearest2d(scale_factor=2)(x)
-        x = nn.ReflectionPad2d(weight.shape[-1] // 2)(x)
-        return F.conv2d(x, weight, tensors[f"{name}.conv2d.bias"], stride)
-
-    def norm(x, name):
-        mean = x.mean((2, 3), keepdim=True)
-        variance = (x - mean).square().mean((2, 3), keepdim=True)
-        weight, bias = (tensors[f"{name}.{kind}"].view(1, -1, 1, 1) for kind in ("weight", "bias"))
-        return (x - mean) / (variance + 1e-5).sqrt() * weight + bias
-
-    x = norm(conv(x, "conv1"), "in1").relu()
-    x = norm(conv(x, "conv2", 2), "in2").relu()
-    x = norm(conv(x, "conv3", 2), "in3").relu()
-    for block in (f"res{index}" for index in range(1, blocks + 1)):
-        inner = norm(conv(x, f"{block}.conv1"), f"{block}.in1").relu()
-        x = x + norm(conv(inner, f"{block}.conv2"), f"{block}.in2")
-    x = norm(conv(x, "deconv1", enlarge=True), "in4").relu()
-    x = norm(conv(x, "deconv2", enlarge=True), "in5").relu()
-    return conv(x, "deconv3")
-
-
 # ----------------------------------------------------------------------------------------- the network
 
 
@@ -77,30 +49,15 @@ def test_the_output_is_that_of_the_published_network():
     parity.assert_equal(nets.from_official("fns_transformer", official())(recorded["x"]), recorded["y"], 1e-5)
 
 
-@pytest.mark.parametrize(("width", "blocks", "size"), [(4, 2, (20, 28)), (3, 1, (17, 34)), (5, 0, (16, 16))])
-def test_the_forward_pass_is_the_published_one(width, blocks, size):
-    tensors = official(width, blocks)
-    x = 255 * rand(2, 3, *size)
-    net = from_official(tensors).double()
-    assert (net.width, net.blocks, net.normalization) == (width, blocks, "instance")
-    expected = by_hand({key: t.double() for key, t in tensors.items()}, x.double(), blocks)
-    assert expected.shape[-2:] == tuple(4 * math.ceil(side / 4) for side in size)
-    torch.testing.assert_close(net(x.double()), expected, rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(net.float()(x), expected.float(), rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("size", [(4, 6), (5, 7), (1, 1), (1, 8), (9, 1)])
-def test_four_kernels_are_nearest_neighbors_reflection_and_a_convolution(size):
-    torch.manual_seed(1)
-    layer = UpsampleConvLayer(3, 5).double()
-    plain = nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), nn.ReflectionPad2d(1), layer.conv2d)
-    x = torch.randn(2, 3, *size, dtype=torch.float64, requires_grad=True)
-    weigh = torch.randn(2, 5, 2 * size[0], 2 * size[1], dtype=torch.float64)
-    torch.testing.assert_close(layer(x), plain(x), rtol=0, atol=1e-12)
-    for ours, theirs in zip(
-        *(torch.autograd.grad(way(x), [x, *layer.parameters()], weigh) for way in (layer, plain)), strict=True
-    ):
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+def test_the_output_is_that_recorded():
+    """Of a small network, held to the published layers one by one; 17 × 34 pixels come out as 20 × 36."""
+    net = from_official(official(4, 2))
+    assert (net.width, net.blocks, net.normalization) == (4, 2, "instance")
+    made = net(127.5 * (waves(17, 34) + 1))
+    assert made.shape == (1, 3, 20, 36)
+    recorded = [[0.335, -1.813, 1.89], [-0.384, -0.866, 1.24], [0.186, -0.724, 0.49]]
+    found = [made[0, :, y, x].tolist() for y, x in ((0, 0), (9, 20), (19, 35))]
+    torch.testing.assert_close(torch.tensor(found), torch.tensor(recorded), rtol=0, atol=2e-3)
 
 
 def test_files_of_2017_and_of_several_processors_are_taken():
@@ -384,15 +341,6 @@ def test_luminance_keeps_the_contents_colors(net):
     torch.testing.assert_close(kept, expected, rtol=0, atol=1e-6)
 
 
-def test_precisions_are_near_each_other(net):
-    content = rand(1, 3, 24, 24)
-    exact, half = (
-        made_of(net, precision=precision).stylize(content) for precision in ("float64", "bfloat16")
-    )
-    torch.testing.assert_close(made_of(net).stylize(content), exact, rtol=0, atol=1e-4)
-    assert 0 < (half - exact).abs().mean() < 0.05
-
-
 # ---------------------------------------------------------------------------------------- what is kept
 
 
@@ -465,22 +413,6 @@ def test_wrong_files_are_one_sentence(tmp_path, monkeypatch, content, words):
     with refused(SettingError, match=words):
         Johnson.load(path, **OPTIONS)
     assert not (tmp_path / "pwned").exists()
-
-
-@pytest.mark.parametrize("kind", ["text", "cut", "metadata"])
-def test_wrong_safetensors_are_one_sentence(net, tmp_path, kind):
-    path = tmp_path / "w.safetensors"
-    safetensors.torch.save_file(net, path, {"nstlib": "{no json"})
-    if kind != "metadata":
-        path.write_bytes({"text": b"text", "cut": path.read_bytes()[:-100]}[kind])
-    with refused(SettingError, match=r"w\.safetensors' holds no weights"):
-        read_weights(path)
-
-
-def test_a_file_that_cannot_be_written_is_one_sentence(net, tmp_path):
-    (tmp_path / "file").write_text("x")
-    with refused(ImageError, match="is not saved"):
-        made_of(net).save(tmp_path / "file" / "w.safetensors")
 
 
 # ------------------------------------------------------------------------------------- what is refused

@@ -29,7 +29,6 @@ from nstlib.losses import (
 )
 
 SHAPES = [(1, 3, 4, 5), (2, 5, 7, 2), (3, 1, 6, 6), (1, 8, 1, 1), (2, 16, 3, 1)]
-shapes = st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 8), st.integers(1, 8))
 
 
 def random(shape, seed=0, dtype=torch.float64):
@@ -80,15 +79,6 @@ def test_first_and_second_derivatives_numerically(shape, layout):
     features = random(shape).contiguous(memory_format=layout).requires_grad_(True)
     assert torch.autograd.gradcheck(lambda f: gram_matrix(f, "hw"), features)
     assert torch.autograd.gradgradcheck(lambda f: gram_matrix(f, "none"), features)
-
-
-def test_the_gradient_of_bfloat16_features_is_bfloat16_and_close():
-    wide = random((1, 6, 9, 8)).to(torch.bfloat16).float().requires_grad_(True)
-    short = wide.detach().to(torch.bfloat16).requires_grad_(True)
-    for features in (wide, short):
-        gram_matrix(features).square().sum().backward()
-    assert short.grad.dtype == torch.bfloat16
-    assert ((short.grad.float() - wide.grad).norm() / wide.grad.norm()) < 1e-2
 
 
 # ---------------------------------------------------------------------------------------- the field's scales
@@ -150,16 +140,6 @@ def test_masked_derivatives_numerically():
     for use in (None, mask):
         assert torch.autograd.gradcheck(lambda f, m=use: feature_moments(f, m), features)
         assert torch.autograd.gradgradcheck(lambda f, m=use: feature_moments(f, m), features)
-
-
-def test_a_soft_mask_is_weighed_as_bfloat16_features_see_it():
-    # 1/3 in bfloat16 is 0.2% off: a matrix of equal entries stays what it is only if both sums use that.
-    ones = torch.ones(1, 2, 8, 8, dtype=torch.bfloat16)
-    mask = torch.full((1, 1, 8, 8), 1 / 3)
-    assert torch.equal(gram_matrix(ones, "hw", mask), gram_matrix(ones, "hw"))
-    mean, covariance = feature_moments(ones, mask)
-    torch.testing.assert_close(mean, torch.ones(1, 2))
-    torch.testing.assert_close(covariance, torch.zeros(1, 2, 2))
 
 
 @pytest.mark.parametrize("measure", [lambda f, m: gram_matrix(f, "none", m), feature_moments])
@@ -344,12 +324,3 @@ def test_a_converted_style_weight_gives_the_same_gradient(source, target):
     factor = style_weight_factor(source, target, 6, 20)
     expected = style_gradient(source, 7.0, features, style)
     assert relative_difference(style_gradient(target, 7.0 * factor, features, style), expected) < 1e-5
-
-
-@pytest.mark.parametrize(("source", "target"), PAIRS)
-def test_without_raw_sums_the_style_may_have_another_size(source, target):
-    features, style = random((1, 5, 6, 4), 1), random((1, 5, 3, 9), 2)
-    factor = style_weight_factor(source, target, 5, 24)
-    expected = style_gradient(source, 7.0, features, style)
-    same = relative_difference(style_gradient(target, 7.0 * factor, features, style), expected) < 1e-5
-    assert same == ((source == "as_printed") == (target == "as_printed"))  # as the docstring warns

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import os
-import weakref
 
 import pandas as pd
 import pytest
 import torch
 from conftest import refused
-from PIL import Image
 
 from nstlib.errors import AssetError, ImageError, SettingError
 from nstlib.metrics import measure as module
@@ -315,24 +312,6 @@ def test_an_interrupt_of_the_intervals_keeps_the_values(batch, monkeypatch):
     assert math.isnan(fid["low"])
 
 
-def test_pictures_are_let_go_as_soon_as_they_are_measured(folders, monkeypatch):
-    a, b = folders(12)
-    alive: list[weakref.ref] = []
-    most = []
-    load = module.Picture.load
-
-    def watched(self, protocol):
-        image = load(self, protocol)
-        alive.append(weakref.ref(image))
-        most.append(sum(ref() is not None for ref in alive))
-        return image
-
-    monkeypatch.setattr(module.Picture, "load", watched)
-    measure(a, b, SETS, batch=2, **QUIET)
-    assert len(alive) == 24
-    assert max(most) <= 2 * 2
-
-
 # ------------------------------------------------------------------------------------------------- tables
 
 
@@ -375,15 +354,6 @@ def test_markdown_shows_arrows_intervals_numbers_and_problems(measured, tmp_path
         assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
 
 
-def test_names_that_markdown_would_stumble_over_are_written_out(picture, tmp_path):
-    name = 'a|b  c,"d".png'
-    for folder in "ab":
-        images.save_image(picture(24, 24), tmp_path / folder / name)
-    result = measure(tmp_path / "a", tmp_path / "b", PIXEL, **QUIET)
-    assert "a\\|b c" in result.to_markdown()
-    assert pd.read_csv(io.StringIO(result.to_csv()))["picture"][0] == name
-
-
 @pytest.mark.parametrize(
     ("interval", "said"),
     [
@@ -412,17 +382,3 @@ def test_the_hash_is_of_protocol_and_references_and_not_of_the_method(batch):
         measure(a, b[:3], SETS, **QUIET), measure(a, torch.cat([b, b]), SETS, **QUIET),
     ]  # fmt: skip
     assert len({one.hash, *(each.hash for each in different)}) == 5
-
-
-def test_the_digest_is_of_names_and_contents(folders):
-    a, b = folders(3)
-    first = measure(a, b, PIXEL, **QUIET)
-    assert measure(a, b, PIXEL.changed(seed=1), **QUIET).pictures == first.pictures
-    os.rename(a / "p0.jpg", a / "p9.jpg")
-    os.rename(b / "p0.png", b / "p9.png")
-    renamed = measure(a, b, PIXEL, **QUIET)
-    with Image.open(b / "p1.png") as im:
-        im.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(b / "p1.png")
-    changed = measure(a, b, PIXEL, **QUIET)
-    assert len({first.pictures, renamed.pictures, changed.pictures}) == 3
-    assert len({first.reference, renamed.reference, changed.reference}) == 2

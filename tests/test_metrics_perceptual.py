@@ -85,12 +85,6 @@ def test_lpips_works_at_its_smallest_side_and_refuses_what_cannot_be_compared(ba
         Lpips("vgg19")
 
 
-def test_the_backbone_comes_from_the_assets(random_networks):
-    Lpips("alexnet", device="cpu")
-    VggDistance(device="cpu")
-    assert random_networks == ["alexnet", "vgg19"]
-
-
 # --------------------------------------------------------------------------------------------- VGG distances
 
 

@@ -13,7 +13,7 @@ from conftest import Broken, process_environment, refused, timeless
 from gatys_helpers import SHALLOW, left, random_picture, shallow_net
 
 from nstlib.errors import OptimizationError, SettingError
-from nstlib.methods.gatys import OPTIMIZERS, Anchor, Checkpoint, Guide, Objective, run, stylize
+from nstlib.methods.gatys import OPTIMIZERS, Anchor, Checkpoint, Guide, Objective, stylize
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # some compare bits
 
@@ -152,22 +152,6 @@ def test_a_finished_run_is_not_run_again(paint, file):
     assert len(told) == 10
 
 
-def test_the_seconds_of_both_runs_are_counted(paint, file, monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr(run.time, "perf_counter", lambda: now[0])
-
-    def callback(progress):
-        now[0] += 10
-        if now[0] == 140:
-            raise Broken
-
-    with pytest.raises(Broken):
-        paint(Checkpoint(file, every=0), callback=callback)
-    now[0] = 7000.0  # another day
-    result = paint(Checkpoint(file, every=0), callback=callback)
-    assert [row["seconds"] for row in result.history] == [0, 10, 20, 30, 30, 40, 50, 60, 70, 80]
-
-
 # ------------------------------------------------------------------------------------------ what is refused
 
 
@@ -208,45 +192,36 @@ def test_a_broken_file_is_one_sentence(paint, file, how):
 # --------------------------------------------------------------------------------------------- full disks
 
 
-def test_a_full_disk_costs_neither_the_picture_nor_the_last_checkpoint(paint, file, monkeypatch):
-    told, save = [], torch.save
-
-    def full(content, target):
-        if len(told) == 3:
-            target.write(b"the first half")
-            raise OSError(errno.ENOSPC, "No space left on device")
-        save(content, target)
-
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OptimizationError, match=r"is not saved because the disk is full: free") as caught:
-        paint(Checkpoint(file, every=0), callback=lambda p: told.append(p))
-    assert [path.name for path in file.parent.iterdir()] == [file.name]
-    # The picture after the fourth iteration, at its full size, is not lost with it.
-    assert caught.value.result.image.shape == (1, 3, 24, 20)
-    assert len(caught.value.result.history) == 4
-    monkeypatch.undo()
-    assert_same(paint(Checkpoint(file, every=0)), paint())
+FULL = OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_control_c_while_it_is_saved_leaves_the_last_whole_file(paint, file, monkeypatch):
-    whole, save, left = paint(), torch.save, [3]
+@pytest.mark.parametrize("error", [FULL, KeyboardInterrupt()], ids=["full disk", "Ctrl-C"])
+def test_a_checkpoint_that_is_half_written_costs_neither_the_picture_nor_the_last_one(
+    paint, file, monkeypatch, error
+):
+    save, left = torch.save, [4]
 
-    def interrupted(content, target):
+    def fails(content, target):
         left[0] -= 1
         if not left[0]:
             target.write(b"the first half")
-            raise KeyboardInterrupt
+            raise error
         save(content, target)
 
-    monkeypatch.setattr(torch, "save", interrupted)
-    for saves in (3, 5):  # the fifth is the one at the end of a size
-        left[0] = saves
-        stopped = paint(Checkpoint(file, every=0))
-        assert stopped.interrupted
-        assert stopped.image.shape == (1, 3, 24, 20)
-        assert [path.name for path in file.parent.iterdir()] == [file.name]
+    monkeypatch.setattr(torch, "save", fails)
+    if error is FULL:
+        with pytest.raises(OptimizationError, match=r"is not saved because the disk is full: free") as caught:
+            paint(Checkpoint(file, every=0))
+        result = caught.value.result
+    else:
+        result = paint(Checkpoint(file, every=0))
+        assert result.interrupted
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+    # The picture after the fourth iteration, at its full size, is not lost with it.
+    assert result.image.shape == (1, 3, 24, 20)
+    assert len(result.history) == 4
     monkeypatch.undo()
-    assert_same(paint(Checkpoint(file, every=0)), whole)
+    assert_same(paint(Checkpoint(file, every=0)), paint())
 
 
 def test_a_picture_of_nans_is_not_saved(paint, file, monkeypatch):

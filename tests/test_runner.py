@@ -279,19 +279,6 @@ def test_missing_promise(root):
     assert "01_small promised other.png and did not save it:" in fails(root)
 
 
-def test_manifest_of_an_earlier_run(root):
-    """The figure and its finished manifest are there, but this run never came to them."""
-    notebook(root)
-    run_course(echo=lambda line: None)
-    (outputs(root) / "01_small.ipynb").unlink()
-    record = manifest.read_json(outputs(root) / "manifest.json")
-    record.pop("proof")
-    manifest.write_json(outputs(root) / "manifest.json", record)
-    path = notebook(root, ending=())
-    path.write_text(path.read_text().replace("run = session.start", "str.format"))
-    assert "ended without a finished manifest" in fails(root)
-
-
 def test_file_written_past_the_manifest(root):
     notebook(root, ending=(SAVE, "(run.out / 'figure.png').write_bytes(b'other')", FINISH))
     assert "figure.png of 01_small is not what its manifest says" in fails(root)

@@ -93,15 +93,6 @@ def test_pictures_are_those_of_the_plain_way(net, number):
     assert not torch.allclose(found, expected)
 
 
-def test_pictures_of_wide_layers_are_those_of_the_plain_way_in_float32_too():
-    """At 32 pixels these are wide enough for Winograd's convolution."""
-    torch.manual_seed(0)
-    net = Generator(32, (16, 16, 16, 128)).eval().requires_grad_(False)
-    z = drawn(2, 512).float()
-    expected = plain.generator(net.double().state_dict(), net.w_plus(z.double(), "z"))
-    parity.assert_equal(net.float()(z).double(), expected, 1e-5)
-
-
 def test_styles_are_those_of_the_plain_way(net):
     z = drawn(3, 512)
     torch.testing.assert_close(net.style(z), plain.mapping(net.state_dict(), "style", 8, z))
@@ -246,30 +237,10 @@ def test_codes_and_weights_get_gradients(number):
     assert idle == {name for name, _ in net.named_parameters() if name.startswith("style.")}
 
 
-def test_the_discriminators_gradient_can_be_trained_on():
-    """R1 takes the gradient of a gradient."""
-    x = drawn(2, 3, 32, 32).requires_grad_()
-    net = stirred(Discriminator(32, TINY))
-    (slope,) = torch.autograd.grad(net(x).sum(), x, create_graph=True)
-    slope.square().sum().backward()
-    assert all(bool(one.grad.any()) for one in net.convs.parameters() if one.ndim == 4)
-
-
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 3, 32, 31)])
 def test_pictures_of_another_shape_are_refused(discriminator, shape):
     with pytest.raises(SettingError, match=r"takes pictures \(N, 3, 32, 32\), not .*resize the pictures"):
         discriminator(torch.zeros(shape))
-
-
-def test_the_groups_deviation_by_hand():
-    """Of 8 pictures 0, 2, 4, 6 are a group; each channel's deviation over them, and the mean of these."""
-    x = torch.zeros(8, 2, 1, 1)
-    x[[0, 2, 4, 6], 0, 0, 0] = torch.tensor([1.0, 3.0, 1.0, 3.0])  # deviation 1
-    x[[0, 2, 4, 6], 1, 0, 0] = torch.tensor([0.0, 0.0, 4.0, 4.0])  # deviation 2
-    found = minibatch_deviation(x)
-    assert found.shape == (8, 3, 1, 1)
-    assert torch.equal(found[:, :2], x)
-    torch.testing.assert_close(found[:, 2, 0, 0], torch.tensor([1.5, 0] * 4), atol=2e-4, rtol=0)
 
 
 @pytest.mark.parametrize(("number", "size"), [(1, 1), (6, 3), (7, 1), (12, 4)])

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from gatys_helpers import SHALLOW, random_picture, shallow_net
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from torch import nn
@@ -21,10 +21,7 @@ from nstlib.methods.gatys import (
     Guide,
     Objective,
     TiledObjective,
-    initial_image,
-    minimize,
     stylize,
-    tiles,
     transfer,
 )  # fmt: skip
 from nstlib.nets.vgg import layers_up_to
@@ -90,29 +87,6 @@ def assert_same(whole, tiled, image, tolerance):
 
 
 # ------------------------------------------------------------------------------------------------- cutting
-
-
-@examples(max_examples=300, deadline=None)
-@given(
-    height=st.integers(1, 500), width=st.integers(1, 500), blocks=st.integers(2, 12), margin=st.integers(0, 6)
-)
-@example(height=65, width=64, blocks=4, margin=5)
-@example(height=79, width=97, blocks=4, margin=5)
-def test_tiles_cover_the_picture_once_and_pool_as_it_does(height, width, blocks, margin):
-    side, margin = 16 * blocks, 16 * margin
-    covered = torch.zeros(height, width, dtype=torch.int)
-    for tile in tiles.cut((height, width), side, margin):
-        covered[tile.inner] += 1
-        for axis, length in enumerate((height, width)):
-            inner, window = tile.inner[axis], tile.window[axis]
-            assert window.start == max(0, inner.start - margin)
-            assert window.stop == min(length, inner.stop + margin)
-            assert inner.start % 16 == 0
-            assert inner.stop % 16 == 0 or inner.stop == length
-            assert inner.stop - inner.start < side + 32
-            # Two pixels of the deepest layer, unless the picture itself has no more.
-            assert inner.stop - inner.start >= min(32, length)
-    assert bool((covered == 1).all())
 
 
 # --------------------------------------------------------------------------------------- the same numbers
@@ -192,47 +166,7 @@ def test_a_textures_mask_may_leave_tiles_out():
     assert not tiled.gradient(image)[1][..., 200:].any()
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_the_real_network_in_its_own_precision(weights, picture, precision):
-    net = shallow_net(weights["vgg16"], precision)
-    content, image = picture(70, 101, 1), picture(70, 101, 3)
-    guides = [Guide((picture(60, 50, 2),), mask=random_mask(70, 101, 5))]
-    whole = Objective(net, content, guides, SHALLOW)
-    tiled = TiledObjective(net, content, guides, SHALLOW, tile=64)
-    if precision == "float32":
-        assert_same(whole, tiled, image, 1e-4)
-        return
-    terms, gradient = whole.gradient(image)
-    parts, pieced = tiled.gradient(image)
-    assert parts == pytest.approx(terms, rel=1e-3)
-    assert (pieced - gradient).norm() < 0.02 * gradient.norm()
-
-
 # ------------------------------------------------------------------------------------------ seams, memory
-
-
-@pytest.mark.parametrize(("distance", "init"), [("gram", "noise"), ("wasserstein2", "content")])
-def test_there_is_no_seam(distance, init):
-    settings = replace(
-        DEEP, content_layers=("relu2_2",), style_layers=FIVE_BLOCKS[:4], style_distance=distance,
-        style_weight=100.0, iterations=15,
-    )  # fmt: skip
-    net = Thin((*settings.content_layers, *settings.style_layers))
-    coarse = random_picture(4, 4, 1)  # smooth, so that a seam would stand out
-    content = nn.functional.interpolate(coarse, (160, 208), mode="bicubic").clamp(0, 1)
-    objective = TiledObjective(net, content, random_picture(60, 70, 2), settings, tile=64)
-    start = initial_image(init, content, None, generator=torch.Generator().manual_seed(0))
-    result = minimize(objective, start, progress=False)
-    assert result.history[-1]["total"] < 0.6 * result.history[0]["total"]
-    for axis in (0, 1):
-        # How much each row (or column) of pixels differs from the next.
-        steps = result.image.diff(dim=2 + axis).abs().mean((0, 1, 3 - axis))
-        borders = sorted({tile.inner[axis].start - 1 for tile in tiles.cut((160, 208), 64, 0)} - {-1})
-        assert len(borders) == 2
-        near = [steps[b + k] for b in borders for k in (-4, -3, -2, -1, 1, 2, 3, 4)]
-        across = torch.stack([steps[b] for b in borders])
-        # No more, and no less: without margins, or tile by tile, it is a fifth less, as zeros pad each tile.
-        assert across.mean().item() == pytest.approx(torch.stack(near).mean().item(), rel=0.1)
 
 
 def test_windows_do_not_grow_with_the_picture():

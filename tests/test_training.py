@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import in_two_processes, process_environment, refused
+from conftest import Broken, in_two_processes, process_environment, refused, timeless
 from PIL import Image
 from torch import nn
 
 from nstlib.errors import ImageError, NstError, OptimizationError, SettingError
-from nstlib.training import Checkpoints, Pictures, Schedule, Task, data, loop, shuffled, train
+from nstlib.training import Checkpoints, Pictures, Schedule, Task, loop, shuffled, train
 
 assert_same = partial(torch.testing.assert_close, rtol=0, atol=0)
 STEPS = 12
@@ -108,10 +108,6 @@ def run(task=None, folder=None, steps=STEPS, **options):
     return train(task or Noisy(), Schedule(steps, **schedule), folder, **options)
 
 
-def timeless(rows):
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
-
-
 def learned(task, result):
     """All that two trainings must have in common to be the same."""
     return {
@@ -159,10 +155,6 @@ def folder(tmp_path):
 @pytest.fixture(scope="module")
 def noisy():
     return learned_by(Noisy)
-
-
-class Broken(Exception):
-    """What breaks a run off that is not an error of ours."""
 
 
 def breaking(at):
@@ -222,27 +214,6 @@ def test_averages_of_batch_normalization_count_its_batches(noisy):
     assert averages["1.num_batches_tracked"] == noisy["weights"]["net"]["1.num_batches_tracked"] == 2 * STEPS
     assert averages["1.running_var"].dtype == torch.float32
     assert run(average=0.0).averages == {}
-
-
-def test_long_gradients_are_shortened():
-    norms = []
-
-    def moved(clip):
-        class Clipped(Smooth):
-            def step(self, step):
-                loss = (step.modules["net"](step.batch) - 1).square().mean()
-                norms.append(step.descend(loss, clip=clip))
-                return {"loss": loss}
-
-        task = Clipped()
-        task.optimizers["main"] = torch.optim.SGD(task.net.parameters(), 0.01)
-        before = nn.utils.parameters_to_vector(task.net.parameters()).detach()
-        run(task, steps=1)
-        return nn.utils.parameters_to_vector(task.net.parameters()).detach() - before
-
-    full = moved(math.inf)
-    assert full.norm().item() == pytest.approx(0.01 * norms[0], rel=1e-4)
-    torch.testing.assert_close(moved(norms[0] / 4), full / 4, rtol=1e-3, atol=1e-7)
 
 
 def test_random_numbers_are_of_the_step_and_the_seed_alone():
@@ -618,11 +589,6 @@ def random_pictures(count, height, width, seed=0):
     return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
-def eighths(pictures):
-    """As they are kept: with 8 bits."""
-    return pictures.mul(255).round() / 255
-
-
 def test_halves_of_a_batch_are_the_batch():
     pictures = Pictures(random_pictures(5, 30, 20), 8, seed=2)
     whole = pictures(range(12, 24))
@@ -673,20 +639,6 @@ def test_a_folder_is_read_with_its_subfolders(tmp_path):
     assert gray == [index == 2 for index in shuffled(3, 0, range(30))]  # sorted: b, clear, gray
     held = torch.from_numpy(values).permute(2, 0, 1)[None] / 255
     assert torch.equal(Pictures([str(tmp_path / "b.png")], 8)(range(9)), Pictures(held, 8)(range(9)))
-
-
-def test_files_are_decoded_once_as_long_as_they_fit(tmp_path, monkeypatch):
-    for number in range(6):
-        Image.fromarray(np.full((24, 30, 3), number, np.uint8)).save(tmp_path / f"{number}.png")
-    read, load = [], data.load_image
-    monkeypatch.setattr(
-        data, "load_image", lambda path, **options: read.append(path) or load(path, **options)
-    )
-    kept = Pictures(tmp_path, 8)(range(30))
-    assert len(read) == 6
-    monkeypatch.setattr(data, "_KEPT", 30 * 24 * 3)
-    assert torch.equal(Pictures(tmp_path, 8)(range(30)), kept)
-    assert len(read) > 12
 
 
 @pytest.mark.parametrize(

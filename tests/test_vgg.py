@@ -9,29 +9,12 @@ import torchvision
 from nstlib.errors import SettingError
 from nstlib.nets.features import FeatureExtractor
 from nstlib.nets.vgg import (
-    ARCHITECTURES,
     LayeredNet,
     architecture,
     receptive_field,
-    smallest_side,
 )
 
 NETWORKS = ("vgg16", "vgg19", "alexnet")
-NAMED_LAYERS = [(network, layer.name) for network in NETWORKS for layer in ARCHITECTURES[network]][::3]
-
-
-def thin_net(network: str, names, pooling: str = "average") -> LayeredNet:
-    """The same network one channel wide, all weights 1: geometry without arithmetic."""
-    net = LayeredNet(network, names, pooling)
-    for name, module in list(net.named_children()):
-        into = 3 if name in ("conv1_1", "conv1") else 1
-        thin = torch.nn.Conv2d(into, 1, module.kernel_size, module.stride, module.padding)
-        torch.nn.init.constant_(thin.weight, 1 / thin.weight.numel())
-        torch.nn.init.zeros_(thin.bias)
-        net.set_submodule(name, thin)
-    return net.double()
-
-
 # --------------------------------------------------------------------------------------------- the tables
 
 
@@ -50,29 +33,7 @@ def test_a_wrong_name_is_one_sentence(network, names, options, sentence):
         LayeredNet(network, names, **options)
 
 
-def test_only_what_is_needed_is_built(weights):
-    net = LayeredNet("vgg16", ["relu1_1", "relu3_1", "conv2_1"])
-    names = ["conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1"]
-    assert [name for name, _ in net.named_children()] == names
-    # Weights of deeper layers are not asked for, so a cut set of tensors is enough.
-    some = {key: value for key, value in weights["vgg16"].items() if key[4] in "12" or "conv3_1" in key}
-    net.load_layers(some)
-    assert torch.equal(net.get_submodule("conv3_1").weight, weights["vgg16"]["conv3_1.weight"])
-
-
 # ------------------------------------------------------------------------------------------------- sizes
-
-
-@pytest.mark.parametrize(("network", "name"), NAMED_LAYERS)
-def test_smallest_side_is_really_the_least(network, name):
-    least = smallest_side(network, name)
-    net = thin_net(network, [name])
-    assert min(net(torch.ones(1, 3, least, least, dtype=torch.float64))[name].shape[-2:]) == 1
-    if least > 1:
-        # torch itself refuses one pixel less on either side.
-        for shape in ((least - 1, least), (least, least - 1)):
-            with pytest.raises(RuntimeError):
-                net(torch.ones(1, 3, *shape, dtype=torch.float64))
 
 
 # ---------------------------------------------------------------------------------------- receptive field

@@ -10,9 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nstlib.nets import winograd
-from nstlib.nets.adain import Decoder
 from nstlib.nets.features import FeatureExtractor
-from nstlib.nets.johnson import TransformNet
 from nstlib.nets.vgg import LayeredNet
 
 
@@ -139,38 +137,3 @@ def test_who_asks_for_float32_gets_all_its_decimals(monkeypatch, precision, quic
     found = FeatureExtractor("vgg16", ["conv2_2"], precision=precision, device="cpu", tensors=weights)(x)
     torch.autograd.grad(found["conv2_2"].mean(), x)
     assert len(calls) == 2 * quick  # forward and back
-
-
-def test_few_channels_and_pixels_and_autocast_are_left_to_the_plain_convolution(plain_calls):
-    for channels, side in ((winograd.CHANNELS - 1, 32), (winograd.CHANNELS, 22), (512, 11)):
-        winograd.conv3x3(randn(1, channels, side, side), randn(channels, channels, 3, 3))
-    assert len(plain_calls) == 3
-    winograd.conv3x3(randn(1, 512, 12, 12), randn(512, 512, 3, 3))
-    assert len(plain_calls) == 3
-    with torch.autocast("cpu", torch.bfloat16):
-        winograd.conv3x3(randn(1, 512, 12, 12), randn(512, 512, 3, 3))
-    assert len(plain_calls) == 4
-
-
-def test_networks_of_one_pass_take_this_way_and_keep_their_numbers(monkeypatch):
-    torch.manual_seed(0)
-    johnson, decoder = TransformNet().eval(), Decoder().eval()
-    encoder = LayeredNet("vgg19", ["relu4_1"], padding="reflect", quick=True).eval()
-    given = (
-        (johnson, 255 * randn(1, 3, 128, 128).sigmoid()),
-        (decoder, randn(1, 512, 16, 16)),
-        (encoder, randn(1, 3, 128, 128)),
-    )
-    calls, way = [], winograd._convolve
-    monkeypatch.setattr(winograd, "_convolve", lambda *a: calls.append(1) or way(*a))
-    with torch.no_grad():
-        for net, x in given:
-            before = len(calls)
-            found = net(x)
-            assert len(calls) > before
-            with monkeypatch.context() as patch:
-                patch.setattr(winograd, "_pays", lambda *_: False)
-                expected = net(x)
-            if isinstance(found, dict):
-                found, expected = found["relu4_1"], expected["relu4_1"]
-            assert float((found - expected).abs().max() / expected.abs().max()) < 1e-4

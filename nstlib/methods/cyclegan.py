@@ -286,6 +286,3 @@ def style_list(styles: Any) -> list[Tensor]:
     if not found:
         raise SettingError("The list of styles is empty: give a set of portraits.")
     return found
-
-
-__all__ = ["CycleGAN", "Settings"]

@@ -345,6 +345,3 @@ class PortraitDrawing(CycleGAN):
             return super().open(words, chosen, size=size, progress=progress, **options)
         method, _ = super().open([name], chosen, size=size, progress=progress, **options)
         return method, int(number)
-
-
-__all__ = ["PortraitDrawing", "Settings"]

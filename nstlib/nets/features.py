@@ -78,14 +78,9 @@ class FeatureExtractor(nn.Module):
         # The published normalized VGG-19 carries its own normalization: a 1x1 convolution that turns RGB in
         # [0, 1] into BGR in [0, 255] minus the mean. It stays in float32: bfloat16 would round it.
         self.first = nn.Conv2d(3, 3, 1) if network == "vgg19" else None
-        try:
-            self.net = net.load_layers(weights)
-            if self.first is not None:
-                self.first.load_state_dict({part: weights[f"conv0.{part}"] for part in ("weight", "bias")})
-        except KeyError as error:
-            raise SettingError(
-                f"The weights given for {network} lack {error.args[0]}: give them all."
-            ) from None
+        self.net = net.load_layers(weights)
+        if self.first is not None:
+            self.first.load_state_dict({part: weights[f"conv0.{part}"] for part in ("weight", "bias")})
         self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False).eval()

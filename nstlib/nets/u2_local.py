@@ -16,6 +16,7 @@ and in what "two encoders of different structure" differ, it does not say. What 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .official import load_strict
-from .u2net import ConvBlock, NestedU, halved, sized
+from .u2net import ConvBlock, NestedU, Norm, halved, sized
 
 _KEYS = 64  # sides of the map that attention looks at: more than 4096 places of a style add nothing but time
 _WITHIN = 10.0  # how much more likely, as a logarithm, a place looks into its own region than elsewhere
@@ -148,7 +149,7 @@ class PlainEncoder(nn.Module):
         that of :class:`nstlib.nets.u2net.NestedU`.
     """
 
-    def __init__(self, channels: tuple[int, ...], norm: type[nn.Module]) -> None:
+    def __init__(self, channels: tuple[int, ...], norm: Norm) -> None:
         super().__init__()
         pairs = zip((3, *channels), channels, strict=False)
         self.stages = nn.ModuleList(
@@ -163,18 +164,11 @@ class PlainEncoder(nn.Module):
         return found
 
 
-class LayerNorm(nn.GroupNorm):
-    """Normalizes a picture's channels together, so that each keeps its part."""
+LAYER_NORM: Norm = partial(nn.GroupNorm, 1)
+"""Normalizes a picture's channels together, so that each keeps its part."""
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(1, channels)
-
-
-class InstanceNorm(nn.InstanceNorm2d):
-    """Normalizes each channel of a picture, and learns a scale and a shift of each."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, affine=True)
+INSTANCE_NORM: Norm = partial(nn.InstanceNorm2d, affine=True)
+"""Normalizes each channel of a picture, and learns a scale and a shift of each."""
 
 
 class Decoder(nn.Module):
@@ -233,12 +227,12 @@ class Generator(nn.Module):
         self.content_encoder: nn.Module
         self.style_encoder: nn.Module
         if encoders == "plain":
-            self.content_encoder = PlainEncoder(outputs, InstanceNorm)
-            self.style_encoder = PlainEncoder(outputs, LayerNorm)
+            self.content_encoder = PlainEncoder(outputs, INSTANCE_NORM)
+            self.style_encoder = PlainEncoder(outputs, LAYER_NORM)
         else:
             widths = [(one // 2, one) for one in outputs]
-            self.content_encoder = NestedU((7, 6, 5, 4, 4), widths, widths[:4], InstanceNorm)
-            low = NestedU((5, 4, 4, 3, 3), widths, widths[:4], LayerNorm)
+            self.content_encoder = NestedU((7, 6, 5, 4, 4), widths, widths[:4], INSTANCE_NORM)
+            low = NestedU((5, 4, 4, 3, 3), widths, widths[:4], LAYER_NORM)
             self.style_encoder = self.content_encoder if encoders == "one" else low
             self.content_encoder.checkpointing = low.checkpointing = checkpointing
         lffm = SanetBlock if fusion == "attention" else Splice
