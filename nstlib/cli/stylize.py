@@ -39,7 +39,8 @@ _PIXELS: dict[str, Any] = {"type": click.IntRange(16, 4096), "metavar": "PIXELS"
 # fmt: off
 COMMON: dict[str, list[click.Option]] = {  # by heading of the help
     "Result": [
-        click.Option(["--method"], type=click.Choice(list(METHODS)), default="gatys", show_default=True,
+        click.Option(["--method"], type=click.Choice(list(METHODS)), metavar="NAME", default="gatys",
+            show_default=True,
             help=" ".join(f"{name}: {method.summary}." for name, method in METHODS.items())),
         click.Option(["-o", "--output"], **_FILE, help="Picture (.png, .jpg, .webp; it holds the settings) "
             "or, if CONTENT is one, film (.mp4, .gif, .webp; without sound).  "
@@ -121,7 +122,7 @@ def stylize(ctx: click.Context, content: Path, styles: tuple[str, ...], **option
     nst stylize me.jpg ink:12 --method dualstylegan
     nst stylize me.jpg cartoon:26 --method dualstylegan
     nst stylize me.jpg portrait.jpg --method jojogan
-    nst stylize me.jpg portrait.jpg mine.safetensors --method u2_local --region eye --region hair
+    nst stylize me.jpg art.jpg own.safetensors --method u2_local --region hair
     """
     hardware.keep_freed_memory()
     Job(ctx, content, styles, options).run()
