@@ -39,7 +39,7 @@ from nstlib.nets import hardware
 from nstlib.nets.face_encoder import SIZE, FaceEncoder, from_state
 from nstlib.nets.features import FeatureExtractor
 from nstlib.nets.mobilefacenet import MobileFaceNet
-from nstlib.nets.mobilestylegan import CUT, DistilledHead, haar
+from nstlib.nets.mobilestylegan import CUT, SCALE, DistilledHead, haar
 from nstlib.nets.style_generator import STYLE, StyleGenerator
 from nstlib.nets.stylegan2 import Discriminator
 from nstlib.pictures.files import load_image, resize
@@ -329,7 +329,7 @@ def fit_prior(
 
 
 def relative_rates(head: DistilledHead, rate: float) -> list[dict[str, Any]]:
-    """Learning rates in proportion to each tensor's size: features have values of a hundred, weights few."""
+    """Learning rates in proportion to each tensor's size."""
     rates = {p: rate * max(float(p.detach().square().mean().sqrt()), 1.5e-3) for p in head.parameters()}
     return [{"params": [p], "lr": size} for p, size in rates.items() if p.requires_grad]
 
@@ -356,7 +356,7 @@ def begin_head(head: DistilledHead, task: PriorTask, steps: int, seed: int) -> N
         for parameter in head.detail[2].parameters():
             parameter.zero_()
         for features, w, picture in kept[:FIRST]:
-            x = head.modulation(features.float(), w.float()).flatten(2)[0].T
+            x = head.modulation(features.float(), w.float()).flatten(2)[0].T / SCALE
             x = torch.cat([x, torch.ones(len(x), 1)], 1)
             squares += x.T @ x
             products += x.T @ haar(picture.float()).flatten(2)[0].T

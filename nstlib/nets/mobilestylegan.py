@@ -36,6 +36,9 @@ CUT = 5
 LIGHT = 160
 """Channels that the released network's last three modulations scale."""
 
+SCALE = 64
+"""About the size of features of 128 pixels: divided by it, they meet weights that an optimizer can change."""
+
 
 class MappingNetwork(nn.Sequential):
     """z, drawn from the normal distribution, to w: StyleGAN2's eight layers.
@@ -207,7 +210,7 @@ class DistilledHead(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         """Features (N, channels, 128, 128), styles (N, 512) -> pictures (N, 3, 256, 256), about [-1, 1]."""
-        x = self.near(self.modulation(x, style))
+        x = self.near(self.modulation(x, style)) / SCALE
         picture = inverse_haar(self.to_img(x) + self.detail(x))
         matrix, shift = self.color(self.light(style)).split((9, 3), 1)
         changed = torch.einsum("nij,njhw->nihw", matrix.unflatten(1, (3, 3)), picture)
