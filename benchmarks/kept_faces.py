@@ -67,8 +67,7 @@ def main() -> None:
         other = [np.linalg.norm(a - b) for a, b in combinations(first, 2)]
         for name, values in (("the same person", same), ("two persons", other)):
             print(f"{name}: {len(values)} pairs of photographs, mean {np.mean(values):.2f}")
-    folders = sorted(path for path in args.pictures.iterdir() if path.is_dir())
-    for folder in folders:
+    for folder in sorted(path for path in args.pictures.iterdir() if path.is_dir()):
         rows = []
         for name in PORTRAITS:
             photograph = portrait(name)

@@ -218,7 +218,7 @@ class DistilledHead(nn.Module):
 
 
 class FacePrior(StyleGenerator):
-    """Codes to faces of 256 pixels in a tenth of a second, by layers that correspond to StyleGAN2's.
+    """Codes to faces of 256 pixels in a fifth of a second, by layers that correspond to StyleGAN2's.
 
     What StyleGAN2 knows of faces lies in its coarse layers, and those are kept (they learned from StyleGAN2,
     on FFHQ); the later ones cost most of the time, and :class:`DistilledHead` replaces them. So whatever a

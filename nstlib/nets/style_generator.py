@@ -2,7 +2,7 @@
 
 A code is z (drawn from the normal distribution) or w (what the mapping network makes of it), and one for all
 layers (N, 512) or, as z+ or w+, one for each (N, layers, 512). StyleGAN2 (:mod:`nstlib.nets.stylegan2`) is
-such a generator, and so is the small one that runs in milliseconds
+such a generator, and so is the small one that runs in a fifth of a second
 (:class:`nstlib.nets.mobilestylegan.FacePrior`).
 """
 

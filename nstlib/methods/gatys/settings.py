@@ -191,7 +191,7 @@ RECIPES: dict[str, Recipe] = {
             # 1e3 / n_c² for n_c = 64, 128, 256, 512, 512 channels
             layer_weights=tuple(1e3 / n**2 for n in (64, 128, 256, 512, 512)),
             # His is 1, on the Caffe network, whose activations are k times ours: content grows with k², style
-            # with k⁴. With k² = 20,000 his loss after 500 evaluations on his pictures is ours, times k².
+            # with k⁴. With k² = 20,000, ours times k² is 367,372 after 500 evaluations (256 px), his 368,494.
             style_weight=2e4, style_normalization="gatys_notebook", optimizer="lbfgs", iterations=500,
             history_size=100, init="content",
         ),
