@@ -121,8 +121,8 @@ def local_style_loss(
 ) -> Tensor:
     """How far each region's Gram matrices are from those of the same region of the artwork: E (9), (10).
 
-    ``mean over l, m of 2 |G_lm - G'_lm|² / (|G_lm|² + |G'_lm|²)``, ``G_lm = (F_l M_m) (F_l M_m)^T / sum M_m²``,
-    with the divisor held constant in the gradient. Divided by the artwork's |G'|² alone, dark brows would
+    ``mean over l, m of 2 |G - G'|² / (|G|² + |G'|²)`` with ``G = (F_l M_m) (F_l M_m)^T / sum M_m²``, and the
+    divisor held constant in the gradient. Divided by the artwork's |G'|² alone, dark brows would
     outweigh everything else. A region that one of both pictures lacks does not count.
 
     Args:
