@@ -43,9 +43,8 @@ def styles(count: int) -> pd.DataFrame:
         vgg = FeatureExtractor("vgg19", layers, device=method.device, precision=method.precision)
         for number, path in enumerate(paths):
             photo, artwork = load_image(path), artworks[number % len(artworks)]
-            masks, theirs = (
-                parse.region_masks(x, softness=4, parser=method.parser) for x in (photo, artwork)
-            )
+            pair = (photo, artwork)
+            masks, theirs = (parse.region_masks(x, softness=4, parser=method.parser) for x in pair)
             matched = match_histogram(photo, artwork)
             for chosen, regions in REGIONS.items():
                 asked = () if chosen == "whole" else regions
