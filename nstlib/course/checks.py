@@ -419,54 +419,30 @@ def q05_4(face: Tensor, other: Tensor, kept: int) -> Known:
 # --- 06 regions
 
 
-def _looped_gram(f: Tensor, mask: Tensor) -> Tensor:
-    """(10), entry by entry: the sum over positions of what two masked channels are, multiplied."""
-    rows = [[(a * mask * b * mask).sum() for b in f] for a in f]
-    return torch.stack([torch.stack(row) for row in rows])
+def _field(height: int, dilated: bool, pools: bool = True, last: int = 2) -> int:
+    side, step = 3, 1  # the first convolution, rebnconvin
+    for n in range(1, height + 1):
+        if 1 < n < height and not dilated:
+            side, step = side + step * pools, 2 * step
+        side += 2 * step * (2 ** (n - 1) if dilated else last if n == height else 1)
+    return side
 
 
-def _soft_mask(seed: int, *shape: int) -> Tensor:
-    return random(seed, *shape).sigmoid()
-
-
-@exercise(
-    [
-        (random(n, *a), _soft_mask(n + 9, *a[1:]), random(n + 20, *b), _soft_mask(n + 30, *b[1:]))
-        for n, (a, b) in enumerate((((3, 4, 5), (3, 4, 5)), ((4, 6, 2), (4, 3, 7)), ((2, 5, 5), (2, 2, 9))))
-    ],
-)
-def q06_1(f: Tensor, mask: Tensor, target: Tensor, target_mask: Tensor) -> Known:
-    """Paper E (9), (10) of one layer and region: features (C, H, W) and mask (H, W) of both -> a number."""
-    apart = _looped_gram(f, mask) - _looped_gram(target, target_mask)
-    right = apart.square().sum() / f.numel()
-    late = _looped_gram(f, mask.sqrt()) - _looped_gram(target, target_mask.sqrt())
-    plain = f.flatten(1) @ f.flatten(1).T - target.flatten(1) @ target.flatten(1).T
+@exercise([(height, dilated) for height in (3, 4, 5, 6, 7) for dilated in (False, True)])
+def q06_1(height: int, dilated: bool) -> Known:
+    """The field of the deepest convolution of an RSU: its height, and whether it is dilated -> pixels."""
+    right = _field(height, dilated)
+    if dilated:
+        plain = 3 + 2 * height
+        return right, {
+            "a dilation of d reaches 2 d further, and d doubles from block to block.": plain,
+            "the first convolution, rebnconvin, is missing.": right - 2,
+        }
     return right, {
-        "the sum of squares is right; (9) divides it by C·H·W of the picture's own features.": right
-        * f.numel(),
-        "(9) divides by C·H·W, not by the number of entries C².": right * f.numel() / len(f) ** 2,
-        "(9) divides the squared distance once; you divide each Gram matrix.": right / f.numel(),
-        "(9) squares the differences.": apart.abs().sum() / f.numel(),
-        "the masks are missing.": plain.square().sum() / f.numel(),
-        "mask BOTH factors of the product: each position weighs m².": late.square().sum() / f.numel(),
-    }
-
-
-@exercise([(random(n, a), random(n + 40, b)) for n, (a, b) in enumerate(((9, 9), (12, 7), (6, 15)))])
-def q06_2(x: Tensor, reference: Tensor) -> Known:
-    """Histogram matching of one channel: n values, no two alike, and m of the reference -> n values."""
-    matched = torch.from_numpy(exposure.match_histograms(x.numpy(), reference.numpy()))
-    ranks, m = x.argsort().argsort(), len(reference)
-    steps, values = torch.arange(1, m + 1) / m, reference.sort().values
-    from_zero = np.interp(ranks / len(x), steps, values)
-    turned = np.interp((len(x) - ranks) / len(x), steps, values)
-    in_order = torch.from_numpy(np.interp(torch.arange(1, len(x) + 1) / len(x), steps, values))
-    moments = (x - x.mean()) / x.std() * reference.std() + reference.mean()
-    return matched, {
-        "the values are right, the places are not: each value goes where its rank is.": in_order,
-        "one rank too low: the k-th smallest of n has k of the n values at or below it.": from_zero,
-        "turned around: the darkest place gets the brightest value.": turned,
-        "that matches mean and deviation only; all ranks count.": moments,
+        "a pooling of 2 × 2 reaches further, too: by the step before it.": _field(height, False, pools=False),
+        "the last convolution has dilation 2: it reaches twice as far.": _field(height, False, last=1),
+        "the first convolution, rebnconvin, is missing.": right - 2,
+        "the last block does not pool; it is dilated instead.": _field(height + 1, False, last=1) - 2,
     }
 
 
@@ -479,7 +455,7 @@ def _attention_cases() -> list[tuple[Tensor, ...]]:
 
 
 @exercise(_attention_cases())
-def q06_3(query: Tensor, key: Tensor, regions: Tensor, style_regions: Tensor) -> Known:
+def q06_2(query: Tensor, key: Tensor, regions: Tensor, style_regions: Tensor) -> Known:
     """Attention within regions: (C, N), (C, M), and the region of each place, (N,), (M,) -> (N, M)."""
     scores, same = query.T @ key, regions[:, None] == style_regions
     right = scores.masked_fill(~same, -math.inf).softmax(1)
@@ -499,30 +475,54 @@ def q06_3(query: Tensor, key: Tensor, regions: Tensor, style_regions: Tensor) ->
     return right, mistakes
 
 
-def _field(height: int, dilated: bool, pools: bool = True, last: int = 2) -> int:
-    side, step = 3, 1  # the first convolution, rebnconvin
-    for n in range(1, height + 1):
-        if 1 < n < height and not dilated:
-            side, step = side + step * pools, 2 * step
-        side += 2 * step * (2 ** (n - 1) if dilated else last if n == height else 1)
-    return side
+def _looped_gram(f: Tensor, mask: Tensor) -> Tensor:
+    """(10), entry by entry: the sum over positions of what two masked channels are, multiplied."""
+    rows = [[(a * mask * b * mask).sum() for b in f] for a in f]
+    return torch.stack([torch.stack(row) for row in rows])
 
 
-@exercise([(height, dilated) for height in (3, 4, 5, 6, 7) for dilated in (False, True)])
-def q06_4(height: int, dilated: bool) -> Known:
-    """The field of the deepest convolution of an RSU: its height, and whether it is dilated -> pixels."""
-    right = _field(height, dilated)
-    if dilated:
-        plain = 3 + 2 * height
-        return right, {
-            "a dilation of d reaches 2 d further, and d doubles from block to block.": plain,
-            "the first convolution, rebnconvin, is missing.": right - 2,
-        }
+def _soft_mask(seed: int, *shape: int) -> Tensor:
+    return random(seed, *shape).sigmoid()
+
+
+@exercise(
+    [
+        (random(n, *a), _soft_mask(n + 9, *a[1:]), random(n + 20, *b), _soft_mask(n + 30, *b[1:]))
+        for n, (a, b) in enumerate((((3, 4, 5), (3, 4, 5)), ((4, 6, 2), (4, 3, 7)), ((2, 5, 5), (2, 2, 9))))
+    ],
+)
+def q06_3(f: Tensor, mask: Tensor, target: Tensor, target_mask: Tensor) -> Known:
+    """Paper E (9), (10) of one layer and region: features (C, H, W) and mask (H, W) of both -> a number."""
+    apart = _looped_gram(f, mask) - _looped_gram(target, target_mask)
+    right = apart.square().sum() / f.numel()
+    late = _looped_gram(f, mask.sqrt()) - _looped_gram(target, target_mask.sqrt())
+    plain = f.flatten(1) @ f.flatten(1).T - target.flatten(1) @ target.flatten(1).T
     return right, {
-        "a pooling of 2 × 2 reaches further, too: by the step before it.": _field(height, False, pools=False),
-        "the last convolution has dilation 2: it reaches twice as far.": _field(height, False, last=1),
-        "the first convolution, rebnconvin, is missing.": right - 2,
-        "the last block does not pool; it is dilated instead.": _field(height + 1, False, last=1) - 2,
+        "the sum of squares is right; (9) divides it by C·H·W of the picture's own features.": right
+        * f.numel(),
+        "(9) divides by C·H·W, not by the number of entries C².": right * f.numel() / len(f) ** 2,
+        "(9) divides the squared distance once; you divide each Gram matrix.": right / f.numel(),
+        "(9) squares the differences.": apart.abs().sum() / f.numel(),
+        "the masks are missing.": plain.square().sum() / f.numel(),
+        "mask BOTH factors of the product: each position weighs m².": late.square().sum() / f.numel(),
+    }
+
+
+@exercise([(random(n, a), random(n + 40, b)) for n, (a, b) in enumerate(((9, 9), (12, 7), (6, 15)))])
+def q06_4(x: Tensor, reference: Tensor) -> Known:
+    """Histogram matching of one channel: n values, no two alike, and m of the reference -> n values."""
+    matched = torch.from_numpy(exposure.match_histograms(x.numpy(), reference.numpy()))
+    ranks, m = x.argsort().argsort(), len(reference)
+    steps, values = torch.arange(1, m + 1) / m, reference.sort().values
+    from_zero = np.interp(ranks / len(x), steps, values)
+    turned = np.interp((len(x) - ranks) / len(x), steps, values)
+    in_order = torch.from_numpy(np.interp(torch.arange(1, len(x) + 1) / len(x), steps, values))
+    moments = (x - x.mean()) / x.std() * reference.std() + reference.mean()
+    return matched, {
+        "the values are right, the places are not: each value goes where its rank is.": in_order,
+        "one rank too low: the k-th smallest of n has k of the n values at or below it.": from_zero,
+        "turned around: the darkest place gets the brightest value.": turned,
+        "that matches mean and deviation only; all ranks count.": moments,
     }
 
 
