@@ -228,7 +228,7 @@ def diagram(
             patches = {"patchA": drawn[start].get_bbox_patch(), "patchB": drawn[end].get_bbox_patch()}
             look = {"arrowstyle": "-|>", "color": "#555555", "shrinkA": 2, "shrinkB": 2, **patches}
             axis.annotate("", boxes[end][:2], boxes[start][:2], arrowprops=look)
-        across, up = ([box[k] for box in boxes.values()] for k in (0, 1))
+        across, up = [box[0] for box in boxes.values()], [box[1] for box in boxes.values()]
         axis.set(xlim=(min(across) - 0.6, max(across) + 0.6), ylim=(min(up) - 0.6, max(up) + 0.6))
         axis.axis("off")
     return figure
