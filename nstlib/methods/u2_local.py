@@ -340,6 +340,7 @@ class U2Local(Method):
     summary = "regions of a portrait, or all of it, in the style of an artwork of a set"
     settings_class = Settings
     options_class = Options
+    shipped: ClassVar[Sequence[str]] = ("oil", "ink")
     takes = frozenset({"size", "style_size", "color", "strength", "regions"})
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "quick": OURS | {"steps": 300, "batch": 1, "size": 128, "faces": 60},
