@@ -221,13 +221,13 @@ def diagram(
         figure, axis = plt.subplots(figsize=size)
         drawn = {}
         for name, (x, y, text, color) in boxes.items():
-            look = {"boxstyle": "round,pad=0.4", "facecolor": (*to_rgb(COLORS[color]), 0.15)}
-            look["edgecolor"] = COLORS[color]
+            look: dict[str, Any] = {"boxstyle": "round,pad=0.4", "edgecolor": COLORS[color]}
+            look["facecolor"] = (*to_rgb(COLORS[color]), 0.15)
             drawn[name] = axis.text(x, y, text, ha="center", va="center", fontsize=9, bbox=look)
         for start, end in arrows:
             patches = {"patchA": drawn[start].get_bbox_patch(), "patchB": drawn[end].get_bbox_patch()}
-            look = {"arrowstyle": "-|>", "color": "#555555", "shrinkA": 2, "shrinkB": 2, **patches}
-            axis.annotate("", boxes[end][:2], boxes[start][:2], arrowprops=look)
+            look = {"arrowstyle": "-|>", "color": "#555555", "shrinkA": 2, "shrinkB": 2}
+            axis.annotate("", boxes[end][:2], boxes[start][:2], arrowprops=look | patches)
         across, up = [box[0] for box in boxes.values()], [box[1] for box in boxes.values()]
         axis.set(xlim=(min(across) - 0.6, max(across) + 0.6), ylim=(min(up) - 0.6, max(up) + 0.6))
         axis.axis("off")

@@ -196,7 +196,7 @@ class Decoder(nn.Module):
         )  # fmt: skip
         self.last = nn.Conv2d(width, 3, 1)
         nn.init.normal_(self.last.weight, std=0.05)  # it begins near the recolored picture
-        nn.init.zeros_(self.last.bias)
+        nn.init.zeros_(self.last.get_parameter("bias"))
 
     def forward(self, fused: Tensor, half: Tensor, full: Tensor, under: Tensor) -> Tensor:
         """(N, fused, h, w), (N, half, H/2, W/2), (N, full, H, W), (N, 3, H, W) -> (N, 3, H, W) in [0, 1]."""
