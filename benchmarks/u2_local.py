@@ -92,7 +92,7 @@ def measured(*what: int) -> float:
 
 def markdown(table: pd.DataFrame, digits: int) -> str:
     """The table's rows between bars."""
-    rows = table.round(digits).astype(str).values.tolist()
+    rows = [[f"{v:.{digits}f}" if isinstance(v, float) else str(v) for v in row] for row in table.to_numpy()]
     return "\n".join(f"| {' | '.join(row)} |" for row in [list(table), ["---"] * len(table.columns), *rows])
 
 
