@@ -395,7 +395,7 @@ def embedding_from_official(state_dict: Mapping[str, Tensor]) -> PatchEmbedding:
         SettingError: a tensor is missing, unexpected or of another shape; also below.
     """
     return load_strict(
-        "an embedding of StyTr2", lambda: PatchEmbedding(len(state_dict["proj.bias"])), state_dict
+        "an embedding of StyTr2", lambda: PatchEmbedding(len(state_dict["proj.weight"])), state_dict
     )
 
 
