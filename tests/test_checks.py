@@ -5,10 +5,13 @@ from __future__ import annotations
 import inspect
 import math
 
+import numpy as np
 import pytest
 import torch
+from skimage import exposure
 
 from nstlib.course import checks
+from nstlib.nets.u2net import RSU
 
 CHECKERS = {name: check for name, check in vars(checks).items() if name.startswith("q0")}
 
@@ -423,6 +426,132 @@ MIXED_WRONG = [
 ]
 
 
+# --------------------------------------------------------------------------------- 6.1 the field of an RSU
+
+
+def rsu_field(height, dilated):
+    if dilated:
+        return 3 + 2 * sum(2 ** (n - 1) for n in range(1, height + 1))
+    side, step = 5, 1
+    for _ in range(2, height):
+        side, step = side + step, 2 * step
+        side += 2 * step
+    return side + 4 * step
+
+
+def field_measured(height, dilated):
+    """Which columns, being no numbers, make the bottom's middle none as well."""
+    width = rsu_field(height, dilated) + 64
+    block = RSU(height, 1, 1, 1, dilated).eval()
+    found = {}
+    block.get_submodule(f"rebnconv{height}").register_forward_hook(lambda _, __, y: found.update(y=y))
+    x = torch.zeros(width, 1, 1, width)
+    x[range(width), 0, 0, range(width)] = torch.nan
+    with torch.no_grad():
+        block(x)
+    return int(found["y"][:, 0, 0, found["y"].shape[-1] // 2].isnan().sum())
+
+
+RSU_WRONG = [
+    (lambda h, d: 3 + 2 * h if d else rsu_field(h, d), "d doubles from block to block"),
+    (lambda h, d: rsu_field(h, d) - 2, "rebnconvin, is missing"),
+    (lambda h, d: rsu_field(h, d) if d else rsu_field(h, d) - (2 ** (h - 2) - 1), "a pooling of 2 × 2"),
+    (lambda h, d: rsu_field(h, d) if d else rsu_field(h, d) - 2 ** (h - 1), "it reaches twice as far"),
+    (lambda h, d: 7, "is right, given"),
+]
+
+
+# ------------------------------------------------------------------------------- 6.2 attention within regions
+
+
+def within(query, key, regions, style_regions, dim=1, scale=1.0):
+    scores = torch.einsum("cn,cm->nm", query, key) / scale
+    scores[regions[:, None] != style_regions] = -torch.inf
+    return torch.softmax(scores, dim)
+
+
+def within_by_library(query, key, regions, style_regions):
+    pairs = [x.T[None, None] for x in (query, key)]
+    values = torch.eye(key.shape[1], dtype=key.dtype)[None, None]
+    same = regions[:, None] == style_regions
+    return torch.nn.functional.scaled_dot_product_attention(*pairs, values, same, scale=1.0)[0, 0]
+
+
+WITHIN_WRONG = [
+    (lambda q, k, r, s: within(q, k, r, s, dim=0), "the COLUMNS sum to one"),
+    (lambda q, k, r, s: ((q.T @ k) * (r[:, None] == s)).softmax(1), "a score of 0 is no score"),
+    (lambda q, k, r, s: (q.T @ k).softmax(1) * (r[:, None] == s), "mask BEFORE the softmax"),
+    (lambda q, k, r, s: (q.T @ k).softmax(1), "the regions are missing"),
+    (lambda q, k, r, s: within(q, k, r, s, scale=len(q) ** 0.5), "no root of C here"),
+]
+
+
+# --------------------------------------------------------------------------------------- 6.3 the local loss
+
+
+def region_gram(f, mask):
+    rows = (f * mask).flatten(1)
+    return rows @ rows.T
+
+
+def region_loss(f, mask, target, target_mask):
+    return (region_gram(f, mask) - region_gram(target, target_mask)).square().sum() / f.numel()
+
+
+REGION_LOSS_WRONG = [
+    (lambda f, m, t, n: region_loss(f, m, t, n) * f.numel(), "(9) divides it by C·H·W"),
+    (lambda f, m, t, n: (region_gram(f, m) - region_gram(t, n)).square().mean(), "not by the number of"),
+    (lambda f, m, t, n: region_loss(f, m, t, n) / f.numel(), "you divide each Gram matrix"),
+    (lambda f, m, t, n: (region_gram(f, m) - region_gram(t, n)).abs().sum() / f.numel(), "(9) squares"),
+    (lambda f, m, t, n: region_loss(f, m**0, t, n**0), "the masks are missing"),
+    (lambda f, m, t, n: region_loss(f, m.sqrt(), t, n.sqrt()), "mask BOTH factors"),
+    (crash, "your code stopped"),
+]
+
+
+# ------------------------------------------------------------------------------------ 6.4 histogram matching
+
+
+def match(x, reference, add=1, turn=False, place=True):
+    ranks = x.argsort().argsort() if place else torch.arange(len(x))
+    share = ((len(x) - 1 - ranks if turn else ranks) + add) / len(x)
+    return np.interp(share, torch.arange(1, len(reference) + 1) / len(reference), reference.sort().values)
+
+
+def match_by_skimage(x, reference):
+    return torch.from_numpy(exposure.match_histograms(x.numpy(), reference.numpy()))
+
+
+MATCH_WRONG = [
+    (lambda x, r: match(x, r, place=False), "each value goes where its rank is"),
+    (lambda x, r: match(x, r, add=0), "one rank too low"),
+    (lambda x, r: match(x, r, turn=True), "turned around"),
+    (lambda x, r: (x - x.mean()) / x.std() * r.std() + r.mean(), "mean and deviation only"),
+    (lambda x, r: x, "is right, given"),
+]
+
+
+# ------------------------------------------------------------------------- 6.5 (12) as printed, and mended
+
+
+def worth(judge, real, fake):
+    return judge(real).sigmoid().log().mean() + (1 - judge(fake).sigmoid()).log().mean()
+
+
+def critics(e, d, photos, artworks, painted, unpainted):
+    return worth(d, e(photos), e(painted)), worth(d, photos, unpainted)
+
+
+CRITICS_WRONG = [
+    (lambda e, d, c, s, t, u: (worth(d, e(c), e(t)), worth(d, c, t)), "the artwork made a photo"),
+    (lambda e, d, c, s, t, u: (worth(d, e(c), e(u)), worth(d, c, u)), "as printed D_S gets I_c^T"),
+    (lambda e, d, c, s, t, u: (worth(d, e(c), e(t)), worth(d, e(c), e(u))), "pictures, not features"),
+    (lambda *a: [-x for x in critics(*a)], "you give what it lowers"),
+    (lambda e, d, c, s, t, u: (worth(d, e(c), e(t)), worth(d, s, t)), "artworks are for D_T"),
+    (lambda *a: critics(*a)[0], "of shape (2,)"),
+]
+
+
 # -------------------------------------------------------------------------------------------- 7 the metrics
 
 
@@ -529,6 +658,11 @@ CASES = {
     "q05_2": ([modres, lambda x, w, n, c: modres(x.float(), w.float(), n, c)], MODRES_WRONG),
     "q05_3": ([truncated, lambda w, c, p: torch.lerp(c.expand_as(w), w, p)], TRUNCATED_WRONG),
     "q05_4": ([mixed], MIXED_WRONG),
+    "q06_1": ([rsu_field, field_measured], RSU_WRONG),
+    "q06_2": ([within, within_by_library], WITHIN_WRONG),
+    "q06_3": ([region_loss], REGION_LOSS_WRONG),
+    "q06_4": ([match, match_by_skimage], MATCH_WRONG),
+    "q06_5": ([critics], CRITICS_WRONG),
     "q07_1": ([psnr, lambda x, y: psnr(x.float(), y.float()).item()], PSNR_WRONG),
     "q07_2": ([ssim], SSIM_WRONG),
     "q07_3": ([diagonal_fid], FID_WRONG),

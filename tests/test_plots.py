@@ -141,3 +141,10 @@ def test_a_live_curve_grows_and_is_shown_once(monkeypatch):
         seldom(SimpleNamespace(step=step, steps=4, seconds=step / 2, history=rows))
     assert shown == ["display", "update"]  # the first, and always the last
     seldom.finish()
+
+
+def test_diagram(drawn):
+    boxes = {"a": (0, 0, "in\n3 × 4", 0), "b": (1, 1, "out", 1), "c": (1, -1, "there", 2)}
+    figure = plots.diagram(boxes, [("a", "b"), ("a", "c")], (4, 3))
+    drawn(figure)
+    assert [text.get_text() for text in figure.axes[0].texts] == ["in\n3 × 4", "out", "there", "", ""]

@@ -33,6 +33,7 @@ COPIES = {
     "03_regions": "03_optimizers_and_weights/two_regions_first.png",
     "04_three_ways": "04_fast_style_transfer/three_ways.png",
     "05_exemplars": "05_dualstylegan_four_stages/three_styles.png",
+    "06_regions": "06_u2_local_transfer/figure_10.png",
     "07_what_they_see": "07_metrics_comparison/what_they_see.png",
 }
 PORTRAITS = ("collins_face", "collins", "curie", "einstein", "obama", "biden")

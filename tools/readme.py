@@ -32,6 +32,10 @@ NOTEBOOKS = {
         "DualStyleGAN in its four stages, and JoJoGAN",
         "A (8)–(12), section 3.2, Figs 3, 8, 9; Yang et al. 2022; Chong and Forsyth 2022",
     ),
+    "06_u2_local_transfer": (
+        "Regions of a portrait: paper E's U² network, CycleGAN, portrait drawing",
+        "E (1)–(15), Figs 2–4, 6–8, 10–12; Qin et al. 2020; Park and Lee 2019",
+    ),
     "07_metrics_comparison": (
         "Metrics: what they see and miss, and a protocol (part one)",
         "A (11)–(12) and Fig. 9, C, E section 4.1, Tables 1–2",

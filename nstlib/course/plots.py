@@ -12,6 +12,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
@@ -202,6 +203,34 @@ def boxes(image: Tensor, sides: Mapping[str, int], *, center: tuple[float, float
         axis.set(xlim=(0, width), ylim=(height, 0))
         axis.axis("off")
         axis.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+    return figure
+
+
+def diagram(
+    boxes: Mapping[str, tuple[float, float, str, int]], arrows: Sequence[tuple[str, str]],
+    size: tuple[float, float],
+) -> Figure:  # fmt: skip
+    """Boxes and arrows: the parts of a network.
+
+    Args:
+        boxes: name -> (across, up, text, number of its color in `COLORS`).
+        arrows: from which box to which, by name.
+        size: of the figure, in inches.
+    """
+    with house_style():
+        figure, axis = plt.subplots(figsize=size)
+        drawn = {}
+        for name, (x, y, text, color) in boxes.items():
+            look: dict[str, Any] = {"boxstyle": "round,pad=0.4", "edgecolor": COLORS[color]}
+            look["facecolor"] = (*to_rgb(COLORS[color]), 0.15)
+            drawn[name] = axis.text(x, y, text, ha="center", va="center", fontsize=9, bbox=look)
+        for start, end in arrows:
+            patches = {"patchA": drawn[start].get_bbox_patch(), "patchB": drawn[end].get_bbox_patch()}
+            look = {"arrowstyle": "-|>", "color": "#555555", "shrinkA": 2, "shrinkB": 2}
+            axis.annotate("", boxes[end][:2], boxes[start][:2], arrowprops=look | patches)
+        across, up = [box[0] for box in boxes.values()], [box[1] for box in boxes.values()]
+        axis.set(xlim=(min(across) - 0.6, max(across) + 0.6), ylim=(min(up) - 0.6, max(up) + 0.6))
+        axis.axis("off")
     return figure
 
 

@@ -206,6 +206,7 @@ class CycleGAN(Method):
     summary = "a style learned from a set of portraits and a set of faces, without pairs"
     settings_class: ClassVar[type[Base]] = Settings
     takes = frozenset({"size", "color", "precision", "strength"})
+    shipped: ClassVar[Sequence[str]] = ("ink",)
     published: ClassVar[Sequence[str]] = ("apple2orange",)
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = SIZES
 

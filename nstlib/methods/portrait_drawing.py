@@ -256,6 +256,7 @@ class PortraitDrawing(CycleGAN):
 
     summary = "drawings, in one or several styles that it has learned without pairs"
     settings_class = Settings
+    shipped: ClassVar[Sequence[str]] = ("sketch_ink",)
     published: ClassVar[Sequence[str]] = ()
 
     def task(self, faces: Any, styles: Any, schedule: Schedule) -> DrawingTask:

@@ -11,8 +11,8 @@ E       as printed                                  ours (``form="mended"``), an
 (1)-(4) what reads the pictures on the way back     the same encoders again: that of photographs reads I_s^S
 (8)     maps of five sizes, concatenated            at a quarter of the size; see :mod:`nstlib.nets.u2_local`
 (9)     1 / (C H W) of a sum of squares; features,  VGG-19, relu1_1 to relu4_1, as AdaIN and SANet; each
-        layers and their weights are not said       region and layer divided by the artwork's own, so that an
-                                                    eye counts as much as hair, and no layer needs a weight
+        layers and their weights are not said       region and layer divided by its own size, so that an eye
+                                                    counts as much as hair, and no layer needs a weight
 (10)    Gram matrices of masked features            the same, divided by the mask's sum of squares: the
                                                     regions of photograph and artwork differ in size
 (11)    both play for log(1 - D)                    generators maximize log D, which does not saturate
@@ -62,8 +62,8 @@ LEAST = 33  # pixels a side: instance normalization needs two places at the enco
 
 # Of every preset but "paper": adversarial losses begin to help after more steps than these have.
 OURS: dict[str, Any] = {
-    "learning_rate": 1e-3, "decay": 0.1, "average": 0.99, "local_weight": 3.0, "content_weight": 1.0,
-    "adversarial_weight": 0.1, "cycle_weight": 1.0, "cycle_every": 2,
+    "learning_rate": 1e-3, "decay": 0.1, "average": 0.99, "local_weight": 10.0, "content_weight": 1.0,
+    "adversarial_weight": 0.3, "cycle_weight": 1.0, "cycle_every": 4,
 }  # fmt: skip
 
 
@@ -82,16 +82,23 @@ class Settings(Base):
     content_weight: NotNegative = Field(default=1.0, description="How much of the person's lines.")  # ours
     style_layers: tuple[str, ...] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")  # of VGG-19: ours
     content_layer: str = "relu3_1"  # of VGG-19: ours
-    cycle_every: Count = 1  # the way back every so many steps, then weighted by as much: ours, for time
+    # Artworks are restyled too, and led back, every so many steps, then weighted by as much: ours, for time.
+    cycle_every: Count = 1
     encoders: Literal["two", "one", "plain"] = "two"  # E, Fig. 6: (c), (b), (a)
     fusion: Literal["attention", "concat"] = "attention"  # E, Fig. 7: (c), (b)
     local: bool = True  # False: no masks in networks and losses, E, Fig. 7 (a)
-    size: Annotated[int, Field(ge=64)] = Field(default=128, description="Side of the pictures in pixels.")
+    size: Annotated[int, Field(ge=64)] = Field(default=128, description="Side of the crops in pixels.")
+    portrait: Count | None = None  # side of the portraits they are cut from; None: as CycleGAN, 286 for 256
     width: Count = 16  # channels of the encoders' first stage: ours
     critic_width: Count = 32  # and of the discriminators': ours
     learning_rate: Positive = Field(default=1e-4, description="Of Adam.")  # E, section 4.1
     decay: Positive = 1.0  # the last step's learning rate as a part of the first's, by a cosine: ours
     checkpointing: bool = False  # compute activations again instead of keeping them: ours
+
+    @property
+    def whole(self) -> int:
+        """Side of the portraits."""
+        return self.portrait or round(self.size * 286 / 256)
 
 
 @settings
@@ -113,8 +120,9 @@ def local_style_loss(
 ) -> Tensor:
     """How far each region's Gram matrices are from those of the same region of the artwork: E (9), (10).
 
-    ``mean over l, m of |G_lm - G'_lm|² / |G'_lm|²`` with ``G_lm = (F_l M_m) (F_l M_m)^T / sum M_m²``. A
-    region that one of both pictures lacks does not count.
+    ``mean over l, m of 2 |G - G'|² / (|G|² + |G'|²)`` with ``G = (F_l M_m) (F_l M_m)^T / sum M_m²``, and the
+    divisor held constant in the gradient. Divided by the artwork's |G'|² alone, dark brows would
+    outweigh everything else. A region that one of both pictures lacks does not count.
 
     Args:
         features: of the generated pictures, (N, C_l, H_l, W_l) for each layer l.
@@ -123,14 +131,14 @@ def local_style_loss(
         target_masks: of the artworks'.
 
     Returns:
-        A scalar, the mean over N; 0 where all agree, near 1 where no texture is like the artwork's.
+        A scalar from 0, where all agree, to 2; the mean over N.
     """
     distances, counts = [], []
     for here, there in zip(features, targets, strict=True):
         pairs = zip(*(_reduced(m, f) for m, f in ((masks, here), (target_masks, there))), strict=True)
         for mask, target_mask in pairs:
             gram, target = _masked_gram(here, mask), _masked_gram(there, target_mask)
-            size = target.square().sum((1, 2)).clamp_min(1e-8)
+            size = (gram.detach().square() + target.square()).sum((1, 2)).clamp_min(1e-8) / 2
             there_too = (mask.amax((1, 2, 3)) > 0.1) & (target_mask.amax((1, 2, 3)) > 0.1)
             distances.append((gram - target).square().sum((1, 2)) / size * there_too)
             counts.append(there_too)
@@ -147,19 +155,19 @@ def _masked_gram(features: Tensor, mask: Tensor) -> Tensor:
 
 
 class Portraits:
-    """Portraits with the masks of their regions, by position: near-whole crops, every other one mirrored.
+    """Crops of portraits with the masks of their regions, by position, every other one mirrored.
 
     Args:
         source: what :class:`nstlib.training.Pictures` takes; portraits framed like FFHQ.
-        size: pixels a side.
-        seed: of order and crops.
+        settings: sizes of portraits and crops.
+        seed: of the order. Where a crop lies depends on its position alone, so that a photograph's crop and
+            an artwork's show the same parts of a face.
         parser: finds the regions, once for each picture.
     """
 
-    def __init__(self, source: Any, size: int, seed: int, parser: Any = None) -> None:
-        self.size, self.seed, self.parser = size, seed, parser
-        # CycleGAN's 286 pixels for crops of 256.
-        self.pictures = Pictures(source, round(size * 286 / 256), zoom=(1.0, 1.0), flip=False, seed=seed)
+    def __init__(self, source: Any, settings: Settings, seed: int, parser: Any = None) -> None:
+        self.size, self.seed, self.parser = settings.size, seed, parser
+        self.pictures = Pictures(source, settings.whole, zoom=(1.0, 1.0), flip=False, seed=seed)
         self._labels: dict[int, Tensor] = {}
 
     def __call__(self, positions: Sequence[int]) -> Tensor:
@@ -179,7 +187,7 @@ class Portraits:
             labels = F.one_hot(self._labels[index].long(), 1 + len(parse.REGIONS))
             masks_first = labels.permute(0, 3, 1, 2).roll(-1, 1)
             whole = torch.cat([picture, masks_first.to(picture)], 1)
-        random = np.random.default_rng([self.seed, position, 2])
+        random = np.random.default_rng([position, 2])
         top, left = (int(random.integers(whole.shape[-1] - self.size + 1)) for _ in range(2))
         crop = whole[..., top : top + self.size, left : left + self.size]
         return crop.flip(3) if random.random() < 0.5 else crop
@@ -216,8 +224,8 @@ class U2Task(Task):
                 "photo_discriminator": PatchDiscriminator(settings.critic_width, **kind),
                 "artwork_discriminator": PatchDiscriminator(settings.critic_width, **kind),
             }  # fmt: skip
-        # CycleGAN's betas; E names the rate alone.
-        adam: dict[str, Any] = {"lr": settings.learning_rate, "betas": (0.5, 0.999), "fused": True}
+        # E names the rate alone. CycleGAN's beta of 0.5 follows the noise of single pictures too closely.
+        adam: dict[str, Any] = {"lr": settings.learning_rate, "betas": (0.9, 0.999), "fused": True}
         parameters = [list(module.parameters()) for module in self.modules.values()]
         self.optimizers = {
             "generators": torch.optim.Adam(parameters[0] + parameters[1], **adam),
@@ -240,11 +248,11 @@ class U2Task(Task):
         s, nets = self.settings, step.modules
         (photos, photo_masks), (artworks, artwork_masks) = ((x[:, :3], x[:, 3:]) for x in step.batch)
         given = (photo_masks, artwork_masks) if s.local else (None, None)
-        made, back = nets["generator"](photos, artworks, *given)  # (1)
-        made, back = made.float(), back.float()
-        lost = photos.new_zeros(())
-        if s.cycle_weight and step.number % s.cycle_every == 0:
-            again = nets["return"](back, made, *given[::-1])  # (2): I_s^S has the artwork's regions
+        both = step.number % s.cycle_every == 0
+        made, back = nets["generator"](photos, artworks, *given, both)  # (1)
+        made, lost = made.float(), photos.new_zeros(())
+        if both and s.cycle_weight:
+            again = nets["return"](back.float(), made, *given[::-1])  # (2): I_s^S has the artwork's regions
             lost = s.cycle_every * self.cycle_loss((photos, artworks), (again[1], again[0]))
         shown = self._shown(photos, artworks, made, back)
         fooled = [self._fool(nets[name](fake)) for name, (_, fake) in shown.items()]
@@ -272,17 +280,19 @@ class U2Task(Task):
         return torch.stack([d.abs().mean() for d in differences]).sum()
 
     def _shown(
-        self, photos: Tensor, artworks: Tensor, made: Tensor, back: Tensor
+        self, photos: Tensor, artworks: Tensor, made: Tensor, back: Tensor | None
     ) -> dict[str, tuple[Tensor, Tensor]]:
         """What each discriminator is to call real, and generated: E (12), (13)."""
         net: Any = self.modules["generator"]
         if self.settings.form == "mended":
-            pairs = (2 * photos - 1, 2 * back - 1), (2 * artworks - 1, 2 * made - 1)
-        else:
-            contents = [concatenated(net.content_encoder(x)) for x in (photos, made)]
+            shown = {"artwork_discriminator": (2 * artworks - 1, 2 * made - 1)}
+            return shown if back is None else shown | {"photo_discriminator": (2 * photos - 1, 2 * back - 1)}
+        contents = [concatenated(net.content_encoder(x)) for x in (photos, made)]
+        shown = {"photo_discriminator": (contents[0], contents[1])}
+        if back is not None:
             styles = [concatenated(net.style_encoder(x)) for x in (artworks, back)]
-            pairs = (contents[0], contents[1]), (styles[0], styles[1])
-        return dict(zip(("photo_discriminator", "artwork_discriminator"), pairs, strict=True))
+            shown["artwork_discriminator"] = styles[0], styles[1]
+        return shown
 
     def _fool(self, scores: Tensor) -> Tensor:
         """What a generator minimizes of (11): the mean of -log D, or as printed of log(1 - D)."""
@@ -329,11 +339,12 @@ class U2Local(Method):
     summary = "regions of a portrait, or all of it, in the style of an artwork of a set"
     settings_class = Settings
     options_class = Options
+    shipped: ClassVar[Sequence[str]] = ("oil", "ink")
     takes = frozenset({"size", "style_size", "color", "strength", "regions"})
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "quick": OURS | {"steps": 300, "batch": 1, "size": 128, "faces": 60},
         "smoke": OURS | {"steps": 4, "batch": 1, "size": 64, "faces": 4, "width": 4, "critic_width": 4},
-        "shipped": OURS | {"steps": 2500, "batch": 1, "size": 160, "faces": 400},
+        "shipped": OURS | {"steps": 1200, "batch": 1, "size": 128, "portrait": 240, "faces": 200},
         # E, section 4.1, for Cartoon; it names 18 GB. Of FFHQ's first 1000 pictures: --pictures.
         "paper": {"steps": 25_000, "batch": 8, "size": 1024, "checkpointing": True},
     }  # fmt: skip
@@ -375,16 +386,16 @@ class U2Local(Method):
         if faces is None:
             raise SettingError("There are no photographs to learn on: name a folder of portraits.")
         if isinstance(styles, str | os.PathLike):
-            styles = load_style_set(styles, 2 * s.size)
+            styles = load_style_set(styles, max(s.whole, 2 * s.size))
         pictures = styles.pictures if isinstance(styles, StyleSet) else styles
         if not isinstance(pictures, Tensor):
-            pictures = torch.cat([resize(one, (s.size, s.size)) for one in pictures])
+            pictures = torch.cat([resize(one, (s.whole, s.whole)) for one in pictures])
         parser = self.parser if s.local else None
         seed = schedule.seed
-        artworks = Portraits(pictures, s.size, seed + 1, parser)
-        self.style = resize(pictures[:1], (s.size, s.size))
+        artworks = Portraits(pictures, s, seed + 1, parser)
+        self.style = resize(pictures[:1], (s.whole, s.whole))
         return U2Task(
-            self.net.train().requires_grad_(True), Portraits(faces, s.size, seed, parser), artworks, s,
+            self.net.train().requires_grad_(True), Portraits(faces, s, seed, parser), artworks, s,
             schedule.steps, device=self.device, precision=self.precision, seed=self.seed,
         )  # fmt: skip
 
@@ -436,7 +447,7 @@ class U2Local(Method):
         names = [name for name in found if name in style_masks]
         pair = [_with_rest(masks, names, to) for masks, to in ((found, photo), (style_masks, style))]
         inputs = [x.to(self.device) for x in (photo, style, *pair)]
-        made = self.net.stylize(*(inputs if self.settings.local else inputs[:2])).cpu()
+        made = self.net(*(inputs if self.settings.local else inputs[:2]), back=False)[0].cpu()
         if options.regions:
             area = [found[n] for n in options.regions if _both(n, found, style_masks)]
         elif given is not None:

@@ -27,6 +27,7 @@ from .official import load_strict
 from .u2net import ConvBlock, NestedU, Norm, halved, sized
 
 _KEYS = 64  # sides of the map that attention looks at: more than 4096 places of a style add nothing but time
+_NOISE = 4  # channels
 _WITHIN = 10.0  # how much more likely, as a logarithm, a place looks into its own region than elsewhere
 
 
@@ -174,6 +175,10 @@ INSTANCE_NORM: Norm = partial(nn.InstanceNorm2d, affine=True)
 class Decoder(nn.Module):
     """Fused features and two finer maps to a picture: convolutions, and two enlargements in between.
 
+    Each size gets a few channels of noise: skin and sky are smooth, and a convolution of what is smooth is
+    smooth again, so there would be nothing to make brush strokes of (Ulyanov et al. 2016, "Texture
+    Networks"). In training the noise is always new; afterwards it is always the same.
+
     Args:
         channels: of the fused features, of F2 and of F1.
         width: channels at the full size; twice as many at half of it, four times at a quarter.
@@ -181,20 +186,29 @@ class Decoder(nn.Module):
 
     def __init__(self, channels: tuple[int, int, int], width: int) -> None:
         super().__init__()
-        fused, half, full = channels
+        fused, half, full = (_NOISE + count for count in channels)
         self.at_quarter = nn.Sequential(_convolution(fused, 4 * width), _convolution(4 * width, 4 * width))
-        self.at_half = _convolution(4 * width + half, 2 * width)
+        self.at_half = nn.Sequential(
+            _convolution(4 * width + half, 2 * width), _convolution(2 * width, 2 * width)
+        )
         self.at_full = nn.Sequential(
             _convolution(2 * width + full, 2 * width), _convolution(2 * width, width)
         )  # fmt: skip
         self.last = nn.Conv2d(width, 3, 1)
-        nn.init.zeros_(self.last.weight)
+        nn.init.normal_(self.last.weight, std=0.05)  # it begins near the recolored picture
+        nn.init.zeros_(self.last.get_parameter("bias"))
 
     def forward(self, fused: Tensor, half: Tensor, full: Tensor, under: Tensor) -> Tensor:
         """(N, fused, h, w), (N, half, H/2, W/2), (N, full, H, W), (N, 3, H, W) -> (N, 3, H, W) in [0, 1]."""
-        x = self.at_half(torch.cat([sized(self.at_quarter(fused), half), normalized(half)], 1))
-        x = self.at_full(torch.cat([sized(x, full), normalized(full)], 1))
+        x = self.at_quarter(torch.cat([fused, self._noise(fused)], 1))
+        x = self.at_half(torch.cat([sized(x, half), normalized(half), self._noise(half)], 1))
+        x = self.at_full(torch.cat([sized(x, full), normalized(full), self._noise(full)], 1))
         return torch.sigmoid(under.clamp(0.02, 0.98).logit() + self.last(x))
+
+    def _noise(self, like: Tensor) -> Tensor:
+        generator = None if self.training else torch.Generator().manual_seed(0)
+        noise = torch.randn(1, _NOISE, *like.shape[2:], generator=generator)
+        return noise.expand(len(like), -1, -1, -1).to(like)
 
 
 def _convolution(inputs: int, outputs: int) -> nn.Module:
@@ -242,21 +256,14 @@ class Generator(nn.Module):
 
     def forward(
         self, photos: Tensor, artworks: Tensor, photo_masks: Tensor | None = None,
-        artwork_masks: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """(I_c, I_s) -> (I_c^T, I_s^S)."""
+        artwork_masks: Tensor | None = None, back: bool = True,
+    ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+        """(I_c, I_s) -> (I_c^T, I_s^S); without ``back`` the first alone, and the sizes may differ."""
         content, style = self.content_encoder(photos), self.style_encoder(artworks)
         made = self._restyle("style", photos, artworks, content, style, photo_masks, artwork_masks)
-        back = self._restyle("content", artworks, photos, style, content, artwork_masks, photo_masks)
-        return made, back
-
-    def stylize(
-        self, photos: Tensor, artworks: Tensor, photo_masks: Tensor | None = None,
-        artwork_masks: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
-        """The first of :meth:`forward`'s pictures alone; the artworks may have another size."""
-        content, style = self.content_encoder(photos), self.style_encoder(artworks)
-        return self._restyle("style", photos, artworks, content, style, photo_masks, artwork_masks)
+        if not back:
+            return made, None
+        return made, self._restyle("content", artworks, photos, style, content, artwork_masks, photo_masks)
 
     def _restyle(
         self, name: str, images: Tensor, others: Tensor, maps: list[Tensor], other_maps: list[Tensor],

@@ -365,7 +365,7 @@ def _copied(state: Mapping[str, Tensor], device: torch.device) -> dict[str, Tens
 
 def _accelerator(device: str | torch.device, precision: str | torch.dtype) -> Any:
     """Hugging Face's Accelerator: alone, or one of the processes that ``accelerate launch`` has started."""
-    from accelerate import Accelerator
+    from accelerate import Accelerator, DistributedDataParallelKwargs
     from accelerate.state import AcceleratorState
 
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
@@ -373,7 +373,10 @@ def _accelerator(device: str | torch.device, precision: str | torch.dtype) -> An
         AcceleratorState._reset_state(reset_partial_state=True)
     resolved = resolve_device(device)
     half = resolve_precision(precision, resolved) is torch.bfloat16
-    return Accelerator(cpu=resolved.type == "cpu", mixed_precision="bf16" if half else "no")
+    parts = DistributedDataParallelKwargs(find_unused_parameters=True)  # a step may leave out half a network
+    return Accelerator(
+        cpu=resolved.type == "cpu", mixed_precision="bf16" if half else "no", kwargs_handlers=[parts]
+    )
 
 
 @contextmanager
