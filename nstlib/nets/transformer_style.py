@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import chain
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -211,12 +211,6 @@ class StyleTransformer(nn.Module):
         super().__init__()
         self.embedding, self.transformer = PatchEmbedding(width), transformer
         self.decoder = Decoder(width)
-        # Ours: both ends begin around mid-gray. From black, light and dark patches differ in the length of
-        # their vectors alone, which layer normalization takes away.
-        with torch.no_grad():
-            first, last = cast(Tensor, self.embedding.proj.bias), cast(Tensor, self.decoder[-1].bias)
-            first.sub_(self.embedding.proj.weight.sum((1, 2, 3)) / 2)
-            last.add_(0.5)
 
     def forward(self, contents: Tensor, styles: Tensor) -> Tensor:
         """The contents in the styles."""
