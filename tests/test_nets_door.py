@@ -14,7 +14,18 @@ from torch import nn
 
 from nstlib import nets
 from nstlib.errors import SettingError
-from nstlib.nets import adain, bisenet, cyclegan, dualstylegan, johnson, psp, stylegan2, u2_local, u2net
+from nstlib.nets import (
+    adain,
+    bisenet,
+    cyclegan,
+    dualstylegan,
+    johnson,
+    psp,
+    stylegan2,
+    transformer_style,
+    u2_local,
+    u2net,
+)
 
 # Widths of U²-Net's stages, down and up.
 U2NET = (
@@ -45,6 +56,9 @@ PUBLISHED: dict[str, tuple[str, Callable[[], nn.Module], str]] = {
     ),
     "jojogan_generator_64_keys": ("jojogan_generator", lambda: stylegan2.Generator(64), "317e223594ad9f02"),
     "psp_encoder_keys": ("psp_encoder", psp.PspEncoder, "4c588887e1d50b3f"),
+    "puff_base_keys": ("puff_base", transformer_style.StyleExtractor, "8fd0cb96899d5bc2"),
+    "puff_detail_keys": ("puff_detail", transformer_style.ContentExtractor, "4e37ff66d90e989e"),
+    "puff_transformer_keys": ("puff_transformer", transformer_style.FusionTransformer, "3387ec65498b5ea3"),
     "rsu4_keys": ("rsu4", lambda: u2net.RSU(4, 8, 6, 10), "950afc1799e35f8e"),
     "rsu4f_keys": ("rsu4f", lambda: u2net.RSU(4, 8, 6, 10, True), "950afc1799e35f8e"),
     "rsu5_keys": ("rsu5", lambda: u2net.RSU(5, 8, 6, 10), "9ad809991568e498"),
@@ -54,6 +68,11 @@ PUBLISHED: dict[str, tuple[str, Callable[[], nn.Module], str]] = {
     "stylegan2_disc_64_keys": ("stylegan2_disc", lambda: stylegan2.Discriminator(64), "70a2abb7fd544226"),
     "stylegan2_disc_keys_256": ("stylegan2_disc", lambda: stylegan2.Discriminator(256), "7ee1488a382cd27f"),
     "stylegan2_disc_keys_1024": ("stylegan2_disc", stylegan2.Discriminator, "c2400ab2602d5098"),
+    "stytr2_decoder_keys": ("stytr2_decoder", adain.Decoder, "ea033323d8e2ee21"),
+    "stytr2_embedding_keys": ("stytr2_embedding", transformer_style.PatchEmbedding, "d523a353afc22a08"),
+    "stytr2_transformer_keys": (
+        "stytr2_transformer", transformer_style.Transformer, "c784455a65f12dfe",
+    ),
     "u2net_keys": ("u2net", lambda: u2net.U2Net(*U2NET), "bc4da5825d16dca6"),
     "u2netp_keys": ("u2netp", lambda: u2net.U2Net([(16, 64)] * 6, [(16, 64)] * 5), "33d6979d83673620"),
     "updg_style2_resnet9_keys": ("updg_style2_resnet9", cyclegan.DrawingGenerator, "1a0672f90637894e"),
@@ -74,6 +93,9 @@ SMALL: dict[str, Callable[[], nn.Module]] = {
     "jojogan_discfeat": lambda: stylegan2.DiscriminatorFeatures(128, (4,) * 6),
     "jojogan_generator": lambda: stylegan2.Generator(64, (4,) * 5),
     "psp_encoder": lambda: psp.PspEncoder(8, (16, 16, 16, 16)),
+    "puff_base": transformer_style.StyleExtractor,
+    "puff_detail": transformer_style.ContentExtractor,
+    "puff_transformer": lambda: transformer_style.FusionTransformer(8, 2, 24),
     "rsu4": lambda: u2net.RSU(4, 3, 2, 4),
     "rsu4f": lambda: u2net.RSU(4, 3, 2, 4, True),
     "rsu5": lambda: u2net.RSU(5, 3, 2, 4),
@@ -81,6 +103,9 @@ SMALL: dict[str, Callable[[], nn.Module]] = {
     "rsu7": lambda: u2net.RSU(7, 3, 2, 4),
     "sanet_block": lambda: u2_local.SanetBlock(4),
     "stylegan2_disc": lambda: stylegan2.Discriminator(32, (4, 4, 4, 4)),
+    "stytr2_decoder": adain.Decoder,
+    "stytr2_embedding": lambda: transformer_style.PatchEmbedding(8),
+    "stytr2_transformer": lambda: transformer_style.Transformer(8, 2, 24),
     "u2net": lambda: u2net.U2Net([(2, 4)] * 6, [(2, 4)] * 5),
     "u2netp": lambda: u2net.U2Net([(2, 3)] * 6, [(2, 3)] * 5),
     "updg_style2_resnet9": lambda: cyclegan.DrawingGenerator(4, 1, 2),

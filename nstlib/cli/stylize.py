@@ -123,6 +123,7 @@ def stylize(ctx: click.Context, content: Path, styles: tuple[str, ...], **option
     nst stylize me.jpg cartoon:26 --method dualstylegan
     nst stylize me.jpg portrait.jpg --method jojogan
     nst stylize me.jpg art.jpg own.safetensors --method u2_local --region hair
+    nst stylize me.jpg art.jpg wikiart --method stytr2
     """
     hardware.keep_freed_memory()
     Job(ctx, content, styles, options).run()

@@ -229,6 +229,24 @@ def _name(cls: type[Method]) -> str:
     return next((name for name, method in METHODS.items() if method is cls), cls.__name__.lower())
 
 
+def weights_and_styles(cls: type[Method], words: Sequence[str]) -> tuple[str, list[str]]:
+    """Which of the command's words are weights, of which the first known ones are the default; the others.
+
+    Raises:
+        SettingError: not one file of weights, or more than one picture.
+    """
+    known = (*cls.shipped, *cls.published)
+    weights = [w for w in words if w in known or Path(w).suffix.lower() in WEIGHTS]
+    styles = [w for w in words if w not in weights]
+    weights = weights or list(known[:1])
+    if len(weights) != 1 or len(styles) > 1:
+        raise SettingError(
+            f"{_name(cls)} takes one file of weights (nst train {_name(cls)} -h) and one picture of a style, "
+            f"not {', '.join(words)}."
+        )
+    return weights[0], styles
+
+
 def schedule_of(values: Mapping[str, Any], **more: Any) -> Schedule:
     """The part of a preset that concerns the schedule."""
     return Schedule(**{k: v for k, v in values.items() if k in Schedule.__dataclass_fields__}, **more)

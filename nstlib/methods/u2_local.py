@@ -36,7 +36,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -57,7 +56,7 @@ from ..nets.u2_local import Generator, concatenated, normalized
 from ..pictures import color
 from ..pictures.files import check_mask, check_picture, load_image, resize
 from ..training import Pictures, Schedule, Step, Task, shuffled
-from .base import WEIGHTS, Method, blend, color_mode, postprocess
+from .base import Method, blend, color_mode, postprocess, weights_and_styles
 
 LEAST = 33  # pixels a side: instance normalization needs two places at the encoders' deepest level
 
@@ -493,15 +492,8 @@ class U2Local(Method):
         cls, words: Sequence[str], chosen: Mapping[str, Any], *, size: int, progress: bool, **options: Any
     ) -> tuple[Self, Any]:
         """Weights, an artwork, or both in any order; without weights the course's first ones."""
-        nets = [w for w in words if w in cls.shipped or Path(w).suffix.lower() in WEIGHTS]
-        artworks = [w for w in words if w not in nets]
-        nets = nets or list(cls.shipped[:1])
-        if len(nets) != 1 or len(artworks) > 1:
-            raise SettingError(
-                "u2_local takes one file of weights (nst train u2_local -h) and one artwork, not "
-                f"{', '.join(words)}."
-            )
-        return cls.load(nets[0], **options), load_image(artworks[0], size=size) if artworks else None
+        weights, artworks = weights_and_styles(cls, words)
+        return cls.load(weights, **options), load_image(artworks[0], size=size) if artworks else None
 
 
 def _generator(settings: Settings) -> Generator:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from .official import load_strict
 from .winograd import convolve
 
-# Channels out of each convolution from relu4_1 to pixels; 2 doubles the size.
-_LAYERS = (256, 2, 256, 256, 256, 128, 2, 128, 64, 2, 64)
+# Parts of the channels at relu4_1 that come out of each convolution from there to pixels; 0 doubles the size.
+_LAYERS = (2, 0, 2, 2, 2, 4, 0, 4, 8, 0, 8)
 
 
 class Conv3x3(nn.Conv2d):
@@ -28,20 +28,25 @@ class Conv3x3(nn.Conv2d):
 class Decoder(nn.Sequential):
     """Features to picture; the published release is a plain sequence, so its numbering is the layout.
 
+    StyTr2 and Puff-Net have the same one.
+
+    Args:
+        width: channels of the features; 512 as published.
+
     Shape:
-        (N, 512, H, W), like relu4_1 of the normalized VGG-19 with reflection padding -> (N, 3, 8H, 8W), RGB,
-        about [0, 1] (not clamped).
+        (N, width, H, W), like relu4_1 of the normalized VGG-19 with reflection padding -> (N, 3, 8H, 8W),
+        RGB, about [0, 1] (not clamped).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 512) -> None:
         layers: list[nn.Module] = []
-        channels = 512
-        for one in _LAYERS:
-            if one == 2:
+        channels = width
+        for part in _LAYERS:
+            if not part:
                 layers.append(nn.Upsample(scale_factor=2, mode="nearest"))
             else:
-                layers += [nn.ReflectionPad2d(1), Conv3x3(channels, one, 3), nn.ReLU()]
-                channels = one
+                layers += [nn.ReflectionPad2d(1), Conv3x3(channels, width // part, 3), nn.ReLU()]
+                channels = width // part
         super().__init__(*layers, nn.ReflectionPad2d(1), nn.Conv2d(channels, 3, 3))
 
 
