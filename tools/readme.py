@@ -9,7 +9,7 @@ import json
 import re
 from pathlib import Path
 
-from nstlib import assets
+from nstlib.assets import cache, registry
 from nstlib.course.manifest import show_mib, show_seconds
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,9 +60,22 @@ def course_map() -> str:
     return "\n".join(rows) + f"\n\nTime and peak memory as measured on {machines[0]}{others}.\n"
 
 
+def assets() -> str:
+    """All assets, in the registry's order."""
+    rows = ["| asset | what for | source | size | licence | non-commercial |", "|---|---|---|---|---|---|"]
+    for asset in registry.assets().values():
+        first = asset.sources[0]
+        origin = f"[{asset.file}]({first.url})" if first.url else first.title
+        what = f"{asset.title}: {asset.purpose}"
+        flag = "**yes**" if asset.non_commercial else "no"
+        cells = (f"`{asset.name}`", what, origin, cache.human(asset.bytes), asset.licence, flag)
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
+
+
 def filled(text: str) -> str:
     """README.md with its generated parts made anew."""
-    for name, block in (("map", course_map()), ("assets", assets.markdown_table())):
+    for name, block in (("map", course_map()), ("assets", assets())):
         text, count = re.subn(
             rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)",
             lambda found, block=block: f"{found[1]}\n{block}\n{found[2]}",

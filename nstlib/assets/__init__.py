@@ -129,16 +129,3 @@ def data_path(relative: str) -> Path:
             f"The course carries no file {relative!r} in {folder}: check its spelling, or reinstall nstlib."
         )
     return path
-
-
-def markdown_table() -> str:
-    """The table of all assets for the README."""
-    rows = ["| asset | what for | source | size | licence | non-commercial |", "|---|---|---|---|---|---|"]
-    for asset in registry.assets().values():
-        size = cache.human(asset.bytes)
-        flag = "**yes**" if asset.non_commercial else "no"
-        first = asset.sources[0]
-        origin = f"[{asset.file}]({first.url})" if first.url else first.title
-        cells = (f"`{asset.name}`", f"{asset.title}: {asset.purpose}", origin, size, asset.licence, flag)
-        rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows) + "\n"

@@ -15,12 +15,8 @@ def assets() -> None:
 
 
 @assets.command("list")
-@click.option("--markdown", is_flag=True, help="The table as the README shows it.")
-def assets_list(markdown: bool) -> None:
+def assets_list() -> None:
     """Show every asset: in the cache or not, size, licence, source."""
-    if markdown:
-        click.echo(door.markdown_table(), nl=False)
-        return
     click.echo(f"cache: {door.cache_dir()}")
     for line in door.status():
         mark = "cached" if line.cached else "-"
