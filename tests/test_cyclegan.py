@@ -174,7 +174,7 @@ def test_the_commands_train_and_paint_with_ours_and_with_published_networks(
         code, out, err = nst("stylize", "faces/0.png", style, "--method", "cyclegan", "--size", "61")
         assert (code, out[:28]) == (0, "done: stylized.png (61×61), "), err
     said = one_sentence(*nst("stylize", "faces/0.png", "vangogh", "--method", "cyclegan"))
-    assert "take one of apple2orange, a file of weights, train one" in said
+    assert "take one of ink, apple2orange, a file of weights, train one" in said
 
 
 def test_what_has_learned_nothing_says_so():
