@@ -92,7 +92,10 @@ def measured(*what: int) -> float:
 
 def markdown(table: pd.DataFrame, digits: int) -> str:
     """The table's rows between bars."""
-    rows = [[f"{v:.{digits}f}" if isinstance(v, float) else str(v) for v in row] for row in table.to_numpy()]
+    rows = [
+        ["" if v != v else f"{v:.{digits}f}" if isinstance(v, float) else str(v) for v in row]
+        for row in table.to_numpy()
+    ]
     return "\n".join(f"| {' | '.join(row)} |" for row in [list(table), ["---"] * len(table.columns), *rows])
 
 
