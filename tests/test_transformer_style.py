@@ -14,6 +14,7 @@ from nstlib.errors import SettingError
 from nstlib.methods.puffnet import PuffNet
 from nstlib.methods.puffnet import Settings as PuffSettings
 from nstlib.methods.stytr2 import CONTENT_LAYERS, LAYERS, Settings, Styles, StyTr2
+from nstlib.nets import puff_extractors
 from nstlib.nets import transformer_style as networks
 from nstlib.pictures.files import load_image, save_image
 from nstlib.training import Schedule
@@ -106,7 +107,7 @@ def test_positions_do_not_depend_on_the_pictures_size():
 
 def test_the_style_extractor_is_its_formula():
     torch.manual_seed(0)
-    net = networks.StyleExtractor().eval()
+    net = puff_extractors.StyleExtractor().eval()
     x = rand(2, 3, 5, 7)
 
     def norm(x, part):
@@ -131,7 +132,7 @@ def test_the_style_extractor_is_its_formula():
 
 def test_the_content_extractors_steps_can_be_undone():
     torch.manual_seed(0)
-    step = networks._Coupling().eval()
+    step = puff_extractors._Coupling().eval()
     x = randn(2, 64, 6, 5)
     first, second = step(x).chunk(2, 1)
     before = (first - step.theta_eta(second)) / step.theta_rho(second).exp()

@@ -32,7 +32,8 @@ from torch import Tensor, nn
 
 from ..errors import NotNegative, settings
 from ..nets.features import FeatureExtractor
-from ..nets.transformer_style import ContentExtractor, FusionTransformer, StyleExtractor, StyleTransformer
+from ..nets.puff_extractors import ContentExtractor, StyleExtractor
+from ..nets.transformer_style import FusionTransformer, StyleTransformer
 from ..training import Step
 from . import stytr2
 from .stytr2 import (
@@ -129,8 +130,6 @@ class PuffNet(StyTr2):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "quick": OURS | {"steps": 400, "size": 64, "faces": 100, "width": 128, "layers": 1},
         "smoke": OURS | {"steps": 3, "size": 32, "faces": 4, "width": 16, "layers": 1},
-        # 26 minutes on one core: 1.15 s a step in the first half, 1.95 in the second. 7.2 MB in float16.
-        "shipped": OURS | {"steps": 1000, "size": 128, "faces": 400, "width": 256, "layers": 3},
         # The released program's million steps, one picture each. On MS COCO and WikiArt: --pictures.
         "paper": {"steps": 1_000_000, "batch": 1, "size": 256, "faces": 10_000},
     }

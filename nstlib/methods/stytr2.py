@@ -24,8 +24,8 @@ sizes          any                                         a square, and one siz
 decoder        two attentions to the style in each layer   the same; the files call the first "self_attn"
 =============  ==========================================  ===================================================
 
-For two processor cores the network is smaller (``width``, ``layers``), without dropout, and its learning rate
-higher, which small networks stand and short trainings need; it also falls to a tenth by a cosine.
+The preset "quick" is small (``width``, ``layers``), without dropout, and its learning rate is higher; it also
+falls to a tenth by a cosine. No training of this size has given a good picture yet.
 """
 
 from __future__ import annotations
@@ -258,8 +258,6 @@ class StyTr2(Method):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "quick": OURS | {"steps": 600, "size": 64, "faces": 100, "width": 128, "layers": 1},
         "smoke": OURS | {"steps": 3, "size": 32, "faces": 4, "width": 16, "layers": 1},
-        # 25 minutes on one core: 0.34 s a step in the first half, 0.85 in the second. 12.5 MB in float16.
-        "shipped": OURS | {"steps": 2500, "size": 128, "faces": 400, "width": 256, "layers": 2},
         # On MS COCO and WikiArt: --pictures.
         "paper": {"steps": 160_000, "batch": 8, "size": 256, "faces": 10_000},
     }

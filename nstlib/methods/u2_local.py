@@ -386,7 +386,7 @@ class U2Local(Method):
         if faces is None:
             raise SettingError("There are no photographs to learn on: name a folder of portraits.")
         if isinstance(styles, str | os.PathLike):
-            styles = load_style_set(styles, max(s.whole, 2 * s.size))
+            styles = load_style_set(styles, s.whole)
         pictures = styles.pictures if isinstance(styles, StyleSet) else styles
         if not isinstance(pictures, Tensor):
             pictures = torch.cat([resize(one, (s.whole, s.whole)) for one in pictures])
