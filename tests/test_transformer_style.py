@@ -176,9 +176,12 @@ def test_the_losses_are_their_formulas(random_networks, form):
     identity = square(cc, contents) + square(ss, styles)
     expected = [w * x for w, x in zip(by, (content, style, identity, deep), strict=True)]
     torch.testing.assert_close(list(found.values()), expected)
-    early = task.losses(torch.cat([cc, ss]), contents, styles, "pixels")
+    early = task.losses(torch.cat([made, cc, ss]), contents, styles, "pixels")
+    mean, deviation = (moment[..., None, None] for moment in moments(styles))
+    recolored = alike(contents) * deviation + mean
+    first = expected[2] + by[2] * square(made, recolored)
     torch.testing.assert_close(
-        list(early.values()), [torch.zeros(()), torch.zeros(()), expected[2], torch.zeros(())]
+        list(early.values()), [torch.zeros(()), torch.zeros(()), first, torch.zeros(())]
     )
 
 
@@ -216,7 +219,7 @@ def test_a_training_resumes_exactly_and_its_weights_paint(
     random_networks, tmp_path, one_thread, kind, settings
 ):
     schedule = Schedule(steps=4, batch=1, average=0.5)
-    values = settings(**TINY, deep_every=2, identity_first=0.25)
+    values = settings(**TINY, deep_every=2, pixels_first=0.25)
 
     def fit(folder, callback=None):
         method = kind(values, **CPU)
@@ -248,7 +251,7 @@ def test_a_training_resumes_exactly_and_its_weights_paint(
 
 
 def test_one_pair_is_learned_in_a_few_steps(random_networks):
-    method = StyTr2(Settings(**TINY, identity_first=1), **CPU)
+    method = StyTr2(Settings(**TINY, pixels_first=1), **CPU)
     with refused(SettingError, match="Nothing has been learned yet"):
         method.stylize(rand(1, 3, 32, 32), rand(1, 3, 32, 32))
     result = method.fit(

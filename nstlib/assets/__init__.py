@@ -14,6 +14,7 @@ into first, with ``packages/FILE`` for files of packages and ``HOST/PATH`` for f
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -38,6 +39,11 @@ class Status(NamedTuple):
     origin: str
 
 
+USED: dict[str, str] = {}
+"""What this process has read: an asset's name and its sha256 (of the tensors, where it is converted), and
+the files that the course carries, by path."""
+
+
 def names() -> list[str]:
     """The names of all assets."""
     return list(registry.assets())
@@ -56,7 +62,9 @@ def fetch(name: str, *, progress: bool = True) -> Path:
     Raises:
         AssetError: no source gives the asset, or the cache cannot take it; the message says what to do.
     """
-    return cache.ensure(info(name), progress)[0]
+    asset = info(name)
+    USED[name] = asset.sha256 or asset.tensors_sha256
+    return cache.ensure(asset, progress)[0]
 
 
 def load_tensors(name: str, *, progress: bool = True) -> dict[str, torch.Tensor]:
@@ -74,6 +82,7 @@ def load_tensors(name: str, *, progress: bool = True) -> dict[str, torch.Tensor]
         raise AssetError(
             f"{name!r} is a file, not a set of tensors: get its path with assets.fetch({name!r})."
         )
+    USED[name] = asset.tensors_sha256
     tensors = cache.ensure(asset, progress)[1]
     assert tensors is not None  # of a converted asset `ensure` always has them
     return tensors
@@ -128,4 +137,6 @@ def data_path(relative: str) -> Path:
         raise AssetError(
             f"The course carries no file {relative!r} in {folder}: check its spelling, or reinstall nstlib."
         )
+    if path.is_file():
+        USED[relative] = hashlib.sha256(path.read_bytes()).hexdigest()
     return path

@@ -19,6 +19,8 @@ COMMANDS = {
     "stylize": ("stylize", "Paint a portrait (or film) in a style, by any method of the course."),
     "measure": ("measure", "Measure how alike pictures or sets of pictures are."),
     "train": ("train", "Train a network to paint in a style."),
+    "table1": ("table1", "Compare all methods by one protocol: paper E's Table 1."),
+    "study": ("study", "Ask people which pictures they like better, and analyze their answers."),
     "course": ("course", "Run notebooks headless and write their figures."),
     "assets": ("assets", "Networks and pictures from outside: list, fetch, verify."),
 }
@@ -56,6 +58,8 @@ def cli() -> None:
     nst stylize face.jpg painting.jpg          a portrait (or film) in a painting's style
     nst measure photos/ stylized/              how alike they are: SSIM, LPIPS, FID and more
     nst train johnson painting.jpg             a network that paints in this style at once
+    nst table1 --preset quick                  all methods compared by one protocol
+    nst study table1                           a page that asks people which pictures they prefer
     nst course 01 --preset quick               run a notebook and write its figures
     nst assets list                            networks and pictures from outside
     """

@@ -199,6 +199,20 @@ class Method:
         return [load_image(word, size=size) for word in words]
 
     @classmethod
+    def words(cls, style: str, artwork: str, number: int) -> list[str]:
+        """What ``nst stylize`` names to paint in a style set; empty if no network has learned the set.
+
+        Args:
+            style: the set's name, or a file of weights.
+            artwork: file of one picture of the set; what learns nothing, or any style, takes this.
+            number: the picture's number.
+        """
+        if not cls.presets:
+            return [artwork]
+        known = style in (*cls.shipped, *cls.published) or Path(style).suffix in WEIGHTS
+        return [style] if known else []
+
+    @classmethod
     def open(
         cls, words: Sequence[str], chosen: Mapping[str, Any], *, size: int, progress: bool, **options: Any
     ) -> tuple[Self, Any]:

@@ -337,6 +337,14 @@ class PortraitDrawing(CycleGAN):
         self.generator = drawing_from_official(tensors)
 
     @classmethod
+    def words(cls, style: str, artwork: str, number: int) -> list[str]:
+        """See :meth:`.Method.words`; one network draws in several styles."""
+        for name in cls.shipped:
+            if style in name.split("_"):
+                return [f"{name}:{name.split('_').index(style)}"]
+        return super().words(style, artwork, number)
+
+    @classmethod
     def open(
         cls, words: Sequence[str], chosen: Mapping[str, Any], *, size: int, progress: bool, **options: Any
     ) -> tuple[Self, Any]:

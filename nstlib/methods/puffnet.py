@@ -74,9 +74,7 @@ class PuffTask(StyleTask):
         m = step.modules
         # One after the other, as released: batch normalization must not mix faces with paintings.
         lines, strokes = ([m[k](images).float() for images in (contents, styles)] for k in ("detail", "base"))
-        crossed = [] if stage == "pixels" else [(lines[0], strokes[1])]
-        pairs = zip(*crossed, *zip(lines, strokes, strict=True), strict=True)
-        made = m["net"](*(torch.cat(pictures) for pictures in pairs))
+        made = m["net"](torch.cat([lines[0], *lines]), torch.cat([strokes[1], *strokes]))
         return made, self.extractor_losses(torch.cat(lines), torch.cat(strokes), contents, styles, stage)
 
     def extractor_losses(

@@ -51,7 +51,7 @@ from ..nets.u2_local import normalized
 from ..pictures import color
 from ..pictures.files import PICTURE_ENDINGS, check_picture, load_image
 from ..training import Pictures, Schedule, Step, Task, cosine_decay
-from .adain import channel_statistics
+from .adain import adain, channel_statistics
 from .base import Method, blend, color_mode, pad_to_multiple, postprocess, weights_and_styles
 
 LEAST = 2 * PATCH  # pixels a side: the decoder mirrors its border
@@ -64,15 +64,16 @@ WEIGHTS = {
     "printed": {"content": 10.0, "style": 7.0, "identity": 50.0, "identity_features": 1.0},
 }
 
-# Of a step's losses: identity in pixels; those of content and style as well; identity in features, too.
+# Of a step's losses: pixels alone (identity, and the content in the style's colors); content, style and
+# identity in pixels; identity in features, too.
 Stage = Literal["pixels", "style", "all"]
 
 Pixels = Annotated[int, Field(ge=4 * PATCH, multiple_of=PATCH)]
 
 # Of every preset but "paper".
 OURS: dict[str, Any] = {
-    "batch": 1, "average": 0.99, "learning_rate": 2.5e-3, "decay": 0.1, "dropout": 0.0, "deep_every": 4,
-    "identity_first": 0.5,
+    "batch": 1, "average": 0.99, "learning_rate": 1.25e-3, "decay": 0.2, "dropout": 0.0, "deep_every": 4,
+    "pixels_first": 0.5,
 }  # fmt: skip
 
 
@@ -88,10 +89,12 @@ class Settings(Base):
     width: Annotated[int, Field(ge=8, multiple_of=8)] = Field(
         default=512, description="Numbers that stand for a patch."
     )
-    layers: Count = 3  # of each encoder and of the decoder
+    layers: Count = Field(default=3, description="Of each encoder and of the decoder.")
     dropout: Decay = 0.1
     deep_every: Count = 1  # identity in VGG's features every so many steps, weighted by as much: ours
-    identity_first: Fraction = 0.0  # part of the steps with identity in pixels alone, which is quick: ours
+    pixels_first: Fraction = Field(
+        default=0.0, description="Part of the steps that learn identity and colors in pixels, which is quick."
+    )  # ours
     learning_rate: Positive = Field(default=5e-4, description="Of Adam; 0.4 of it are reached.")
     decay: Positive = 1.0  # the last step's learning rate as a part of the released curve's: ours
 
@@ -172,7 +175,7 @@ class StyleTask(Task):
         """The losses, each by its weight, and one step of Adam."""
         s, (contents, styles) = self.settings, step.batch
         stage: Stage = "all" if step.number % s.deep_every == 0 else "style"
-        if step.number < s.identity_first * self.steps:
+        if step.number < s.pixels_first * self.steps:
             stage = "pixels"
         pictures, more = self.paint(step, contents, styles, stage)
         parts = self.losses(pictures.float(), contents, styles, stage) | more
@@ -184,14 +187,14 @@ class StyleTask(Task):
     def paint(
         self, step: Step, contents: Tensor, styles: Tensor, stage: Stage
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Contents in styles (not for "pixels"), then contents in contents, styles in styles; more losses.
+        """Contents in styles, then contents in contents, styles in styles; and more losses.
 
         Returns:
-            (3 N, 3, S, S) or (2 N, 3, S, S), and the losses that a method has besides :meth:`losses`.
+            (3 N, 3, S, S), and the losses that a method has besides :meth:`losses`.
         """
-        crossed = [] if stage == "pixels" else [(contents, styles)]
-        pairs = zip(*crossed, (contents, contents), (styles, styles), strict=True)
-        return step.modules["net"](*(torch.cat(pictures) for pictures in pairs)), {}
+        return step.modules["net"](
+            torch.cat([contents, contents, styles]), torch.cat([styles, contents, styles])
+        ), {}
 
     def losses(
         self, pictures: Tensor, contents: Tensor, styles: Tensor, stage: Stage = "all"
@@ -208,8 +211,11 @@ class StyleTask(Task):
         originals = torch.cat([contents, styles])
         parts = dict.fromkeys(weights, pictures.new_zeros(()))
         # A mean over contents and styles is half the sum of both.
-        parts["identity"] = 2 * content_loss(pictures[-2 * count :], originals)
-        if stage != "pixels":
+        parts["identity"] = 2 * content_loss(pictures[count:], originals)
+        if stage == "pixels":  # without this, nothing would yet be looked up in the style
+            recolored = adain(contents, channel_statistics(styles))
+            parts["identity"] += content_loss(pictures[:count], recolored)
+        else:
             with torch.no_grad():
                 wanted = self.features(originals)
             found = self.features(pictures if stage == "all" else pictures[:count])
@@ -342,6 +348,12 @@ class StyTr2(Method):
             else load_style_set(word).pictures
             for word in words
         ]  # fmt: skip
+
+    @classmethod
+    def words(cls, style: str, artwork: str, number: int) -> list[str]:
+        """See :meth:`.Method.words`; one network paints any style."""
+        known = super().words(style, artwork, number)
+        return [artwork, *known] if known or cls.shipped else []
 
     @classmethod
     def open(

@@ -488,6 +488,12 @@ class U2Local(Method):
         return words[0]
 
     @classmethod
+    def words(cls, style: str, artwork: str, number: int) -> list[str]:
+        """See :meth:`.Method.words`; the network and the artwork."""
+        known = super().words(style, artwork, number)
+        return [artwork, *known] if known else []
+
+    @classmethod
     def open(
         cls, words: Sequence[str], chosen: Mapping[str, Any], *, size: int, progress: bool, **options: Any
     ) -> tuple[Self, Any]:

@@ -114,7 +114,7 @@ class Measurement:
                 n = f"{self.counts[0]} and {self.counts[1]}"
             lines.append((metric.heading, *show(row["value"], row["low"], row["high"]), n))
         heads = ("metric", "value", f"{100 * self.protocol.level:g} % interval", "n")
-        return _markdown(heads, (":--", "--:", ":-:", "--:"), lines)
+        return markdown(heads, (":--", "--:", ":-:", "--:"), lines)
 
     def to_markdown(self) -> str:
         """The whole as a Markdown page: summary, problems, every picture, and how it was measured."""
@@ -134,11 +134,11 @@ class Measurement:
         parts += [self.summary_markdown(), " ".join(how), *(f"> {note}" for note in self.notes)]
         if self.problems:
             parts.append(f"## Not measured ({len(self.problems)})")
-            parts.append(_markdown(("file", "what is wrong"), (":--", ":--"), self.problems))
+            parts.append(markdown(("file", "what is wrong"), (":--", ":--"), self.problems))
         if len(self.rows):
             heads = ("picture", *(METRICS[name].heading for name in p.of_pairs))
             lines = ([name, *map(_number, values)] for name, *values in self.rows.itertuples(index=False))
-            parts += ["## Every picture", _markdown(heads, (":--", *["--:"] * len(p.of_pairs)), lines)]
+            parts += ["## Every picture", markdown(heads, (":--", *["--:"] * len(p.of_pairs)), lines)]
         said = {**p.to_dict(), "metrics": " ".join(p.metrics)}
         settings = ", ".join(f"{key} {value}" for key, value in said.items())
         hashes = f"table `{self.hash}`, protocol `{p.hash}`, pictures `{self.pictures}`, reference"
@@ -191,7 +191,7 @@ def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
 
 
-def _markdown(heads: Iterable[str], aligned: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
+def markdown(heads: Iterable[str], aligned: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
     """A Markdown table."""
     head, *body = (f"| {' | '.join(map(_cell, line))} |" for line in (heads, *lines))
     return "\n".join([head, f"|{'|'.join(aligned)}|", *body])

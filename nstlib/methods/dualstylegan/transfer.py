@@ -434,10 +434,7 @@ class DualStyle(Method):
         """
         if isinstance(path, str) and path in PUBLISHED:  # a Path is a file
             return cls(_fetched(path, progress), **options)
-        named = str(path) in SHIPPED
-        return super().load(
-            assets.data_path(f"weights/dualstyle_{path}.safetensors") if named else path, **options
-        )
+        return super().load(path, **options)
 
     # ---------------------------------------------------------------- what the command asks
 
@@ -447,6 +444,11 @@ class DualStyle(Method):
         if len(words) != 1:
             raise SettingError(f"One set of portraits is learned at a time, not {', '.join(words)}.")
         return words[0]
+
+    @classmethod
+    def words(cls, style: str, artwork: str, number: int) -> list[str]:
+        """See :meth:`.Method.words`; the set's portrait of that number."""
+        return [f"{word}:{number}" for word in super().words(style, artwork, number)]
 
     @classmethod
     def open(
