@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from skimage import exposure
 
@@ -635,6 +636,37 @@ POSSIBLE_WRONG = [
 ]
 
 
+def tau(a, b):
+    n = len(a)
+    signs = [np.sign(a[i] - a[j]) * np.sign(b[i] - b[j]) for i in range(n) for j in range(i)]
+    return float(sum(signs)) / (n * (n - 1) / 2)
+
+
+def ranks(x):
+    return x.argsort().argsort().double()
+
+
+TAU_WRONG = [
+    (lambda a, b: (tau(a, b) + 1) / 2, "the share in opposite order"),
+    (lambda a, b: tau(a, b) / 2, "counts once"),
+    (lambda a, b: torch.corrcoef(torch.stack([ranks(a), ranks(b)]))[0, 1], "Spearman"),
+    (lambda a, b: torch.corrcoef(torch.stack([a, b]))[0, 1], "their order alone"),
+    (lambda a, b: 1.0, "Kendall's tau"),
+]
+
+
+def wins(i, j):
+    return math.exp(i) / (math.exp(i) + math.exp(j))
+
+
+WINS_WRONG = [
+    (lambda i, j: i / (i + j), "take exp of them first"),
+    (lambda i, j: wins(j, i), "the second one's"),
+    (lambda i, j: math.exp(i - j), "the odds"),
+    (lambda i, j: float(i > j), "Bradley and Terry's"),
+]
+
+
 # Checker -> (right answers, wrong answers with a part of the hint); an answer is the tuple of arguments.
 CASES = {
     "q01_1": ([gram, lambda f: torch.einsum("ihw,jhw->ij", f, f)], GRAM_WRONG),
@@ -668,6 +700,8 @@ CASES = {
     "q07_3": ([diagonal_fid], FID_WRONG),
     "q07_4": ([kid], KID_WRONG),
     "q07_5": ([possible], POSSIBLE_WRONG),
+    "q07_6": ([tau, lambda a, b: scipy.stats.kendalltau(a, b).statistic], TAU_WRONG),
+    "q07_7": ([wins, lambda i, j: 1 / (1 + math.exp(j - i))], WINS_WRONG),
 }
 
 

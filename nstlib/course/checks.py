@@ -668,3 +668,31 @@ def q07_5(percent: float, voters: int) -> Known:
     if percent == round(100 * k / voters, 2):
         return True, {f"{percent} % is {k} of {voters} voters, rounded to two decimals.": False}
     return False, {f"{percent} % of {voters}: {k} voters would be {100 * k / voters:.2f} %.": True}
+
+
+@exercise([(random(n, m), random(n + 9, m)) for n, m in enumerate((7, 4, 11, 2))])
+def q07_6(a: Tensor, b: Tensor) -> Known:
+    """Kendall's tau of two lists of scores without ties: (n,), (n,) -> a number."""
+    i, j = torch.triu_indices(len(a), len(a), 1)
+    agree = ((a[i] - a[j]).sign() * (b[i] - b[j]).sign()).mean()
+    ranks = [x.argsort().argsort().double() for x in (a, b)]
+    spearman = torch.corrcoef(torch.stack(ranks))[0, 1]
+    return agree, {
+        "that is the share of pairs in the same order; subtract the share in opposite order.": (1 + agree) / 2,
+        "each pair counts once: there are n (n - 1) / 2 of them.": agree / 2,
+        "that correlates the ranks (Spearman); tau counts pairs.": spearman,
+        "that correlates the scores themselves; tau looks at their order alone.": torch.corrcoef(
+            torch.stack([a, b])
+        )[0, 1],
+    }
+
+
+@exercise([(1.0, 0.5), (-0.5, 1.5), (0.3, 0.2), (2.0, -1.0)])
+def q07_7(first: float, second: float) -> Known:
+    """Bradley and Terry's probability that the first of two methods wins, from the strengths ln p."""
+    right = 1 / (1 + math.exp(second - first))
+    return right, {
+        "the strengths are logarithms: take exp of them first.": first / (first + second),
+        "that is the second one's probability to win.": 1 - right,
+        "that is the odds, p / (1 - p), not the probability.": right / (1 - right),
+    }
