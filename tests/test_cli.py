@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from functools import partial
@@ -159,3 +160,13 @@ def test_the_module_is_the_command():
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert "nobody.png" in one_sentence(done.returncode, done.stdout, done.stderr)
+
+
+def test_no_console_breaks_the_output():
+    """The help of some commands, and every table, has signs that Windows' cp1252 lacks."""
+    env = os.environ | {"PYTHONIOENCODING": "cp1252"}
+    code = (
+        "import click; from nstlib.cli import __main__ as m; m.cli = lambda **_: click.echo('ø ↓'); m.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "ø ?".encode("cp1252"))

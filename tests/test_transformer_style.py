@@ -176,10 +176,11 @@ def test_the_losses_are_their_formulas(random_networks, form):
     identity = square(cc, contents) + square(ss, styles)
     expected = [w * x for w, x in zip(by, (content, style, identity, deep), strict=True)]
     torch.testing.assert_close(list(found.values()), expected)
+    method.settings = task.settings = method.settings.changed(colors=3)
     early = task.losses(torch.cat([made, cc, ss]), contents, styles, "pixels")
     mean, deviation = (moment[..., None, None] for moment in moments(styles))
     recolored = alike(contents) * deviation + mean
-    first = expected[2] + by[2] * square(made, recolored)
+    first = expected[2] + 3 * by[2] * square(made, recolored)
     torch.testing.assert_close(
         list(early.values()), [torch.zeros(()), torch.zeros(()), first, torch.zeros(())]
     )
@@ -197,6 +198,19 @@ def test_the_extractors_losses_are_their_formulas(random_networks):
         style = style + sum(square(a, b) for a, b in pair)
         content = content + sum(square(alike(x[n]), alike(o[n])) for n in CONTENT_LAYERS)
     torch.testing.assert_close(list(found.values()), [20 * style, 20 * 0.7 * content])
+    early = task.extractor_losses(torch.cat(parts[:2]), torch.cat(parts[2:]), contents, styles, "pixels")
+    pairs = ((contents, parts[0], parts[2]), (styles, parts[1], parts[3]))
+    style = sum(square(strokes, original) for original, _, strokes in pairs)
+    content = sum(square(alike(lines), alike(original)) for original, lines, _ in pairs)
+    torch.testing.assert_close(list(early.values()), [20 * style, 20 * 0.7 * content])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_color_is_dead_at_the_beginning(seed):
+    method = PuffNet(PuffSettings(**TINY), **CPU, seed=seed)
+    pictures = rand(2, 3, 32, 32)
+    for net in (method.base, method.detail):
+        assert (net(pictures).std((0, 2, 3)) > 0.05).all()
 
 
 def test_the_learning_rate_is_the_released_one(random_networks):

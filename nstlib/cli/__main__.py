@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import warnings
@@ -71,6 +72,9 @@ def main() -> None:
     # that is not running, and a layer takes up to ten times as long. With less patience nothing is lost on an
     # idle machine. GNU's OpenMP reads it when torch is loaded; the kernels of `nst course` inherit it.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    for stream in (sys.stdout, sys.stderr):  # a console that lacks "↓" or "×" gets "?" instead of a traceback
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     # A warning is a sentence here, without the line of code that it comes from.
     warnings.formatwarning = lambda message, *_, **__: f"nst: {message}\n"
     try:

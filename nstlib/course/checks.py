@@ -678,7 +678,8 @@ def q07_6(a: Tensor, b: Tensor) -> Known:
     ranks = [x.argsort().argsort().double() for x in (a, b)]
     spearman = torch.corrcoef(torch.stack(ranks))[0, 1]
     return agree, {
-        "that is the share of pairs in the same order; subtract the share in opposite order.": (1 + agree) / 2,
+        "that is the share of pairs in the same order; subtract the share in opposite order.": (1 + agree)
+        / 2,
         "each pair counts once: there are n (n - 1) / 2 of them.": agree / 2,
         "that correlates the ranks (Spearman); tau counts pairs.": spearman,
         "that correlates the scores themselves; tau looks at their order alone.": torch.corrcoef(

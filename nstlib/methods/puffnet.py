@@ -31,6 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import NotNegative, settings
+from ..losses import content_loss
 from ..nets.features import FeatureExtractor
 from ..nets.puff_extractors import ContentExtractor, StyleExtractor
 from ..nets.transformer_style import FusionTransformer, StyleTransformer
@@ -40,6 +41,8 @@ from .stytr2 import (
     CONTENT_LAYERS,
     LAYERS,
     OURS,
+    PIXELS,
+    SMOKE,
     Stage,
     StyleTask,
     StyTr2,
@@ -87,15 +90,16 @@ class PuffTask(StyleTask):
             strokes: pure style, likewise.
             contents: (N, 3, S, S).
             styles: likewise.
-            stage: what is computed: nothing, the style, or both; the rest is 0.
+            stage: "pixels" compares pictures, which is ours, "style" computes the style only.
         """
         s, originals = self.settings, torch.cat([contents, styles])
-        style = content = contents.new_zeros(())
         # Means over contents and styles are half the sum of both.
-        if stage != "pixels":
+        if stage == "pixels":
+            style, content = 2 * content_loss(strokes, originals), 2 * content_distance(lines, originals)
+        else:
             first = LAYERS[0]
             wanted, found = self.first_features(originals)[first], self.first_features(strokes)[first]
-            style = 2 * style_distance(found, wanted)
+            style, content = 2 * style_distance(found, wanted), contents.new_zeros(())
         if stage == "all":
             with torch.no_grad():
                 deep = self.features(originals)
@@ -108,7 +112,7 @@ class PuffTask(StyleTask):
 
 
 class PuffNet(StyTr2):
-    """A transformer that paints any style from pure content and pure style, or will; see :class:`.StyTr2`.
+    """A transformer that paints any style from pure content and pure style; see :class:`.StyTr2`.
 
     Attributes:
         net: what paints.
@@ -126,8 +130,10 @@ class PuffNet(StyTr2):
     task_class = PuffTask
     published: ClassVar[Sequence[str]] = ()
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "quick": OURS | {"steps": 400, "size": 64, "faces": 100, "width": 128, "layers": 1},
-        "smoke": OURS | {"steps": 3, "size": 32, "faces": 4, "width": 16, "layers": 1},
+        "quick": OURS | {"steps": 150, "faces": 100},  # from the course's weights: --start course
+        "smoke": OURS | SMOKE,
+        "pixels": OURS | PIXELS | {"steps": 700},
+        "shipped": OURS | {"steps": 500, "faces": 400},
         # The released program's million steps, one picture each. On MS COCO and WikiArt: --pictures.
         "paper": {"steps": 1_000_000, "batch": 1, "size": 256, "faces": 10_000},
     }
