@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import refused
 
-from nstlib.errors import AssetError, ImageError, SettingError
+from nstlib.errors import AssetError, ImageError, NstError, SettingError
 from nstlib.metrics import measure as module
 from nstlib.metrics import mse, psnr, ssim
 from nstlib.metrics.measure import measure
@@ -189,7 +189,7 @@ def test_what_cannot_be_begun_is_one_sentence(folders, tmp_path, picture):
         (tmp_path / "missing", "missing"), (tmp_path / "empty", "empty"), ([], "no pictures"),
         (torch.rand(0, 3, 8, 8), "no pictures"), (tmp_path / "other", r"p0\.jpg.*x\.png.*order"),
     ):  # fmt: skip
-        with refused(SettingError, match=said):
+        with refused(NstError, match=said):
             measure(a, bad, PIXEL, **QUIET)
     for wrong in ({"batch": 0}, {"device": "tpu"}):
         with pytest.raises(SettingError):

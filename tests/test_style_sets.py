@@ -151,7 +151,7 @@ def test_a_folder_gives_aligned_portraits_and_names_what_it_leaves_out(folder):
 def test_a_folder_without_a_face_or_a_picture_is_refused(folder, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(ImageError, match=r"empty' holds no picture \(a file ending in \.jpg, \.\.\.\)"):
+    with pytest.raises(ImageError, match=r"There are no pictures in '.*empty'"):
         load_style_set(empty)
     (folder / "c.png").rename(empty / "c.png")
     with pytest.raises(ImageError, match="holds no picture with a face in it: put portraits there"):

@@ -23,6 +23,7 @@ from PIL import Image
 from torch import nn
 
 from nstlib.errors import ImageError, NstError, OptimizationError, SettingError
+from nstlib.pictures.files import save_image
 from nstlib.training import Checkpoints, Pictures, Schedule, Task, loop, shuffled, train
 
 assert_same = partial(torch.testing.assert_close, rtol=0, atol=0)
@@ -496,12 +497,33 @@ def test_a_picture_that_cannot_be_read_is_named_and_what_was_saved_is_kept(tmp_p
     for number in range(4):
         content = (255 * picture(9, 8, number)[0]).byte().permute(1, 2, 0).numpy()
         Image.fromarray(content).save(tmp_path / "pictures" / f"{number}.png")
-    bad = tmp_path / "pictures" / "2.png"
-    bad.write_bytes(bad.read_bytes()[:60])
     task = Smooth()
     task.faces = Pictures(tmp_path / "pictures", 6)
+    bad = tmp_path / "pictures" / "2.png"  # damaged while the training runs
+    bad.write_bytes(bad.read_bytes()[:60])
     with refused(ImageError, match=r"2\.png.*(is kept in|No step had been saved yet)"):
         run(task, folder, save_every=0, batch=1)
+
+
+def test_what_cannot_be_read_is_left_out_and_named_at_the_start(tmp_path, picture):
+    deep = tmp_path / "deep"
+    for name in ("a.png", "b.png", "._c.png", "deep/d.png", ".hidden/e.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        save_image(picture(9, 8), tmp_path / name)
+    (deep / "d.png").rename(deep / "without an ending")
+    (tmp_path / "holiday.jpg").mkdir()
+    (tmp_path / "notes.txt").write_text("no picture")
+    assert len(Pictures(tmp_path, 6)) == 3
+    whole = (tmp_path / "a.png").read_bytes()
+    for name, content in (("cut.png", whole[:60]), ("IMG.heic", b"\0\0\0\x18ftypheic"), ("none.jpg", b"")):
+        (tmp_path / name).write_bytes(content)
+    with pytest.warns(UserWarning, match=r"Of 6 pictures 3 are left out: .*cut\.png") as caught:
+        found = Pictures(tmp_path, 6)
+    assert len(found) == 3
+    assert all(name in str(caught[0].message) for name in ("IMG.heic", "none.jpg"))
+    found(range(3))
+    with refused(ImageError, match=r"cut\.png' cannot be read"):
+        Pictures([tmp_path / "cut.png"], 6)
 
 
 def test_weights_that_are_no_numbers_do_not_take_the_last_ones_place(folder):
@@ -646,8 +668,8 @@ def test_a_folder_is_read_with_its_subfolders(tmp_path):
     [
         (torch.zeros(3, 9, 9), r"shape \(N, 3, H, W\), not \(3, 9, 9\)"),
         (torch.full((1, 3, 9, 9), 255.0), r"\[0, 1\]"),
-        ([], "no pictures in"),
-        ("nowhere", "'nowhere' is no folder: name one"),
+        ([], "list of pictures is empty"),
+        ("nowhere", "There is no folder 'nowhere': name one"),
     ],
 )
 def test_what_are_no_pictures_is_one_sentence(source, words):

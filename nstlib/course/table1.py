@@ -59,7 +59,7 @@ from ..metrics.protocol import digest
 from ..metrics.table import markdown, show
 from ..nets.features import FeatureExtractor
 from ..nets.hardware import keep_freed_memory
-from ..pictures.files import PICTURE_ENDINGS, load_image, read_settings, resize, save_image
+from ..pictures.files import list_pictures, load_image, read_settings, resize, save_image
 from . import plots
 from .manifest import peak_mib, read_json, sha256, versions, write_json
 
@@ -197,7 +197,7 @@ def _portraits(s: Settings) -> Iterator[Tensor]:
     """(1, 3, size, size) each, framed like FFHQ."""
     files = [assets.data_path(f"portraits/{name}") for name in PORTRAITS]
     if s.folder is not None:
-        files = [path for path in sorted(Path(s.folder).iterdir()) if path.suffix.lower() in PICTURE_ENDINGS]
+        files = list_pictures(s.folder)
         if len(files) < s.faces:
             raise ImageError(f"'{s.folder}' has {len(files)} pictures: ask for so many faces, or add some.")
     for file in files[: s.faces]:

@@ -28,10 +28,9 @@ from torch import Tensor
 
 from .. import assets
 from ..errors import ImageError, SettingError
-from ..pictures.files import check_whole, load_image, resize
+from ..pictures.files import check_whole, list_pictures, load_image, resize
 from .align import SIZE, align_portrait
 
-_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".ppm", ".jp2", ".avif")
 _GRAY = (0.45, 0.42, 0.40)  # behind transparent pixels: neither paper nor night
 
 
@@ -149,7 +148,7 @@ def _fetched(name: str, size: int) -> StyleSet:
 
 
 def _folder(folder: Path, size: int) -> StyleSet:
-    files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in _ENDINGS)
+    files = list_pictures(folder)
     found, skipped = {}, []
     for file in files:
         try:
@@ -157,9 +156,9 @@ def _folder(folder: Path, size: int) -> StyleSet:
         except ImageError:
             skipped.append(file.name)
     if not found:
-        why = "no picture with a face in it" if files else f"no picture (a file ending in {_ENDINGS[0]}, ...)"
         raise ImageError(
-            f"The folder '{folder}' holds {why}: put portraits there that show the face from the front."
+            f"The folder '{folder}' holds no picture with a face in it: put portraits there that show "
+            "the face from the front."
         )
     if skipped:
         some = ", ".join(skipped[:5]) + (", ..." if len(skipped) > 5 else "")

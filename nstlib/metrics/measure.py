@@ -34,8 +34,6 @@ from .perceptual import Lpips, VggDistance
 from .protocol import DEFAULT, METRICS, Protocol, digest
 from .table import Measurement, Problem
 
-# Also those that `load_image` refuses: who has a HEIC in the folder wants to know that it did not count.
-ENDINGS = (*files.PICTURE_ENDINGS, ".heic", ".heif", ".jxl", ".svg", ".psd")
 LARGE = 512  # pixels a side; larger pictures come one pair at a time, or a batch would not fit into memory
 
 Pictures = str | os.PathLike[str] | Tensor | Sequence[str | os.PathLike[str] | Tensor]
@@ -95,7 +93,8 @@ def measure(
         A :class:`Measurement`; ``save`` writes it, ``summary`` and ``rows`` are tables.
 
     Raises:
-        SettingError: a folder that is missing or without pictures, no pair at all, a wrong argument.
+        ImageError: a folder without pictures.
+        SettingError: a folder that is missing, no pair at all, a wrong argument.
         AssetError: a network cannot be had; nothing has been measured then.
     """
     began = time.monotonic()
@@ -270,6 +269,7 @@ def list_pictures(source: Pictures, side: int, name: str) -> list[Picture]:
     """The pictures of a folder (by name), a list or a tensor.
 
     Raises:
+        ImageError: the folder holds no picture.
         SettingError: the folder is missing, or there are none.
     """
     if isinstance(source, str | os.PathLike):
@@ -278,7 +278,7 @@ def list_pictures(source: Pictures, side: int, name: str) -> list[Picture]:
             raise SettingError(f"There is no folder or picture '{path}': check the path.")
         source = [path]
         if path.is_dir():
-            source = sorted(p for p in path.iterdir() if p.suffix.lower() in ENDINGS and p.name[0] != ".")
+            source = files.list_pictures(path)
     found = []
     for i, item in enumerate(source.split(1) if isinstance(source, Tensor) and len(source) else source):
         if isinstance(item, Tensor):

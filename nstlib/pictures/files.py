@@ -15,7 +15,7 @@ import operator
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,9 @@ _READABLE = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "DIB", "AVIF", 
 
 PICTURE_ENDINGS = tuple(end for end, kind in Image.registered_extensions().items() if kind in _READABLE)
 """How the names of the files end that :func:`load_image` can read, in lower case."""
+
+# Pictures that it refuses: in a folder they are to be named, and not passed over.
+_UNREADABLE_ENDINGS = (".heic", ".heif", ".jxl", ".svg", ".psd")
 
 _WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 # What people take for a picture, by its first bytes.
@@ -153,6 +156,64 @@ def open_picture(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
         raise ImageError(
             f"'{path}' cannot be read ({why}): get it again from its source, or save it as PNG or JPEG."
         ) from error
+
+
+def list_pictures(folder: str | os.PathLike[str], *, deep: bool = False) -> list[Path]:
+    """The picture files of a folder, sorted; hidden files and folders are passed over.
+
+    A file with another ending is looked into, so that a picture without one counts, too. Pictures of a kind
+    that cannot be read are listed as well: whoever reads them says so.
+
+    Args:
+        folder: where to look.
+        deep: in its folders as well.
+
+    Raises:
+        ImageError: there is no such folder, or it holds no picture.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ImageError(f"There is no folder '{folder}': name one with pictures.")
+    known = (*PICTURE_ENDINGS, *_UNREADABLE_ENDINGS)
+    found = [
+        path for path in sorted(folder.rglob("*") if deep else folder.iterdir())
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and not path.is_dir() and (path.suffix.lower() in known or _is_picture(path))
+    ]  # fmt: skip
+    if not found:
+        raise ImageError(f"There are no pictures in '{folder}': add some ({', '.join(PICTURE_ENDINGS)}).")
+    return found
+
+
+def _is_picture(path: Path) -> bool:
+    with contextlib.suppress(ImageError), open_picture(path):
+        return True
+    return False
+
+
+def readable(paths: Sequence[Path], size: int = 64) -> list[Path]:
+    """Those of some picture files that can be decoded; the others are named in a warning.
+
+    Raises:
+        ImageError: none can.
+    """
+    found, bad = [], []
+    for path in paths:
+        try:
+            with open_picture(path) as im:
+                im.draft("RGB", (size, size))  # a large JPEG is decoded small: quick
+                im.load()
+            found.append(path)
+        except ImageError as error:
+            bad.append(str(error))
+    if not found:
+        raise ImageError(bad[0] if len(bad) == 1 else f"None of {len(bad)} pictures can be read: {bad[0]}")
+    if bad:
+        more = f" (and {len(bad) - 3} more)" if len(bad) > 3 else ""
+        warnings.warn(
+            f"Of {len(paths)} pictures {len(bad)} are left out: {' '.join(bad[:3])}{more}", stacklevel=3
+        )
+    return found
 
 
 def _missing(path: Path) -> str:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ImageError, SettingError
-from ..pictures.files import PICTURE_ENDINGS, load_image, resize
+from ..pictures.files import list_pictures, load_image, readable, resize
 
 _KEPT = 1_500_000_000  # bytes of decoded pictures that are kept in memory
 
@@ -112,15 +112,8 @@ class Pictures:
 
 def _listed(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[Path]:
     if isinstance(source, str | os.PathLike):
-        folder = Path(source)
-        if not folder.is_dir():
-            raise ImageError(f"'{folder}' is no folder: name one with pictures to train on.")
-        # Sorted, because the order in which a disk lists its files differs.
-        found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_ENDINGS)
-    else:
-        found = [Path(path) for path in source]
+        return readable(list_pictures(source, deep=True))
+    found = [Path(path) for path in source]
     if not found:
-        raise ImageError(
-            f"There are no pictures in '{source}': give a folder with {', '.join(PICTURE_ENDINGS)}."
-        )
-    return found
+        raise ImageError("The list of pictures is empty: name some.")
+    return readable(found)
