@@ -75,11 +75,13 @@ Pixels = Annotated[int, Field(ge=4 * PATCH, multiple_of=PATCH)]
 
 # Of every preset but "paper".
 OURS: dict[str, Any] = {
-    "batch": 1, "average": 0.99, "learning_rate": 6e-4, "decay": 0.2, "dropout": 0.0, "deep_every": 4,
-    "width": 256, "layers": 1, "size": 128, "style_weight": 2.0, "colors": 2.0,
+    "batch": 1, "average": 0.99, "learning_rate": 4e-4, "decay": 0.2, "dropout": 0.0, "deep_every": 4,
+    "width": 256, "layers": 1, "size": 128, "style_weight": 3.0, "colors": 20.0,
 }  # fmt: skip
 SMOKE: dict[str, Any] = {"steps": 3, "size": 32, "faces": 4, "width": 16, "pixels_first": 0.5}
-PIXELS: dict[str, Any] = {"batch": 4, "size": 64, "faces": 200, "pixels_first": 1.0, "learning_rate": 1.25e-3}
+PIXELS: dict[str, Any] = {
+    "batch": 4, "size": 64, "faces": 200, "pixels_first": 1.0, "learning_rate": 1.25e-3, "colors": 1.0,
+}  # fmt: skip
 
 
 @settings
@@ -185,7 +187,8 @@ class StyleTask(Task):
             stage = "pixels"
         pictures, more = self.paint(step, contents, styles, stage)
         parts = self.losses(pictures.float(), contents, styles, stage) | more
-        parts = {name: s.deep_every * part if name in self.rare else part for name, part in parts.items()}
+        if stage == "all":
+            parts |= {name: s.deep_every * parts[name] for name in self.rare}
         total = torch.stack(list(parts.values())).sum()
         step.descend(total)
         return {"total": total, **parts}
