@@ -667,12 +667,36 @@ WINS_WRONG = [
 ]
 
 
+def total(f, content, a, alpha, beta):
+    return alpha * ((f - content) ** 2).sum() + beta * ((f @ f.T - a) ** 2).sum()
+
+
+TOTAL_WRONG = [
+    (lambda f, c, a, alpha, beta: total(f, c, a, beta, alpha), "alpha belongs to the content"),
+    (
+        lambda f, c, a, alpha, beta: alpha * ((f - c) ** 2).mean() + beta * ((f @ f.T - a) ** 2).mean(),
+        "sums, not means",
+    ),
+    (
+        lambda f, c, a, alpha, beta: (
+            alpha * ((f @ f.T - c @ c.T) ** 2).sum() + beta * ((f @ f.T - a) ** 2).sum()
+        ),
+        "not by Gram matrices",
+    ),
+    (
+        lambda f, c, a, alpha, beta: alpha * (f - c).norm() + beta * (f @ f.T - a).norm(),
+        "square the differences",
+    ),
+]
+
+
 # Checker -> (right answers, wrong answers with a part of the hint); an answer is the tuple of arguments.
 CASES = {
     "q01_1": ([gram, lambda f: torch.einsum("ihw,jhw->ij", f, f)], GRAM_WRONG),
     "q01_2": ([shuffle, lambda f, g: f.flip(2)], SHUFFLE_WRONG),
     "q01_3": ([COUNTS, {**COUNTS, "relu4_2": 131328}], COUNTS_WRONG),
     "q01_4": ([gradient, lambda f, a: 4 * f @ f.T @ f - 4 * a @ f], GRADIENT_WRONG),
+    "q01_5": ([total], TOTAL_WRONG),
     "q02_1": ([count], COUNT_WRONG),
     "q02_2": ([field], FIELD_WRONG),
     "q02_3": ([(STYLE, CONTENT), (tuple(STYLE[::-1]), set(CONTENT))], LAYERS_WRONG),

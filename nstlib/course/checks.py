@@ -68,7 +68,7 @@ def q01_2(shuffle: Callable[[Tensor, torch.Generator], Tensor]) -> bool:
 
 
 def q01_3(answer: Mapping[str, int]) -> bool:
-    """Independent numbers in the Gram matrices of VGG-19's relu1_1 ... relu5_1: C(C+1)/2 each."""
+    """Distinct entries in the Gram matrices of VGG-19's relu1_1 ... relu5_1: C(C+1)/2 each."""
     channels = {f"relu{block}_1": c for block, c in enumerate((64, 128, 256, 512, 512), start=1)}
     squares = {name: c * c for name, c in channels.items()}
     below = {name: c * (c - 1) // 2 for name, c in channels.items()}
@@ -90,6 +90,22 @@ def q01_4(f: Tensor, target: Tensor) -> Known:
         hint = f"right up to a factor: autograd has {factor} times yours; F is twice in G = F Fᵀ."
         mistakes[hint] = right / factor
     return right, mistakes
+
+
+@exercise([(random(n, 3, 7), random(n + 5, 3, 7), _gram(random(n + 9, 3, 7)), 2.0, 0.25) for n in range(3)])
+def q01_5(f: Tensor, content: Tensor, gram: Tensor, alpha: float, beta: float) -> Known:
+    """Paper A (2) to (4) for one layer: F (C, M), content's F (C, M), style's Gram matrix -> a number."""
+    content_loss, style_loss = (f - content).square().sum(), (_gram(f) - gram).square().sum()
+    means = alpha * (f - content).square().mean() + beta * (_gram(f) - gram).square().mean()
+    return alpha * content_loss + beta * style_loss, {
+        "alpha belongs to the content, beta to the style.": beta * content_loss + alpha * style_loss,
+        "(2) and (3) are sums, not means.": means,
+        "the content is compared by the features themselves, not by Gram matrices (slip 1).": alpha
+        * (_gram(f) - _gram(content)).square().sum()
+        + beta * style_loss,
+        "square the differences: (2) and (3) are squared norms.": alpha * content_loss.sqrt()
+        + beta * style_loss.sqrt(),
+    }
 
 
 def _triples(network: str) -> list[tuple[int, int, int]]:
