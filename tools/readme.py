@@ -37,8 +37,8 @@ NOTEBOOKS = {
         "E (1)–(15), Figs 2–4, 6–8, 10–12; Qin et al. 2020; Park and Lee 2019",
     ),
     "07_metrics_comparison": (
-        "Metrics: what they see and miss, and a protocol (part one)",
-        "A (11)–(12) and Fig. 9, C, E section 4.1, Tables 1–2",
+        "Metrics, Table 1 of every method, and a user study",
+        "A (11)–(12) and Fig. 9, C, E sections 4.1, 4.3, 4.4, Fig. 9, Tables 1–2",
     ),
 }
 
