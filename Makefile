@@ -16,7 +16,7 @@ SPACE  ?= $(if $(filter 6,$(TAKES)),8,3)
 help:
 	@echo "make course           install (once), then run the notebooks and write their figures to figures/$(PRESET)/"
 	@echo "                      NB=02 or NB=01-02: only these; PRESET=smoke, quick (a laptop) or paper (a GPU)"
-	@echo "make test             install (once), then lint, types, import floors, unit tests, every notebook at 'smoke'"
+	@echo "make test             install (once), then lint, types, import floors, prose, tests, every notebook at 'smoke'"
 	@echo "make lint             the first part of that: seconds"
 	@echo "make bench            measure speed, as ratios within one run"
 	@echo "make clean            remove $(VENV) and what the runs wrote; fetched networks stay in their cache"

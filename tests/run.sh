@@ -33,6 +33,7 @@ step "ruff check" ruff check .
 step "ruff format" ruff format --check .
 step "mypy" mypy
 step "import floors" lint-imports
+step "prose" python tools/prose.py
 if [ -z "$part" ]; then
   printf '\nThe tests need VGG-16, AlexNet (64 MB), VGG-19 (88 MB), the face parser (50 MB) and U²-Net (165 MB),\nthe AdaIN decoder, Inception (81 MB), ArcFace and a face detector (20 MB) and a face generator (40 MB): fetched once, then cached.\n'
   step "fetch networks" nst assets fetch vgg16 alexnet vgg19 bisenet_faceparse19 u2net \
