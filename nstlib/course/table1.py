@@ -44,7 +44,7 @@ from tqdm import tqdm
 
 from .. import __version__, assets
 from ..assets.writing import atomic, reason, write_atomic
-from ..errors import Count, CourseError, ImageError, Seed, SettingError, settings
+from ..errors import Count, CourseError, ImageError, NstError, Seed, SettingError, settings
 from ..errors import Settings as Base
 from ..faces.align import align_portrait
 from ..faces.generated import cached, listed
@@ -90,6 +90,8 @@ METRICS = {  # column: (heading, which way is better)
 }  # fmt: skip
 COSTS = {"seconds": "s a picture", "peak_mib": "peak MiB", "training_minutes": "min of training"}
 
+# Of Gatys' method: plenty of style in few steps, and no other network that looks after the face.
+GATYS = {"optimizer": "adam", "learning_rate": 0.05, "style_weight": 30.0, "keep_face": 0.0}
 NO_METHODS = ("photograph", "artwork")  # what does nothing, and what does too much
 COLUMNS = ["row", "title", "style", "metric", "value", "low", "high", "n", "paper", "note"]
 
@@ -102,7 +104,7 @@ class Settings(Base):
     faces: Count = 6
     folder: str | None = None  # of your own photographs instead of the course's faces
     size: Count = 256
-    iterations: Count = 15  # of Gatys' method at the last size
+    iterations: Count = 8  # of Gatys' method at the last size
     artworks: Count = 64  # of a set, which FID, KID and the style distance are measured to
     steps: Count = 60  # of JoJoGAN, which is trained here for each set
     seed: Seed = 0
@@ -134,7 +136,7 @@ def rows(s: Settings) -> dict[str, Row]:
     for name, method in METHODS.items():
         if name == "gatys":
             for network in ("vgg16", "vgg19"):
-                options = {"network": network, "iterations": s.iterations}
+                options = GATYS | {"network": network, "iterations": s.iterations}
                 found[f"gatys_{network}"] = Row(f"Gatys, {network.upper()}", name, options)
         else:
             options = {"iterations": s.steps} if name == "jojogan" else {}
@@ -279,7 +281,10 @@ def _cell(out: Path, name: str, kind: str) -> Path:
 
 def _done(out: Path, s: Settings, name: str, kind: str) -> bool:
     cell = read_json(_cell(out, name, kind))
-    return cell.get("key") == _cell_key(out, s, kind, _plan(out, s, name, kind))  # a failed one has none
+    try:
+        return cell.get("key") == _cell_key(out, s, kind, _plan(out, s, name, kind))  # a failed one has none
+    except NstError:  # its weights are not there: to be told in its cell
+        return False
 
 
 # ------------------------------------------------------------------------------------------------ one row
@@ -288,7 +293,7 @@ def _done(out: Path, s: Settings, name: str, kind: str) -> bool:
 def _job(out: Path, name: str, threads: int = 0) -> None:
     """A row in a process of its own; that this one has died is written into its cells."""
     code = f"from nstlib.course.table1 import do_row; do_row({str(out)!r}, {name!r})"
-    env = {**os.environ, "TQDM_DISABLE": "1"} | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+    env = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
     status = subprocess.run([sys.executable, "-c", code], env=env, check=False).returncode
     if status:  # what had failed before is done anew, and so has no cell now
         for kind in Settings(**read_json(out / "settings.json")).sets:
@@ -363,12 +368,18 @@ def _painted(out: Path, s: Settings, name: str, kind: str) -> dict[str, Any]:
             if row.method is not None:
                 method, style = _opened(row.method, tuple(job.words), tuple(row.options.items()), s)
             began = time.perf_counter()
-            made = method.stylize(content, style) if method else style if name == "artwork" else content
+            quiet = {"progress": False} if row.method == "gatys" else {}
+            if method:
+                made = method.stylize(content, style, **quiet)
+            else:
+                made = style if name == "artwork" else content
             about = {"key": job.key, "seconds": round(time.perf_counter() - began, 3)}
             learned = method.about.get("seconds") if method else None
             about |= {"training_minutes": None if learned is None else round(learned / 60, 1)}
             save_image(made, job.file, settings=about)
-        command = f"nst stylize {' '.join(map(str, (job.face, *job.words)))} --method {row.method}"
+        options = [f"--{key.replace('_', '-')} {value}" for key, value in row.options.items()]
+        words = [str(job.face), *job.words, f"--method {row.method}", *options]
+        command = " ".join(["nst stylize", *words]) if row.method else ""
         inputs = {"face": _sha256(job.face), "artwork": _sha256(job.artwork), "picture": sha256(job.file)}
         weights = {Path(word).name: _sha256(Path(word)) for word in job.words if Path(word).suffix in WEIGHTS}
         pictures.append({"file": str(job.file), "command": command, **about, **inputs, **weights})

@@ -24,7 +24,7 @@ from ..pictures.files import check_picture
 from ..training import Pictures, Schedule, Step, Task, TrainingResult, cosine_decay
 from .base import Method, blend, pad_to_multiple, postprocess
 
-SHIPPED = ("starry_night", "the_kiss", "great_wave")
+SHIPPED = ("starry_night", "the_kiss", "great_wave", "ink")
 """Styles whose trained networks the course carries, in ``data/weights``."""
 
 LEAST = 16  # pixels a side: reflection needs more than the kernel's half at a quarter of the size

@@ -132,8 +132,8 @@ class PuffNet(StyTr2):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "quick": OURS | {"steps": 150, "faces": 100},  # from the course's weights: --start course
         "smoke": OURS | SMOKE,
-        "pixels": OURS | PIXELS | {"steps": 700},
-        "shipped": OURS | {"steps": 500, "faces": 400},
+        "pixels": OURS | PIXELS | {"steps": 600},
+        "shipped": OURS | {"steps": 200, "faces": 400},
         # The released program's million steps, one picture each. On MS COCO and WikiArt: --pictures.
         "paper": {"steps": 1_000_000, "batch": 1, "size": 256, "faces": 10_000},
     }

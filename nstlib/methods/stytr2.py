@@ -275,7 +275,7 @@ class StyTr2(Method):
         "quick": OURS | {"steps": 300, "faces": 100},  # from the course's weights: --start course
         "smoke": OURS | SMOKE,
         "pixels": OURS | PIXELS | {"steps": 2300},  # the first part of "shipped": --start its weights
-        "shipped": OURS | {"steps": 900, "faces": 400},
+        "shipped": OURS | {"steps": 450, "faces": 400},
         # On MS COCO and WikiArt: --pictures.
         "paper": {"steps": 160_000, "batch": 8, "size": 256, "faces": 10_000},
     }
