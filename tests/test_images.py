@@ -478,3 +478,24 @@ class TestWriting:
         for path in (tmp_path / "file" / "a.png", tmp_path / "file" / "deep" / "a.png"):
             with pytest.raises(ImageError, match="is no folder: choose another name or folder"):
                 images.save_image(noise(2, 2), path)
+
+
+def test_a_huge_jpeg_is_decoded_small(tmp_path, picture, monkeypatch):
+    images.save_image(picture(960, 1280), tmp_path / "huge.jpg")
+    whole = images.load_image(tmp_path / "huge.jpg", size=80)
+    monkeypatch.setattr(images, "_HUGE", 100_000)
+    monkeypatch.setattr(images, "MAX_PIXELS", 100_000)
+    small = images.load_image(tmp_path / "huge.jpg", size=80)
+    assert small.shape == whole.shape == (1, 3, 60, 80)
+    assert (small - whole).abs().mean() < 0.01
+    for path in (tmp_path / "huge.jpg", tmp_path / "huge.png"):  # at full size, or of another format
+        images.save_image(picture(960, 1280), path)
+        with pytest.raises(ImageError, match="more than"):
+            images.load_image(path, size=80 if path.suffix == ".png" else None)
+
+
+def test_the_largest_page_of_a_tiff(tmp_path, picture):
+    pages = [images.to_pil(picture(h, w, seed)) for seed, (h, w) in enumerate(((6, 8), (60, 80), (12, 16)))]
+    pages[0].save(tmp_path / "raw.tif", save_all=True, append_images=pages[1:])
+    loaded = images.load_image(tmp_path / "raw.tif")
+    assert torch.equal(loaded, images.from_pil(pages[1]))

@@ -382,3 +382,9 @@ def test_the_hash_is_of_protocol_and_references_and_not_of_the_method(batch):
         measure(a, b[:3], SETS, **QUIET), measure(a, torch.cat([b, b]), SETS, **QUIET),
     ]  # fmt: skip
     assert len({one.hash, *(each.hash for each in different)}) == 5
+
+
+def test_names_in_two_spellings_of_unicode_are_pairs(tmp_path, picture):
+    for folder, name in (("a", "Zoe\u0308.png"), ("b", "Zo\u00eb.png")):
+        images.save_image(picture(24, 24), tmp_path / folder / name)
+    assert len(measure(tmp_path / "a", tmp_path / "b", PIXEL, **QUIET).rows) == 1

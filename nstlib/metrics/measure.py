@@ -12,6 +12,7 @@ import itertools
 import math
 import os
 import time
+import unicodedata
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -302,7 +303,9 @@ def pair_up(
     keyed: list[dict[str | int, list[Picture]]] = [{}, {}]
     for side, found in zip(sides, keyed, strict=True):
         for i, picture in enumerate(side):
-            found.setdefault(Path(picture.name).stem if by_name else i, []).append(picture)
+            # "ë" may be one sign or two, depending on who has written the name.
+            key = unicodedata.normalize("NFC", Path(picture.name).stem) if by_name else i
+            found.setdefault(key, []).append(picture)
     alike = [(same, keyed[1].get(key, [])) for key, same in keyed[0].items()]
     pairs: list[Pair] = [(a[0], b[0]) for a, b in alike if len(a) == len(b) == 1]
     paired = {id(picture) for pair in pairs for picture in pair}

@@ -31,6 +31,8 @@ from ..errors import ImageError, SettingError
 MAX_PIXELS = 100_000_000
 """Largest width × height that is decoded: 1.2 GB as a float32 tensor."""
 
+_HUGE = MAX_PIXELS // 4  # of these pixels on a JPEG is decoded smaller, if a small picture is wanted
+
 # Only these decoders may run: Pillow would hand an EPS file, for one, to an outside program.
 _READABLE = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "DIB", "AVIF", "JPEG2000", "PPM")
 
@@ -81,7 +83,7 @@ def load_image(
     """
     if size is not None:
         check_whole("size", size)
-    with open_picture(path) as im:
+    with open_picture(path, size) as im:
         image = from_pil(im, background)
     return image if size is None else resize(image, size)
 
@@ -129,8 +131,12 @@ def from_pil(im: Image.Image, background: tuple[float, float, float] = (1.0, 1.0
 
 
 @contextlib.contextmanager
-def open_picture(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
+def open_picture(path: str | os.PathLike[str], size: int | None = None) -> Iterator[Image.Image]:
     """Open a picture file with Pillow; what goes wrong in the block while decoding is told in one sentence.
+
+    Args:
+        path: the file. Of a TIFF with several pages the largest one is taken: the first may be a preview.
+        size: longest side that is wanted in the end; a huge JPEG is then decoded at a fraction of its size.
 
     Raises:
         ImageError: the file is missing, damaged, too large or no picture.
@@ -145,17 +151,28 @@ def open_picture(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
             warnings.simplefilter("ignore")  # of its size, where MAX_PIXELS is the limit; of odd metadata
             im = Image.open(path, formats=[kind for kind in _READABLE if kind in Image.OPEN])
         with im:
+            if im.format == "TIFF":
+                im.seek(max(range(getattr(im, "n_frames", 1)), key=lambda page: _pixels(im, page)))
+            if size is not None and im.width * im.height > _HUGE:
+                im.draft("RGB", (2 * size, 2 * size))
             if im.width * im.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             yield im
     except Image.DecompressionBombError as error:
         limit = f"{MAX_PIXELS / 1e6:.0f} million pixels"
-        raise ImageError(f"'{path}' has more than {limit}: make it smaller in an image editor.") from error
+        raise ImageError(
+            f"'{path}' has more than {limit}: make it smaller in an image editor, or save it as JPEG."
+        ) from error
     except Exception as error:  # decoders raise nearly everything on damaged data
         why = _stranger(path) if isinstance(error, UnidentifiedImageError) else reason(error)
         raise ImageError(
             f"'{path}' cannot be read ({why}): get it again from its source, or save it as PNG or JPEG."
         ) from error
+
+
+def _pixels(im: Image.Image, page: int) -> int:
+    im.seek(page)
+    return im.width * im.height
 
 
 def list_pictures(folder: str | os.PathLike[str], *, deep: bool = False) -> list[Path]:
