@@ -596,3 +596,43 @@ def test_a_film_that_turns_out_damaged_keeps_what_was_painted(nst, files, monkey
     if good:
         assert err.endswith("What was painted until then is kept in 'o.gif' (2 frames).\n")
         assert len(list(video.read_film("o.gif")[0])) == 2
+
+
+# ------------------------------------------------------------------------------------------------- folders
+
+
+def test_a_folder_is_painted_picture_by_picture_and_goes_on(nst, files, picture):
+    folder = files / "in"
+    for name in ("a.png", "b.jpg", "b.png", ".hidden.png"):
+        images.save_image(picture(36, 40, len(name)), folder / name)
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    (folder / "notes.txt").write_text("no picture")
+    command = ("in", "painting.jpg", "-o", "out", *TINY)
+    code, out, err = nst(*command)
+    assert code == 1
+    assert "3 painted, 0 kept, 1 failed: broken.jpg" in out
+    assert "'in/broken.jpg' cannot be read" in err.replace("\\", "/")
+    painted = {path.name: path.stat().st_mtime_ns for path in (files / "out").iterdir()}
+    assert set(painted) == {"a.png", "b.jpg.png", "b.png.png"}
+    (files / "out" / "a.png").unlink()  # as if stopped before it
+    _, out, _ = nst(*command)
+    assert "1 painted, 2 kept, 1 failed" in out
+    after = {path.name: path.stat().st_mtime_ns for path in (files / "out").iterdir()}
+    assert {name for name in after if after[name] != painted[name]} == {"a.png"}
+    _, out, _ = nst("in", "wave.png", "-o", "out", *TINY)  # another style
+    assert "3 painted, 0 kept" in out
+
+
+def test_several_pictures_and_a_style(nst, files):
+    code, out, _ = nst("face.png", "painting.jpg", "wave.png", "-o", "many", *TINY)
+    assert (code, "2 painted" in out) == (0, True)
+    assert images.read_settings(files / "many" / "painting.png")["style_file"] == "wave.png"
+
+
+@pytest.mark.parametrize("output", [(), ("-o", "one.png")])
+def test_a_folder_needs_a_folder(nst, files, output):
+    (files / "in").mkdir()
+    (files / "face.png").rename(files / "in" / "face.png")
+    code, _, err = nst("in", "painting.jpg", *output, *TINY)
+    assert code == 1
+    assert "write -o FOLDER/" in err

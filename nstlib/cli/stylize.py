@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
@@ -15,13 +17,15 @@ import click
 from torch import Tensor
 
 from ..assets.movements import paintings
+from ..course.manifest import sha256
 from ..errors import ImageError, NstError, OptimizationError, SettingError
 from ..faces import parse
 from ..faces.align import align_portrait, paste
 from ..methods import METHODS, Method, gatys
+from ..metrics.protocol import digest
 from ..nets import hardware
 from ..pictures import video
-from ..pictures.files import check_writable, load_image, save_image
+from ..pictures.files import check_writable, list_pictures, load_image, read_settings, save_image
 from .options import DEVICE, QUIET, SEED, Grouped, method_options, stylize_fields
 
 ANIMATIONS = (".gif", ".webp")  # their files hold a film, or a picture
@@ -124,18 +128,57 @@ def stylize(ctx: click.Context, content: Path, styles: tuple[str, ...], **option
     nst stylize me.jpg portrait.jpg --method jojogan
     nst stylize me.jpg art.jpg own.safetensors --method u2_local --region hair
     nst stylize me.jpg art.jpg wikiart --method stytr2
+    nst stylize photographs/ the_kiss.jpg -o painted/
+
+    A folder, or several pictures before the style and -o FOLDER/, are painted one by one: what fails is named
+    in the end (exit status 1), and the same command goes on where it was stopped.
     """
     hardware.keep_freed_memory()
+    output: Path | None = options["output"]
+    if content.is_dir():
+        sys.exit(_each(ctx, list_pictures(content), styles, options))
+    if output is not None and not output.suffix and styles:  # photographs, and the style as the last one
+        sys.exit(_each(ctx, [content, *map(Path, styles[:-1])], styles[-1:], options))
     Job(ctx, content, styles, options).run()
+
+
+def _each(ctx: click.Context, pictures: list[Path], styles: tuple[str, ...], options: dict[str, Any]) -> int:
+    """Paint pictures one by one into a folder; what is there already is kept. The exit status."""
+    folder: Path | None = options["output"]
+    if folder is None or folder.suffix:
+        raise SettingError("Several pictures need a folder for the results: write -o FOLDER/.")
+    names = [picture.stem for picture in pictures]
+    failed, kept = [], 0
+    for number, picture in enumerate(pictures, 1):
+        name = picture.stem if names.count(picture.stem) == 1 else picture.name
+        target = folder / f"{name}.png"
+        files = [path for path in (picture, *map(Path, styles)) if path.is_file()]
+        shown = {k: str(v) for k, v in options.items() if k not in ("output", "quiet", "device")}
+        key = digest([[sha256(path) for path in files], styles, shown])
+        with contextlib.suppress(ImageError):
+            if (read_settings(target) or {}).get("key") == key:
+                kept += 1
+                continue
+        _note(f"{number} of {len(pictures)}: {picture.name}")
+        try:
+            Job(ctx, picture, styles, {**options, "output": target}, key).run()
+        except NstError as error:
+            failed.append(picture.name)
+            _note(str(error))
+    done = len(pictures) - len(failed) - kept
+    text = f"done: {folder}, {done} painted, {kept} kept, {len(failed)} failed"
+    click.echo(text + (f": {', '.join(failed)}" if failed else ""))
+    return 1 if failed else 0
 
 
 class Job:
     """One call of the command: what can be known to be wrong is said before minutes of work, not after."""
 
     def __init__(
-        self, ctx: click.Context, content: Path, styles: tuple[str, ...], options: dict[str, Any]
-    ) -> None:
-        self.content, self.options, self.name = content, options, options["method"]
+        self, ctx: click.Context, content: Path, styles: tuple[str, ...], options: dict[str, Any],
+        key: str = "",
+    ) -> None:  # fmt: skip
+        self.content, self.options, self.name, self.key = content, options, options["method"], key
         self.kind: type[Method] = METHODS[self.name]
         self._check_options(ctx)
         self.moving = _is_film(content)
@@ -306,6 +349,7 @@ class Job:
             "method": self.name, "content_file": self.content.name,
             "style_file": ", ".join(Path(path).name for path in self.styles),
             "regions": [f"{name}={Path(path).name}" if path else name for name, path in self.pairs],
+            **({"key": self.key} if self.key else {}),
         }  # fmt: skip
 
     def _save(self, made: Tensor, about: dict[str, Any], seconds: float) -> None:
