@@ -1,4 +1,4 @@
-"""A network for each style: Johnson, Alahi and Fei-Fei 2016, which papers A and C build on.
+"""A network for each style: Johnson, Alahi and Fei-Fei 2016, which papers A and C cite.
 
 Gatys minimizes a loss for one picture, anew for each. Johnson minimizes the same loss over the weights of a
 network, once, on many pictures; afterwards a picture takes one forward pass. What is saved is time, what is
