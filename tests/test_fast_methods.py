@@ -227,7 +227,7 @@ def test_generated_faces_are_the_default(nst, people, random_networks, monkeypat
     ("options", "words"),
     [
         (("-o", "net.pth"), "end its name in .safetensors"),
-        (("--pictures", "nowhere"), "'nowhere' is no folder"),
+        (("--pictures", "nowhere"), "no folder 'nowhere'"),
         (("--pictures", "people", "--faces", 3), "leave one of them out"),
         (("--pictures", "people", "--start", "nothing.pth"), "There is no file 'nothing.pth'"),
         (("--pictures", "people", "--folder", "people"), "holds other files"),

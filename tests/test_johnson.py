@@ -424,7 +424,7 @@ def test_wrong_files_are_one_sentence(tmp_path, monkeypatch, content, words):
     [
         ({"styles": []}, SettingError, "list of styles is empty: give a style picture"),
         ({"styles": [rand(1, 3, 32, 12)]}, ImageError, "style of 12 × 32 pixels is too small"),
-        ({"faces": "nowhere"}, ImageError, "'nowhere' is no folder"),
+        ({"faces": "nowhere"}, ImageError, "no folder 'nowhere'"),
         ({"settings": SMALL.changed(style_layers=("relu1_2", "relu7"))}, SettingError, "relu7"),
         ({"settings": SMALL.changed(zoom=(0.0, 1.0))}, SettingError, "zoom"),
     ],
