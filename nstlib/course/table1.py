@@ -340,10 +340,9 @@ def do_row(out: str | os.PathLike[str], name: str) -> None:
             cells[kind] = _painted(out, s, name, kind)
         except Exception as error:  # whatever it is, the other sets and rows go on
             _fail(out, name, kind, reason(error))
-    peak = _peak()  # of painting: the metrics' networks come afterwards
     for kind, cell in cells.items():
         if cell["pictures"]:
-            cell |= {"values": _measured(out, s, kind, cell["pictures"]), "peak_mib": peak}
+            cell |= {"values": _measured(out, s, kind, cell["pictures"])}
         write_json(_cell(out, name, kind), {"row": name, "style": kind, "assets": assets.USED, **cell})
 
 
@@ -376,6 +375,7 @@ def _painted(out: Path, s: Settings, name: str, kind: str) -> dict[str, Any]:
             about = {"key": job.key, "seconds": round(time.perf_counter() - began, 3)}
             learned = method.about.get("seconds") if method else None
             about |= {"training_minutes": None if learned is None else round(learned / 60, 1)}
+            about |= {"peak_mib": _peak()}  # of painting: the metrics' networks come afterwards
             save_image(made, job.file, settings=about)
         options = [f"--{key.replace('_', '-')} {value}" for key, value in row.options.items()]
         words = [str(job.face), *job.words, f"--method {row.method}", *options]
@@ -505,11 +505,10 @@ def _lines(cell: Mapping[str, Any], s: Settings) -> Iterator[dict[str, Any]]:
         ends = {"value": value, "low": low, "high": high, "n": n}
         yield first | ends | {"metric": metric, "paper": of_paper(cell["row"], metric, cell["style"])}
     if pictures := cell.get("pictures"):
-        for metric in ("seconds", "training_minutes"):
-            of_all = [one[metric] for one in pictures if one[metric] is not None]
+        for metric in COSTS:
+            of_all = [one[metric] for one in pictures if one.get(metric) is not None]
             if of_all:
                 yield first | {"metric": metric, "value": float(np.median(of_all)), "n": len(of_all)}
-        yield first | {"metric": "peak_mib", "value": cell["peak_mib"], "n": 1}
 
 
 def of_paper(row: str, metric: str, style: str) -> float | None:
