@@ -575,7 +575,7 @@ def sheet(out: str | os.PathLike[str], style: str, count: int = 6) -> Figure:
 def to_markdown(table: pd.DataFrame, protocol: str) -> str:
     """A table for each style set: value ± half its interval, and in parentheses what paper E prints."""
     parts = ["# Table 1"]
-    for style, cells in table.groupby("style", sort=False):
+    for style, cells in table[table["metric"] != "missing"].groupby("style", sort=False):
         lines = []
         for title, of_row in cells.groupby("title", sort=False):
             found = of_row.set_index("metric")
@@ -583,13 +583,13 @@ def to_markdown(table: pd.DataFrame, protocol: str) -> str:
         heads = ["method", *(f"{h} {'↑' if b == 'higher' else '↓'}" for h, b in METRICS.values())]
         parts += [f"## {style}", markdown([*heads, *COSTS.values()], [":--"] + ["--:"] * 10, lines)]
     notes = table[table["note"].notna()]
-    parts += [f"- {row.title}, {row.style}: {row.metric}: {row.note}" for row in notes.itertuples()]
-    return "\n\n".join([*parts, f"In parentheses: paper E's number. Protocol `{protocol}`."]) + "\n"
+    said = "\n".join(f"- {row.title}, {row.style}: {row.metric}: {row.note}" for row in notes.itertuples())
+    return "\n\n".join([*parts, said, f"In parentheses: paper E's number. Protocol `{protocol}`."]) + "\n"
 
 
 def _shown(found: pd.DataFrame, metric: str) -> str:
     if metric not in found.index:
-        return next((word for word in ("failed", "missing") if word in found.index), "–")
+        return "failed" if "failed" in found.index else "–"
     value, low, high, paper = found.loc[metric, ["value", "low", "high", "paper"]].astype(float)
     text = show(value, low, high)[0] if metric in METRICS else f"{value:.3g}"
     return text if math.isnan(paper) else f"{text} ({paper:.3g})"
