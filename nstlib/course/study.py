@@ -26,7 +26,7 @@ from ..assets.writing import write_atomic
 from ..errors import CourseError
 from ..pictures.files import load_image, to_pil
 from .manifest import read_json, write_json
-from .table1 import NO_METHODS
+from .table1 import NO_METHODS, USED_ARTWORKS
 
 PAGE, KEY = "study.html", "study_key.json"
 QUESTIONS = 40  # a session of five minutes
@@ -55,10 +55,10 @@ def make_page(folder: str | Path, questions: int = QUESTIONS) -> Path:
             continue
         for one in cell["pictures"]:
             name = Path(one["file"]).name
+            artworks = sorted((folder / "styles" / cell["style"]).glob("*.png"))[:USED_ARTWORKS]
             group = groups.setdefault(f"{cell['style']}/{name}", {
                 "face": _data(folder / "faces" / name),
-                "artwork": _data(next(path for path in (folder / "styles" / cell["style"]).iterdir()
-                                      if path.suffix == ".png")),
+                "artwork": _data(artworks[int(Path(name).stem) % len(artworks)]),  # as in table1
                 "pictures": [],
             })  # fmt: skip
             code = secrets.token_hex(4)  # says nothing of the method
