@@ -10,7 +10,9 @@ from conftest import one_sentence, rand, randn, refused, timeless
 from torch import nn
 
 from nstlib import nets
+from nstlib.assets import data_path
 from nstlib.errors import SettingError
+from nstlib.faces.style_sets import load_style_set
 from nstlib.methods.puffnet import PuffNet
 from nstlib.methods.puffnet import Settings as PuffSettings
 from nstlib.methods.stytr2 import CONTENT_LAYERS, LAYERS, Settings, Styles, StyTr2
@@ -304,3 +306,16 @@ def test_the_command_trains_and_paints(nst, random_networks, tmp_path, monkeypat
     assert code == 0, err
     assert load_image(tmp_path / "out.png").shape == (1, 3, 40, 50)
     assert "one file of weights" in one_sentence(*nst(*paint[:4], "faces/1.png", *paint[4:]))
+
+
+@pytest.mark.parametrize("kind", [StyTr2, PuffNet])
+def test_the_carried_weights_paint_as_light_as_the_style_and_keep_the_face(kind):
+    method = kind.load("course", **CPU)
+    face = load_image(data_path("portraits/collins_face.jpg"), size=128)
+    night = load_image(data_path("paintings/starry_night.jpg"), size=128)
+    for style in (night, load_style_set("ink", 128).pictures[:1]):
+        made = method.stylize(face, style)
+        light = [float(picture.mean()) for picture in (face, style, made)]
+        assert abs(light[2] - light[1]) < 0.7 * abs(light[0] - light[1])
+        gray = [picture.mean(1).flatten() for picture in (face, made)]
+        assert torch.corrcoef(torch.stack(gray))[0, 1] > 0.6
