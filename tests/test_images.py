@@ -488,6 +488,7 @@ def test_a_huge_jpeg_is_decoded_small(tmp_path, picture, monkeypatch):
     small = images.load_image(tmp_path / "huge.jpg", size=80)
     assert small.shape == whole.shape == (1, 3, 60, 80)
     assert (small - whole).abs().mean() < 0.01
+    assert images.readable([tmp_path / "huge.jpg"]) == [tmp_path / "huge.jpg"]
     for path in (tmp_path / "huge.jpg", tmp_path / "huge.png"):  # at full size, or of another format
         images.save_image(picture(960, 1280), path)
         with pytest.raises(ImageError, match="more than"):

@@ -1,6 +1,6 @@
 """A user study that anyone can run: a page that shows pairs of pictures, and what its answers say.
 
-Papers C and E wanted one. Paper E let 35 people name the best of seven pictures. Here a person chooses
+Papers C and E wanted one. Paper E let 35 people rank the pictures of seven methods. Here a person chooses
 between two at a time, without knowing which method has painted which. Bradley and Terry's model turns the
 choices into a scale: method i wins against j with probability ``p_i / (p_i + p_j)``.
 

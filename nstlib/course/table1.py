@@ -3,9 +3,9 @@
 A row is a method, a cell is a row in one style set. Each row runs in a process of its own: its peak memory is
 its own, and a crash costs this row only. Everything lies in one folder, and nothing is done twice:
 
-    faces/00.png ...                photographs that the course carries, then generated faces
-    styles/ink/00.png ...           the artworks of a set
-    pictures/ink/adain/00.png ...   what was painted; each file holds its key
+    faces/0000.png ...              photographs that the course carries, then generated faces
+    styles/ink/0000.png ...         the artworks of a set
+    pictures/ink/adain/0000.png ... what was painted; each file holds its key
     cells/adain_ink.json            what was measured, and what it was made from
     table1.csv, .md, .json          the table, and its manifest
     ranks.csv, sheet_ink.jpg        the methods' order, and all of their pictures in one grid
@@ -475,15 +475,12 @@ def _write(out: Path, s: Settings, names: Sequence[str]) -> pd.DataFrame:
     lines = [line for cell in cells if cell for line in _lines(cell, s)]
     table = pd.DataFrame(lines, columns=COLUMNS)
     write_atomic(out / "table1.csv", table.to_csv(index=False, lineterminator="\n").encode())
-    write_atomic(out / "table1.md", to_markdown(table, _protocol(s).hash).encode())
     p = _protocol(s)
-    manifest: dict[str, Any] = {
-        "settings": asdict(s),
-        "protocol": p.to_dict(),
-        "hash": p.hash,
-        "versions": versions(),
-    }
-    manifest["cells"] = cells
+    write_atomic(out / "table1.md", to_markdown(table, p.hash).encode())
+    manifest = {
+        "settings": asdict(s), "protocol": p.to_dict(), "hash": p.hash, "versions": versions(),
+        "cells": cells,
+    }  # fmt: skip
     # JSON knows no infinity, which a photograph's PSNR to itself is.
     write_json(out / "table1.json", json.loads(json.dumps(manifest), parse_constant=str))
     order = ranks([cell for cell in cells if cell])

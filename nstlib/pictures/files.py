@@ -217,8 +217,8 @@ def readable(paths: Sequence[Path], size: int = 64) -> list[Path]:
     found, bad = [], []
     for path in paths:
         try:
-            with open_picture(path) as im:
-                im.draft("RGB", (size, size))  # a large JPEG is decoded small: quick
+            with open_picture(path, size) as im:
+                im.draft("RGB", (size, size))  # any JPEG is decoded small: quick
                 im.load()
             found.append(path)
         except ImageError as error:
