@@ -1,0 +1,91 @@
+"""Checkers of notebook 01: the Gram matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+from torch.autograd.functional import jacobian
+
+from .exercise import UNANSWERED, Known, entries, exercise, missing, random, verdict
+
+
+def _gram(f: Tensor) -> Tensor:
+    return f.flatten(1) @ f.flatten(1).T
+
+
+@exercise([(random(n, *s),) for n, s in enumerate(((3, 4, 5), (5, 7, 2), (8, 1, 6), (1, 3, 3)))])
+def q01_1(f: Tensor) -> Known:
+    """The Gram matrix of paper A (1): (C, H, W) -> (C, C), a plain sum over positions."""
+    right = _gram(f)
+    return right, {
+        "that compares positions; the Gram matrix compares channels, (C, C).": f.flatten(1).T @ f.flatten(1),
+        "you divide by H·W; equation (1) of paper A is a plain sum.": right / f[0].numel(),
+        "you divide by C·H·W; equation (1) of paper A is a plain sum.": right / f.numel(),
+    }
+
+
+def q01_2(shuffle: Callable[[Tensor, torch.Generator], Tensor]) -> bool:
+    """Shuffle positions so that the Gram matrix stays: one permutation, the same for every channel."""
+
+    def judge() -> str | None:
+        for seed, shape in enumerate(((3, 6, 5), (4, 9, 8), (2, 16, 16))):
+            features = random(seed, *shape)
+            answer = shuffle(features.clone(), torch.Generator().manual_seed(seed))
+            if missing(answer):
+                return UNANSWERED
+            if tuple(answer.shape) != shape:
+                return f"the shape must stay {shape}, yours is {tuple(answer.shape)}."
+            if torch.equal(answer, features):
+                return "nothing has moved."
+            if not torch.equal(answer.flatten(1).sort()[0], features.flatten(1).sort()[0]):
+                return "each channel must keep its own values; only their places change."
+            if not torch.allclose(_gram(features), _gram(answer)):
+                return "the Gram matrix has changed: every channel must be shuffled by the SAME permutation."
+            if (answer != features).any(0).double().mean() < 0.5:
+                return "only a few positions have moved; shuffle all of them."
+        return None
+
+    return verdict("1.2", judge)
+
+
+def q01_3(answer: Mapping[str, int]) -> bool:
+    """Distinct entries in the Gram matrices of VGG-19's relu1_1 ... relu5_1: C(C+1)/2 each."""
+    channels = {f"relu{block}_1": c for block, c in enumerate((64, 128, 256, 512, 512), start=1)}
+    squares = {name: c * c for name, c in channels.items()}
+    below = {name: c * (c - 1) // 2 for name, c in channels.items()}
+    mistakes = {
+        "C² counts every pair twice: the matrix is symmetric.": squares,
+        "you left out the diagonal: a channel also has a product with itself.": below,
+    }
+    right = {name: squares[name] - below[name] for name in channels}
+    otherwise = "how many entries lie on and above the diagonal?"
+    return entries("1.3", answer, right, mistakes, kind="number", otherwise=otherwise)
+
+
+@exercise([(random(n, *s), _gram(random(n + 50, *s, 1))) for n, s in enumerate(((3, 7), (6, 4), (1, 5)))])
+def q01_4(f: Tensor, target: Tensor) -> Known:
+    """Gradient of ``sum_ij (G_ij - A_ij)²`` with respect to F (C, M), A symmetric: 4 (G - A) F."""
+    right = jacobian(lambda f: (f @ f.T - target).square().sum(), f)
+    mistakes = {"the sign is wrong: this is the way downhill, not the gradient.": -right}
+    for factor in (2, 4, 0.5):
+        hint = f"right up to a factor: autograd has {factor} times yours; F is twice in G = F Fᵀ."
+        mistakes[hint] = right / factor
+    return right, mistakes
+
+
+@exercise([(random(n, 3, 7), random(n + 5, 3, 7), _gram(random(n + 9, 3, 7)), 2.0, 0.25) for n in range(3)])
+def q01_5(f: Tensor, content: Tensor, gram: Tensor, alpha: float, beta: float) -> Known:
+    """Paper A (2) to (4) for one layer: F (C, M), content's F (C, M), style's Gram matrix -> a number."""
+    content_loss, style_loss = (f - content).square().sum(), (_gram(f) - gram).square().sum()
+    means = alpha * (f - content).square().mean() + beta * (_gram(f) - gram).square().mean()
+    return alpha * content_loss + beta * style_loss, {
+        "alpha belongs to the content, beta to the style.": beta * content_loss + alpha * style_loss,
+        "(2) and (3) are sums, not means.": means,
+        "the content is compared by the features themselves, not by Gram matrices (slip 1).": alpha
+        * (_gram(f) - _gram(content)).square().sum()
+        + beta * style_loss,
+        "square the differences: (2) and (3) are squared norms.": alpha * content_loss.sqrt()
+        + beta * style_loss.sqrt(),
+    }
