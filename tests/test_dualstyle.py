@@ -22,13 +22,7 @@ from nstlib.faces import align as portraits
 from nstlib.faces import parse, style_sets
 from nstlib.faces.generated import Faces
 from nstlib.methods import inversion
-from nstlib.methods.dualstylegan import (
-    AS_RELEASED,
-    SMOKE,
-    Preset,
-    load_published_discriminator,
-    transfer,
-)
+from nstlib.methods.dualstylegan import AS_RELEASED, SMOKE, Preset, load_published_discriminator, transfer
 from nstlib.methods.dualstylegan.transfer import RELEASED_STRENGTHS, DualStyle, Learned, Training
 from nstlib.nets.dualstylegan import DualStyleGAN, layer_weights
 from nstlib.nets.psp import PspEncoder
@@ -43,8 +37,7 @@ def quiet(preset: Preset) -> Preset:
     first = preset.destylization
     search = first.inversion.changed(identity_weight=0.0)
     return preset.changed(
-        destylization=first.changed(inversion=search),
-        style=preset.style.changed(phases=((2, 0.0, 0.015),)),
+        destylization=first.changed(inversion=search), style=preset.style.changed(phases=((2, 0.0, 0.015),))
     )
 
 

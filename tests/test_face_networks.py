@@ -24,13 +24,7 @@ from nstlib.pictures.files import save_image
 from nstlib.training import Schedule, train
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
-from face_networks import (
-    EncoderSettings,
-    EncoderTask,
-    PriorSettings,
-    PriorTask,
-    begin_with_recognizer,
-)
+from face_networks import EncoderSettings, EncoderTask, PriorSettings, PriorTask, begin_with_recognizer
 
 
 class Difference(nn.Module):

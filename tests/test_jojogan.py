@@ -13,13 +13,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from nstlib.errors import ImageError, NstError, SettingError
-from nstlib.methods.jojogan import (
-    AS_RELEASED,
-    SMALL,
-    JoJoGAN,
-    PairsTask,
-    Settings,
-)
+from nstlib.methods.jojogan import AS_RELEASED, SMALL, JoJoGAN, PairsTask, Settings
 from nstlib.nets.features import FeatureExtractor
 from nstlib.nets.mobilestylegan import FacePrior
 from nstlib.nets.stylegan2 import Discriminator, Generator

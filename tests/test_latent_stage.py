@@ -12,11 +12,7 @@ from conftest import randn, refused
 from nstlib.errors import OptimizationError, SettingError
 from nstlib.methods.dualstylegan import latent
 from nstlib.methods.dualstylegan.destylization import Destylized
-from nstlib.methods.dualstylegan.latent import (
-    refine_codes,
-    sample_styles,
-    train_sampler,
-)
+from nstlib.methods.dualstylegan.latent import refine_codes, sample_styles, train_sampler
 from nstlib.methods.dualstylegan.settings import SMALL, SamplerSettings
 from nstlib.metrics import Lpips
 from nstlib.nets.dualstylegan import DualStyleGAN

@@ -17,12 +17,7 @@ from torch import Tensor
 from nstlib import assets
 from nstlib.assets import convert
 from nstlib.errors import SettingError
-from nstlib.nets.mobilestylegan import (
-    CHANNELS,
-    SynthesisNetwork,
-    from_official,
-    inverse_haar,
-)
+from nstlib.nets.mobilestylegan import CHANNELS, SynthesisNetwork, from_official, inverse_haar
 
 TINY = (8, 8, 12, 4)
 Tensors = dict[str, Tensor]

@@ -8,11 +8,7 @@ import torchvision
 
 from nstlib.errors import SettingError
 from nstlib.nets.features import FeatureExtractor
-from nstlib.nets.vgg import (
-    LayeredNet,
-    architecture,
-    receptive_field,
-)
+from nstlib.nets.vgg import LayeredNet, architecture, receptive_field
 
 NETWORKS = ("vgg16", "vgg19", "alexnet")
 # --------------------------------------------------------------------------------------------- the tables

@@ -118,11 +118,7 @@ class FaceParser:
 
 
 def region_masks(
-    image: Tensor,
-    names: Sequence[str] = REGIONS,
-    *,
-    softness: float = 4.0,
-    parser: FaceParser | None = None,
+    image: Tensor, names: Sequence[str] = REGIONS, *, softness: float = 4.0, parser: FaceParser | None = None
 ) -> dict[str, Tensor]:
     """Soft masks of regions of a picture.
 

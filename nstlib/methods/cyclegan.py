@@ -150,10 +150,7 @@ class CycleTask(AdversarialTask):
         self.train_discriminators(step, False)
         made, same_y = m["generator"](torch.cat([x, y])).chunk(2)
         found, same_x = m["backward"](torch.cat([y, x])).chunk(2)
-        scores = {
-            "portrait": m["portrait_discriminator"](made),
-            "face": m["face_discriminator"](found),
-        }
+        scores = {"portrait": m["portrait_discriminator"](made), "face": m["face_discriminator"](found)}
         losses = self.losses(
             scores, (m["backward"](made), x), (m["generator"](found), y), (same_y, y), (same_x, x)
         )
