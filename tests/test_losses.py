@@ -66,7 +66,7 @@ def test_gram_is_summed_in_float32_at_least(dtype):
 def test_gram_of_no_feature_map_is_one_sentence():
     with pytest.raises(SettingError, match=r"A feature map has the shape \(N, C, H, W\), not \(3, 4, 5\)"):
         gram_matrix(torch.zeros(3, 4, 5))
-    with pytest.raises(SettingError, match="divided by one of none, hw, chw, not 'c'"):
+    with pytest.raises(SettingError, match="one of none, hw, chw, not 'c'"):
         gram_matrix(torch.zeros(1, 3, 4, 5), "c")
 
 
@@ -146,12 +146,10 @@ def test_masked_derivatives_numerically():
 def test_an_unfit_mask_is_one_sentence(measure):
     features = random((2, 3, 4, 5))
     empty = torch.stack([torch.ones(1, 4, 5), torch.zeros(1, 4, 5)])
-    with pytest.raises(
-        SettingError, match=r"^The mask is empty at 4×5, .*: take a larger region, .*layer\.$"
-    ):
+    with pytest.raises(SettingError, match=r"^The mask is empty at 4×5: take a larger region, .*layer\.$"):
         measure(features, empty)
     for shape in ((4, 5), (1, 1, 1, 1)):
-        with pytest.raises(SettingError, match=r"\(1 or 2, 1, 4, 5\), not \(.*: resize it"):
+        with pytest.raises(SettingError, match=r"\(1 or 2, 1, 4, 5\), not \("):
             measure(features, torch.ones(shape))
 
 
@@ -263,9 +261,7 @@ def test_features_that_are_no_numbers_give_a_distance_that_is_none():
 
 
 def test_the_style_of_another_layer_is_one_sentence():
-    with pytest.raises(
-        SettingError, match=r"A style of 6 channels cannot be compared to features of 4: take"
-    ):
+    with pytest.raises(SettingError, match="4 channels have no distance to 6"):
         w2(random((1, 4, 5, 5)), random((1, 6, 5, 5)))
 
 

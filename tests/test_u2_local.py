@@ -248,5 +248,5 @@ def test_the_command_trains_and_paints_regions(nst, striped, tmp_path, monkeypat
     assert "all regions have one style" in one_sentence(
         *nst(*paint, "--region", "hair", "--region", "eye=artwork.png")
     )
-    assert "one file of weights" in one_sentence(*nst(*paint[:3], "faces/1.png", *paint[3:]))
+    assert "takes one network and one picture" in one_sentence(*nst(*paint[:3], "faces/1.png", *paint[3:]))
     assert u2_local.U2Local.read_styles(["ink"]) == "ink"

@@ -145,10 +145,7 @@ def _load(path: Path) -> _Notebook:
         if "parameters" in cell["metadata"].get("tags", [])
     ]  # fmt: skip
     if len(parameters) != 1:
-        raise CourseError(
-            f"{path.name} has {len(parameters)} cells tagged 'parameters': tag the one code cell that holds "
-            "its parameters."
-        )
+        raise CourseError(f"{path.name} has {len(parameters)} cells tagged 'parameters', and needs one.")
     return _Notebook(
         path,
         manifest.notebook_hash(content),
@@ -252,21 +249,13 @@ def _execute(
 def _check_promises(book: _Notebook, folder: Path, content: dict[str, Any], run: str) -> None:
     """Believe a run by its manifest, and the manifest by the files."""
     if content.get("run") != run or not content.get("finished"):
-        raise CourseError(
-            f"{book.name} ended without a finished manifest: let its last cell call run.finish()."
-        )
+        raise CourseError(f"{book.name} ended without a manifest: let its last cell call run.finish().")
     for promise in book.promises:
         if promise not in [output["file"] for output in content["outputs"]]:
-            raise CourseError(
-                f"{book.name} promised {promise} and did not save it: save it with run.save_figure, "
-                "run.save_image or run.save_table."
-            )
+            raise CourseError(f"{book.name} promised {promise} and did not save it: see run.save_figure.")
     for output in content["outputs"]:
         if not manifest.is_recorded(folder, output):
-            raise CourseError(
-                f"{output['file']} of {book.name} is not what its manifest says: save each file once, by "
-                "run.save_…"
-            )
+            raise CourseError(f"{output['file']} of {book.name} is not what its manifest says: save it once.")
 
 
 def _this_interpreter(folder: Path, environment: Mapping[str, str]) -> type:

@@ -316,9 +316,7 @@ def _by_dask(out: Path, names: Sequence[str], workers: int, scheduler: str | Non
     try:
         from dask.distributed import Client, LocalCluster, as_completed
     except ImportError:
-        raise CourseError(
-            "Several workers need Dask: pip install 'nstlib[scale]', or leave --workers out."
-        ) from None
+        raise CourseError("Several workers need Dask: pip install 'nstlib[scale]'.") from None
     own = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
     with nullcontext(scheduler) if scheduler else LocalCluster(**own) as where, Client(where) as client:
         for job in as_completed([client.submit(_job, out, name, 1, pure=False) for name in names]):

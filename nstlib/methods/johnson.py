@@ -19,10 +19,11 @@ from ..errors import Count, NotNegative, Positive, SettingError, settings
 from ..errors import Settings as Base
 from ..losses import content_loss, gram_matrix, style_loss, total_variation
 from ..nets.features import FeatureExtractor
+from ..nets.hardware import seeded
 from ..nets.johnson import STRIDE, TransformNet, from_official
 from ..pictures.files import check_picture
 from ..training import Pictures, Schedule, Step, Task, TrainingResult, cosine_decay
-from .base import Method, blend, pad_to_multiple, postprocess
+from .base import Method, pad_to_multiple, style_list
 
 SHIPPED = ("starry_night", "the_kiss", "great_wave", "ink")
 """Styles whose trained networks the course carries, in ``data/weights``."""
@@ -175,10 +176,8 @@ class Johnson(Method):
 
     def task(self, faces: Any, styles: Tensor | Sequence[Tensor], schedule: Schedule) -> TransferTask:
         """The training of the network it has: untrained, or of another style."""
-        styles = [styles] if isinstance(styles, Tensor) else list(styles)
-        if not styles:
-            raise SettingError("The list of styles is empty: give a style picture.")
-        styles = [one for style in styles for one in check_picture("style", style, LEAST).split(1)]
+        given = [check_picture("style", one, LEAST) for one in style_list(styles)]
+        styles = [one for several in given for one in several.split(1)]
         if not isinstance(faces, Pictures):
             faces = Pictures(faces, self.settings.size, zoom=self.settings.zoom, seed=schedule.seed)
         self._pictures = len(faces)
@@ -197,16 +196,11 @@ class Johnson(Method):
         self.about["pictures"] = self._pictures
         return result
 
-    @torch.inference_mode()
-    def stylize(
-        self, content: Tensor, style: Any = None, *, strength: float = 1.0, keep_colors: bool | str = False,
-        masks: Sequence[Tensor] | None = None, **own: Any,
-    ) -> Tensor:  # fmt: skip
-        """See :meth:`Method.stylize`; ``strength`` blends the network's picture with the content."""
+    def paint(self, content: Tensor, style: Any, how: str) -> Tensor:
+        """See :meth:`.Method.paint`."""
         check_picture("content", content, LEAST)
         images = (255 * pad_to_multiple(content, STRIDE)).to(self.device, self.precision)
-        made = self.net(images.contiguous(memory_format=self._memory_format)) / 255
-        return blend(postprocess(made, content, keep_colors), content, strength, masks)
+        return self.net(images.contiguous(memory_format=self._memory_format)) / 255
 
     def state(self) -> dict[str, Tensor]:
         """The network's weights, in the published layout."""
@@ -236,8 +230,7 @@ def _untrained(settings: Settings, seed: int) -> TransformNet:
 
     Its last layer writes [0, 255], which torch's own initialization does not know.
     """
-    with torch.random.fork_rng([]):
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         net = TransformNet(settings.width, normalization=settings.normalization)
     layer = net.deconv3.conv2d
     with torch.no_grad():

@@ -29,11 +29,12 @@ from ..faces.parse import FaceParser, portrait_masks
 from ..losses import least_squares_loss
 from ..metrics import Lpips
 from ..nets.cyclegan import DrawingGenerator, PatchDiscriminator, ResnetGenerator, drawing_from_official
+from ..nets.hardware import seeded
 from ..pictures.color import luminance
 from ..pictures.files import check_picture, resize
 from ..training import Pictures, Schedule, Step, shuffled
 from . import cyclegan
-from .base import blend, postprocess
+from .base import style_list
 from .cyclegan import LEAST, AdversarialTask, CycleGAN, discriminator_loss
 
 REGIONS = ("nose", "eye", "lip")
@@ -264,19 +265,17 @@ class PortraitDrawing(CycleGAN):
 
         Faces are a folder or pictures, framed likewise: crops of them would have the eyes elsewhere.
         """
-        s, sets = self.settings, cyclegan.style_list(styles)
+        s, sets = self.settings, style_list(styles)
         if isinstance(faces, Pictures):
             raise SettingError("Portrait drawing learns on whole faces: give a folder or a tensor.")
         side = (s.size, s.size)
         gray = [_gray(resize(check_picture("style", one, LEAST), side)) for one in sets]
         numbers = [torch.full((len(one),), number) for number, one in enumerate(gray)]
-        generators, discriminators = self.seeded(lambda: self._networks(len(sets)))
+        with seeded(self.seed):
+            generators, discriminators = self._networks(len(sets))
         if self.generator is not None:
             if self.generator.styles != len(sets):
-                raise SettingError(
-                    f"The network draws in {self.generator.styles} styles, and {len(sets)} are given: give "
-                    "as many."
-                )
+                raise SettingError(f"Give {self.generator.styles} sets, one for each style, not {len(sets)}.")
             generators["generator"] = self.generator
         self.generator, self.backward = generators["generator"], generators["backward"]
         parsers: list[FaceParser] = []  # made when the first picture is parsed
@@ -303,19 +302,13 @@ class PortraitDrawing(CycleGAN):
             "backward": ResnetGenerator(s.width, s.blocks, inputs=1),
         }, discriminators
 
-    def stylize(
-        self, content: Tensor, style: Any = None, *, strength: float = 1.0, keep_colors: bool | str = False,
-        masks: Sequence[Tensor] | None = None, **own: Any,
-    ) -> Tensor:  # fmt: skip
-        """See :meth:`.Method.stylize`; gray, unless the content's colors are kept.
+    def paint(self, content: Tensor, style: Any, how: str) -> Tensor:
+        """See :meth:`.Method.paint`; gray, unless the content's colors are kept.
 
         Args:
             content: (N, 3, H, W), RGB in [0, 1]; best a face, framed like FFHQ.
             style: the number of a style, from 0 (None: 0), or how much of each, as a list of numbers.
-            strength: blends the drawing with the content.
-            keep_colors: the drawing's brightness, the content's colors.
-            masks: where to draw.
-            own: there are no more options.
+            how: the way with colors.
 
         Raises:
             SettingError: nothing was learned, or there is no such style.
@@ -325,12 +318,9 @@ class PortraitDrawing(CycleGAN):
         if len(code) == 1 and int(code[0]) in range(count):
             code = [float(number == code[0]) for number in range(count)]
         if len(code) != count:
-            raise SettingError(
-                f"The network draws in {count} styles: name one of 0 to {count - 1}, or how much of each."
-            )
+            raise SettingError(f"There are {count} styles: name one of 0 to {count - 1}, or shares of each.")
         codes = torch.tensor([code] * len(content), dtype=torch.float32)
-        made = self.painted(content, codes).expand(-1, 3, -1, -1)
-        return blend(postprocess(made, content, keep_colors), content, strength, masks)
+        return self.generated(content, codes).expand(-1, 3, -1, -1)
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Weights in the published layout, ours or the authors'."""

@@ -63,8 +63,6 @@ class Settings(stytr2.Settings):
 class PuffTask(StyleTask):
     """StyTr2's step, with pictures taken apart: "detail" gives pure content, "base" pure style."""
 
-    rare = ("identity_features", "pure_content")
-
     def __init__(self, modules: dict[str, nn.Module], *args: Any, **options: Any) -> None:
         super().__init__(modules, *args, **options)
         of = {k: options[k] for k in ("device", "precision")}
@@ -104,7 +102,8 @@ class PuffTask(StyleTask):
             with torch.no_grad():
                 deep = self.features(originals)
             own = self.features(lines)
-            content = 2 * torch.stack([content_distance(own[n], deep[n]) for n in CONTENT_LAYERS]).sum()
+            contents = torch.stack([content_distance(own[n], deep[n]) for n in CONTENT_LAYERS])
+            content = 2 * s.deep_every * contents.sum()
         return {
             "pure_style": s.extractor_weight * style,
             "pure_content": s.extractor_weight * s.pure_content_weight * content,

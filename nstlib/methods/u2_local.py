@@ -36,7 +36,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -52,11 +52,12 @@ from ..faces.style_sets import StyleSet, load_style_set
 from ..losses import content_loss, discriminator_loss, generator_loss, gram_matrix
 from ..nets.cyclegan import PatchDiscriminator
 from ..nets.features import FeatureExtractor
+from ..nets.hardware import seeded
 from ..nets.u2_local import Generator, concatenated, normalized
 from ..pictures import color
-from ..pictures.files import check_mask, check_picture, load_image, resize
+from ..pictures.files import check_mask, check_picture, resize
 from ..training import Pictures, Schedule, Step, Task, shuffled
-from .base import Method, blend, color_mode, postprocess, weights_and_styles
+from .base import Method, blend, color_mode, postprocess
 
 LEAST = 33  # pixels a side: instance normalization needs two places at the encoders' deepest level
 
@@ -215,8 +216,7 @@ class U2Task(Task):
         self.layers = (*settings.style_layers, settings.content_layer)
         self.features = FeatureExtractor("vgg19", self.layers, device=device, precision=precision)
         printed = settings.form == "printed"
-        with torch.random.fork_rng([]):
-            torch.default_generator.manual_seed(seed)
+        with seeded(seed):
             # Features are at a quarter of the size already.
             kind = {"layers": 1, "inputs": 11 * settings.width} if printed else {"layers": 2}
             self.modules = {
@@ -352,8 +352,7 @@ class U2Local(Method):
     def __init__(self, settings: Settings | None = None, **options: Any) -> None:
         super().__init__(settings, **options)
         self.style: Tensor | None = None
-        with torch.random.fork_rng([]):
-            torch.default_generator.manual_seed(self.seed)
+        with seeded(self.seed):
             self.net = _generator(self.settings).to(self.device).eval()
 
     @cached_property
@@ -486,20 +485,6 @@ class U2Local(Method):
         if len(words) != 1:
             raise SettingError(f"One set of artworks is learned at a time, not {', '.join(words)}.")
         return words[0]
-
-    @classmethod
-    def words(cls, style: str, artwork: str, number: int) -> list[str]:
-        """See :meth:`.Method.words`; the network and the artwork."""
-        known = super().words(style, artwork, number)
-        return [artwork, *known] if known else []
-
-    @classmethod
-    def open(
-        cls, words: Sequence[str], chosen: Mapping[str, Any], *, size: int, progress: bool, **options: Any
-    ) -> tuple[Self, Any]:
-        """Weights, an artwork, or both in any order; without weights the course's first ones."""
-        weights, artworks = weights_and_styles(cls, words)
-        return cls.load(weights, **options), load_image(artworks[0], size=size) if artworks else None
 
 
 def _generator(settings: Settings) -> Generator:

@@ -53,12 +53,9 @@ class Lpips(nn.Module):
     """
 
     def __init__(
-        self,
-        backbone: str = "alexnet",
-        *,
-        device: str | torch.device = "auto",
+        self, backbone: str = "alexnet", *, device: str | torch.device = "auto",
         tensors: Mapping[str, Tensor] | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
         if backbone not in _BACKBONES:
             raise SettingError(f"LPIPS looks through one of {', '.join(_BACKBONES)}, not '{backbone}'.")

@@ -99,10 +99,7 @@ class Protocol(Settings):
         # A frozen dataclass fills its own fields this way only.
         object.__setattr__(self, "metrics", tuple(name for name in METRICS if name in self.metrics))
         if self.pairs == "none" and self.of_pairs:
-            raise SettingError(
-                f"Without pairs there is no {self.of_pairs[0]}: measure fid and kid only, or pair the "
-                "pictures by 'name' or 'order'."
-            )
+            raise SettingError(f"Without pairs there is no {self.of_pairs[0]}: pair by 'name' or 'order'.")
 
     @property
     def of_pairs(self) -> tuple[str, ...]:

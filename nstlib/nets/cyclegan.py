@@ -177,13 +177,12 @@ def generator_from_official(state_dict: Mapping[str, Tensor]) -> ResnetGenerator
         SettingError: a tensor is missing, unexpected or of another shape.
     """
     own = _learned(state_dict)
-    return load_strict(
-        "a ResNet generator of CycleGAN",
-        lambda: ResnetGenerator(
-            len(own["model.1.weight"]), _blocks(own), own["model.1.weight"].shape[1], _outputs(own)
-        ),
-        own,
-    )
+
+    def make() -> ResnetGenerator:
+        outputs, inputs = own["model.1.weight"].shape[:2]
+        return ResnetGenerator(outputs, _blocks(own), inputs, _outputs(own))
+
+    return load_strict("a ResNet generator of CycleGAN", make, own)
 
 
 def drawing_from_official(state_dict: Mapping[str, Tensor]) -> DrawingGenerator:
@@ -209,12 +208,12 @@ def discriminator_from_official(state_dict: Mapping[str, Tensor]) -> PatchDiscri
         SettingError: a tensor is missing, unexpected or of another shape.
     """
     own = _learned(state_dict)
-    layers = sum(key.endswith(".weight") for key in own) - 2
-    return load_strict(
-        "a discriminator of patches",
-        lambda: PatchDiscriminator(len(own["model.0.weight"]), layers, own["model.0.weight"].shape[1]),
-        own,
-    )
+
+    def make() -> PatchDiscriminator:
+        outputs, inputs = own["model.0.weight"].shape[:2]
+        return PatchDiscriminator(outputs, sum(key.endswith(".weight") for key in own) - 2, inputs)
+
+    return load_strict("a discriminator of patches", make, own)
 
 
 def _learned(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -28,10 +28,7 @@ After = Callable[[int, Tensor], Tensor]
 def check_codes(codes: Tensor, layers: int) -> None:
     """Raises a SettingError unless codes are (N, 512) or (N, layers, 512)."""
     if codes.shape[1:] not in ((STYLE,), (layers, STYLE)):
-        raise SettingError(
-            f"Codes are (N, {STYLE}), or (N, {layers}, {STYLE}) with one for each layer, not "
-            f"{tuple(codes.shape)}."
-        )
+        raise SettingError(f"Codes are (N, {STYLE}) or (N, {layers}, {STYLE}), not {tuple(codes.shape)}.")
 
 
 class StyleGenerator(nn.Module):
@@ -50,14 +47,9 @@ class StyleGenerator(nn.Module):
     style: nn.Module
 
     def forward(
-        self,
-        codes: Tensor,
-        *,
-        space: str = "z",
-        truncation: float = 1.0,
-        center: Tensor | None = None,
+        self, codes: Tensor, *, space: str = "z", truncation: float = 1.0, center: Tensor | None = None,
         noise: Sequence[Tensor | None] | None = None,
-    ) -> Tensor:
+    ) -> Tensor:  # fmt: skip
         """Codes to pictures, differentiable.
 
         Args:

@@ -49,10 +49,7 @@ def channels_for(size: int, channels: Sequence[int] | None = None) -> tuple[int,
         SettingError: a size without a layout.
     """
     if size not in SIZES:
-        raise SettingError(
-            f"StyleGAN2's pictures have {', '.join(map(str, SIZES[:-1]))} or {SIZES[-1]} pixels a side, not "
-            f"{size}: choose one of these."
-        )
+        raise SettingError(f"StyleGAN2's pictures have one of {SIZES} pixels a side, not {size}.")
     return CHANNELS[: SIZES.index(size) + 4] if channels is None else tuple(channels)
 
 

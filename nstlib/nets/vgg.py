@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import SettingError
 from .winograd import convolve
+
+Border = Literal["zeros", "reflect"]
 
 
 @dataclass(frozen=True)
@@ -134,19 +137,10 @@ class LayeredNet(nn.Module):
     """
 
     def __init__(
-        self,
-        network: str,
-        names: Sequence[str],
-        pooling: str = "max",
-        padding: str = "zeros",
-        *,
-        quick: bool = False,
-    ) -> None:
+        self, network: str, names: Sequence[str], pooling: str = "max", padding: Border = "zeros",
+        *, quick: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
-        if pooling not in ("max", "average"):
-            raise SettingError(f"pooling is 'max' or 'average', not '{pooling}'.")
-        if padding not in ("zeros", "reflect"):
-            raise SettingError(f"padding is 'zeros' or 'reflect', not '{padding}'.")
         self.names = frozenset(names)
         self.layers = layers_up_to(network, list(names))
         self.pooling, self.quick = pooling, quick
@@ -154,15 +148,12 @@ class LayeredNet(nn.Module):
         for layer in self.layers:
             if layer.kind == "conv":
                 sizes = channels, layer.channels, layer.kernel, layer.stride, layer.padding
-                self.add_module(
-                    layer.name, nn.Conv2d(*sizes, padding_mode="reflect" if padding == "reflect" else "zeros")
-                )
+                self.add_module(layer.name, nn.Conv2d(*sizes, padding_mode=padding))
                 channels = layer.channels
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Activations of the named layers."""
-        found: dict[str, Tensor] = {}
-        x = images
+        found, x = {}, images
         for layer in self.layers:
             if layer.kind == "conv":
                 conv = self.get_submodule(layer.name)

@@ -44,10 +44,8 @@ class Checkpoints:
                 write_atomic(run, (json.dumps(wanted, indent=1) + "\n").encode())
             found = dict(json.loads(run.read_text(encoding="utf-8")))
         except (OSError, ImageError) as error:
-            raise SettingError(
-                f"No training can be kept in '{folder}' ({reason(error.__cause__ or error)}): name another "
-                "folder."
-            ) from error
+            why = reason(error.__cause__ or error)
+            raise SettingError(f"No training can be kept in '{folder}' ({why}): name another.") from error
         except (ValueError, TypeError) as error:
             raise self._damaged(run, error) from error
         if found != wanted:
@@ -71,18 +69,17 @@ class Checkpoints:
         except Exception as error:  # torch raises half a dozen kinds on a broken file
             raise self._damaged(self.path, error) from error
 
-    def save(self, content: Mapping[str, Any], history: list[dict[str, float]] | None = None) -> None:
-        """Keep tensors, numbers and containers of them; the losses in a table of their own as well.
+    def save(self, content: Mapping[str, Any], history: list[dict[str, float]]) -> None:
+        """Keep tensors, numbers and containers of them; the losses as "history", and in a table of their own.
 
         Raises:
             OptimizationError: the disk is full, or the folder cannot be written. What was kept before stays.
         """
         try:
             with atomic(self.path) as part:
-                torch.save(dict(content), part)
-            if history:
-                with atomic(self.folder / "losses.csv") as part:
-                    pd.DataFrame(history).to_csv(part, index=False, lineterminator="\n")
+                torch.save({**content, "history": history}, part)
+            with atomic(self.folder / "losses.csv") as part:
+                pd.DataFrame(history).to_csv(part, index=False, lineterminator="\n")
         except (ImageError, RuntimeError) as error:  # torch's own writer raises RuntimeError
             raise OptimizationError(
                 f"No checkpoint can be saved in '{self.folder}' ({reason(error.__cause__ or error)}): make "
@@ -91,6 +88,5 @@ class Checkpoints:
 
     def _damaged(self, path: Path, error: Exception) -> SettingError:
         return SettingError(
-            f"'{path}' is damaged ({reason(error)}): delete '{self.folder}' to begin anew, or name another "
-            "folder."
+            f"'{path}' is damaged ({reason(error)}): delete '{self.folder}', or name another."
         )

@@ -23,16 +23,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..errors import (
-    Count,
-    Decay,
-    ImageError,
-    NotNegative,
-    OptimizationError,
-    SettingError,
-    Settings,
-    settings,
-)
+from ..errors import Count, Decay, NotNegative, OptimizationError, SettingError, Settings, settings
 from ..nets.hardware import resolve_device, resolve_precision
 from .checkpoint import Checkpoints
 
@@ -166,8 +157,7 @@ def train(
         same call with the same folder goes on from there. A second Ctrl-C does not wait for the step's end.
 
     Raises:
-        OptimizationError: a loss is no longer a number, or a checkpoint cannot be written; its ``result``
-            holds what was reached.
+        OptimizationError: a loss is no longer a number, or a checkpoint cannot be written.
         SettingError: the folder holds another training, or the batch cannot be shared.
     """
     run = _Run(task, schedule, folder, device, precision)
@@ -207,12 +197,10 @@ class _Run:
         self.first = bool(self.accelerator.is_main_process)
         several = self.accelerator.num_processes > 1
         self.device = self.accelerator.device if several else resolve_device(device)
-        self.share, rest = divmod(schedule.batch, self.accelerator.num_processes)
+        processes = self.accelerator.num_processes
+        self.share, rest = divmod(schedule.batch, processes)
         if rest:
-            raise SettingError(
-                f"{self.accelerator.num_processes} processes cannot share a batch of {schedule.batch} alike: "
-                "take a multiple."
-            )
+            raise SettingError(f"A batch of {schedule.batch} is no multiple of {processes} processes.")
         self.step, self.interrupted = 0, False
         self.history: list[dict[str, float]] = []
         self.averages: State = {}
@@ -251,10 +239,7 @@ class _Run:
             self.averages = {name: _copied(saved["averages"][name], self.device) for name in self.averages}
             self.task.load_state_dict(saved["task"])
         except (KeyError, ValueError, RuntimeError) as error:
-            raise SettingError(
-                f"The training saved in '{folder}' is of other networks: delete it to begin anew, or name "
-                "another folder."
-            ) from error
+            raise SettingError(f"'{folder}' holds a training of other networks: name another.") from error
         self.step, self.history = saved["step"], saved["history"]
         return checkpoints
 
@@ -281,12 +266,8 @@ class _Run:
         start = self.step * self.schedule.batch + self.accelerator.process_index * self.share
         torch.manual_seed(self.seed_of(self.step))
         generator = torch.Generator().manual_seed(self.seed_of(self.step, 1))
-        try:
-            batch = send_to_device(self.task.batch(range(start, start + self.share)), self.device)
-            step = Step(self.step, batch, self.modules, self.device, generator, self._descend)
-            losses = self.task.step(step)
-        except ImageError as error:  # a picture that cannot be read
-            raise ImageError(f"{error} {self._kept()}") from error
+        batch = send_to_device(self.task.batch(range(start, start + self.share)), self.device)
+        losses = self.task.step(Step(self.step, batch, self.modules, self.device, generator, self._descend))
         row = self.mean({**losses, "stop": torch.tensor(float(asked.is_set()))})
         self.interrupted = row.pop("stop") > 0
         self.step += 1
@@ -306,8 +287,7 @@ class _Run:
         if not bool(torch.isfinite(norm)):
             raise OptimizationError(
                 f"The loss is not a number at step {self.step + 1}: lower the learning rate or a loss's "
-                f"weight, or take precision float32. {self._kept()}",
-                self.result(),
+                f"weight, or take precision float32. {self._kept()}"
             )
         if norm > clip:
             nn.utils.clip_grads_with_norm_(parameters, clip, norm)
@@ -344,15 +324,9 @@ class _Run:
         weights = self.weights()
         if all(bool(torch.isfinite(t).all()) for state in weights.values() for t in state.values()):
             optimizers = {name: optimizer.state_dict() for name, optimizer in self.task.optimizers.items()}
-            try:
-                self.checkpoints.save(
-                    {"step": self.step, "weights": weights, "averages": self.averages,
-                     "optimizers": optimizers, "history": self.history, "task": self.task.state_dict()},
-                    self.history,
-                )  # fmt: skip
-            except OptimizationError as error:
-                error.result = self.result()
-                raise
+            content = {"step": self.step, "weights": weights, "averages": self.averages}
+            content |= {"optimizers": optimizers, "task": self.task.state_dict()}
+            self.checkpoints.save(content, self.history)
 
     def result(self) -> TrainingResult:
         """What has been reached."""

@@ -21,7 +21,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ...errors import SettingError
 from ...faces.identity import Identity, portrait_alignment
 from ...losses import (
     contextual_loss,
@@ -32,6 +31,7 @@ from ...losses import (
 )
 from ...nets.dualstylegan import DualStyleGAN
 from ...nets.features import FeatureExtractor
+from ...nets.hardware import seeded
 from ...nets.style_generator import STRUCTURE, STYLE
 from ...training import Callback, Schedule, Step, Task, TrainingResult, shuffled, train
 from .destylization import (
@@ -123,8 +123,7 @@ def make_discriminator(settings: FineTuningSettings, size: int, seed: int = 0) -
     """
     if settings.discriminator == "stylegan2":
         return source_discriminator(None, size, settings.discriminator_channels, seed)
-    with torch.random.fork_rng([]):
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         return FeatureDiscriminator()
 
 
@@ -141,8 +140,7 @@ class FineTuning(Task):
         precision: of VGG-19's features.
 
     Raises:
-        SettingError: there are no styles for the third stage, or they do not fit the network; a
-            discriminator of another kind.
+        SettingError: the styles do not fit the network.
     """
 
     def __init__(
@@ -151,8 +149,8 @@ class FineTuning(Task):
         identity: Identity | None = None, seed: int = 0, precision: str | torch.dtype = "auto",
     ) -> None:  # fmt: skip
         third = isinstance(settings, StyleSettings)
-        if third:
-            _check_styles(styles, net)
+        if third and styles is not None:
+            styles.check(net)
         self.net, self.settings, self.decay, self.seed = net, settings, settings.decay, seed
         self.styles, self.identity = (styles, identity) if third else (None, None)
         self.quick = settings.discriminator == "features"
@@ -172,11 +170,6 @@ class FineTuning(Task):
         }
         if settings.adversarial_weight:
             discriminator = discriminator or make_discriminator(settings, net.size, seed)
-            if isinstance(discriminator, FeatureDiscriminator) != self.quick:
-                raise SettingError(
-                    f"The settings ask for a discriminator of the kind '{settings.discriminator}', and the "
-                    "one given is of another: change the setting, or begin with a new one."
-                )
             self.discriminator = discriminator.to(device).requires_grad_(True)
             self.modules["discriminator"] = self.discriminator
             self.optimizers["discriminator"] = torch.optim.Adam(
@@ -236,9 +229,7 @@ class FineTuning(Task):
         with torch.no_grad():
             wanted = self._features(goal)
         found = self._features(made)
-        parts = {}
-        if s.has_perceptual:
-            parts["perceptual"] = s.perceptual_weight * self._perceptual(found, wanted)
+        parts = {"perceptual": s.perceptual_weight * self._perceptual(found, wanted)}
         views = self._adversarial(parts, step, (made, found), (goal, wanted))
         return self._with_path(parts, step, face, other), views
 
@@ -431,15 +422,3 @@ def fine_tune(
     finally:
         net.requires_grad_(False).eval()
     return task.modules.get("discriminator"), result
-
-
-def _check_styles(styles: Destylized | None, net: DualStyleGAN) -> None:
-    if styles is None:
-        raise SettingError(
-            "The third stage learns from portraits with their codes: give styles, a Destylized set."
-        )
-    if styles.layers != net.layers or styles.size != net.size:
-        raise SettingError(
-            f"This network makes {net.size} pixels from {net.layers} codes, but the portraits have "
-            f"{styles.size} pixels and {styles.layers} codes: destylize them with the same generator."
-        )
