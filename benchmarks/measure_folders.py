@@ -23,6 +23,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 from nstlib import metrics
 from nstlib.course.manifest import peak_mib, processor
+from nstlib.faces.generated import Faces
 from nstlib.metrics import Protocol
 from nstlib.metrics.measure import measure
 from nstlib.nets import hardware

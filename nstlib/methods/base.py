@@ -186,9 +186,8 @@ class Method:
             path = assets.data_path(f"weights/{_name(cls)}_{path}.safetensors")
         elif str(path) in cls.published:
             path = assets.fetch(f"{_name(cls)}_{path}")
-        tensors, about = read_weights(
-            Path(path), f", or a style of {', '.join(cls.shipped)}" * bool(cls.shipped)
-        )
+        otherwise = f", or a style of {', '.join(cls.shipped)}" if cls.shipped else ""
+        tensors, about = read_weights(Path(path), otherwise)
         fields = cls.settings_class.__dataclass_fields__
         known = {key: value for key, value in about.get("settings", {}).items() if key in fields}
         method = cls(cls.settings_class(**known), **options)

@@ -158,11 +158,8 @@ class CycleTask(AdversarialTask):
         self.train_discriminators(step, True)
         older = self.pools["portraits"].exchange(made, step.generator)
         old_faces = self.pools["faces"].exchange(found, step.generator)
-        parts = [
-            discriminator_loss(m["portrait_discriminator"], older, y),
-            discriminator_loss(m["face_discriminator"], old_faces, x),
-        ]
-        discriminators = torch.stack(parts).sum()
+        discriminators = discriminator_loss(m["portrait_discriminator"], older, y)
+        discriminators = discriminators + discriminator_loss(m["face_discriminator"], old_faces, x)
         step.descend(discriminators, "discriminator")
         return {"total": total, **losses, "discriminator": discriminators}
 

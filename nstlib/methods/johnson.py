@@ -15,14 +15,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ..errors import Count, NotNegative, Positive, SettingError, settings
+from ..errors import Count, Fraction, NotNegative, Positive, SettingError, settings
 from ..errors import Settings as Base
 from ..losses import content_loss, gram_matrix, style_loss, total_variation
 from ..nets.features import FeatureExtractor
 from ..nets.hardware import seeded
 from ..nets.johnson import STRIDE, TransformNet, from_official
 from ..pictures.files import check_picture
-from ..training import Pictures, Schedule, Step, Task, TrainingResult, cosine_decay
+from ..training import Pictures, Schedule, Step, Task, TrainingResult
 from .base import Method, pad_to_multiple, style_list
 
 SHIPPED = ("starry_night", "the_kiss", "great_wave", "ink")
@@ -51,7 +51,7 @@ class Settings(Base):
     style_weight: NotNegative = Field(default=1e5, description="How much style.")
     tv_weight: NotNegative = 0.0  # Johnson: 1e-6 to 1e-4 of squared differences; ours is absolute, see losses
     size: Pixels = Field(default=256, description="Side of the crops in pixels.")  # Johnson, section 4.1
-    zoom: tuple[float, float] = (0.5, 1.0)  # of the crops, as a part of the picture: ours
+    zoom: tuple[Positive, Fraction] = (0.5, 1.0)  # of the crops, as a part of the picture: ours
     style_size: Pixels = Field(
         default=256, description="Longest side of the style picture in pixels; smaller gives finer strokes."
     )
@@ -83,16 +83,14 @@ class TransferTask(Task):
         self, net: TransformNet, faces: Pictures, styles: Sequence[Tensor], settings: Settings, steps: int,
         *, device: str | torch.device = "auto", precision: str | torch.dtype = "auto",
     ) -> None:  # fmt: skip
-        self.settings, self.faces, self.steps = settings, faces, steps
+        self.settings, self.faces, self.steps, self.decay = settings, faces, steps, settings.decay
         options: dict[str, Any] = {"device": device, "precision": precision}
         self.features = FeatureExtractor("vgg16", [*settings.style_layers, settings.content_layer], **options)
         self.content_features = FeatureExtractor("vgg16", [settings.content_layer], **options)
         with torch.no_grad():
-            grams = [
-                {name: gram_matrix(features, "chw") for name, features in self.features(style).items()}
-                for style in styles
-            ]
-        self.targets = {n: torch.stack([gram[n] for gram in grams]).mean(0) for n in settings.style_layers}
+            found = [self.features(style) for style in styles]
+            grams = {n: [gram_matrix(one[n], "chw") for one in found] for n in settings.style_layers}
+        self.targets = {name: torch.stack(several).mean(0) for name, several in grams.items()}
         self.modules = {"net": net}
         head = list(net.deconv3.parameters())
         body = [p for name, p in net.named_parameters() if not name.startswith("deconv3.")]
@@ -107,15 +105,11 @@ class TransferTask(Task):
         style = {name: [round(float(v), 6) for v in gram[0, 0, :3]] for name, gram in self.targets.items()}
         crops = {key: getattr(self.faces, key) for key in ("size", "zoom", "flip", "seed")}
         # Where the learning rate falls towards the end, another end is another training.
-        until = self.steps if self.settings.decay != 1 else None
+        until = self.steps if self.decay != 1 else None
         return {
             "method": "johnson", **asdict(self.settings), "pictures": len(self.faces), "crops": crops,
             "style": style, "until": until,
         }  # fmt: skip
-
-    def rate(self, progress: float) -> float:
-        """From 1 to the settings' ``decay``, along half a cosine."""
-        return cosine_decay(progress, self.settings.decay)
 
     def step(self, step: Step) -> dict[str, Tensor]:
         """The network's picture of the batch, its losses, one step of Adam."""
@@ -136,12 +130,10 @@ class TransferTask(Task):
         with torch.no_grad():
             wanted = self.content_features(contents)[s.content_layer]
         found = self.features(images)
+        style = [style_loss(found[n], self.targets[n], "neural_style_pt") for n in s.style_layers]
         parts = {
             "content": s.content_weight * content_loss(found[s.content_layer], wanted),
-            "style": s.style_weight
-            * torch.stack(
-                [style_loss(found[n], self.targets[n], "neural_style_pt") for n in s.style_layers]
-            ).sum(),
+            "style": s.style_weight * torch.stack(style).sum(),
             "tv": s.tv_weight * total_variation(images),
         }
         return {"total": torch.stack(list(parts.values())).sum(), **parts}

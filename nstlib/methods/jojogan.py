@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Self
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import Fraction, Positive, SettingError, settings
 from ..errors import Settings as Base
@@ -109,10 +109,8 @@ class PairsTask(Task):
         for p in filter(lambda p: p.requires_grad, net.parameters()):
             size = max(float(p.detach().square().mean().sqrt()), _LEAST) if settings.relative_rates else 1.0
             learning.append({"params": [p], "lr": settings.learning_rate * size})
-        self.modules: dict[str, nn.Module] = {"net": net}
-        self.optimizers: dict[str, torch.optim.Optimizer] = {
-            "main": torch.optim.Adam(learning, betas=(0.0, 0.99))
-        }
+        self.modules = {"net": net}
+        self.optimizers = {"main": torch.optim.Adam(learning, betas=(0.0, 0.99))}
 
     def describe(self) -> dict[str, Any]:
         """All of the settings, and the generator and the style, as a few of their numbers."""

@@ -50,7 +50,7 @@ class Settings(cyclegan.Settings):
 
     cycle_weight: NotNegative = 5.0  # of either cycle; the relaxed one's falls to a tenth as it goes on
     truncation_weight: NotNegative = (
-        5.0  # of the relaxed cycle by way of 64 grays; 0 at first, then 0.9 of it
+        5.0  # of the relaxed cycle through 64 grays: from 0 to 0.9 of it
     )
     style_weight: NotNegative = 1.0  # of the classifier, where there are several styles
     local_weight: NotNegative = 0.5  # of each local discriminator
@@ -128,10 +128,8 @@ class DrawingTask(AdversarialTask):
         which = shuffled(len(self.faces), seed, positions), shuffled(len(self.drawings), seed + 1, positions)
         for position, face, drawing in zip(positions, *which, strict=True):
             picture, drawn = self.faces([position]), self.drawings[drawing, None]
-            pair = [
-                torch.cat([2 * one - 1, self._mask(key, one)], 1)
-                for key, one in (((True, face), picture), ((False, drawing), drawn))
-            ]
+            keyed = {(True, face): picture, (False, drawing): drawn}
+            pair = [torch.cat([2 * one - 1, self._mask(key, one)], 1) for key, one in keyed.items()]
             random = np.random.default_rng([seed, position, 4])
             rows.append([one.flip(3) if random.random() < 0.5 else one for one in pair])
         photographs, drawings = (torch.cat(column) for column in zip(*rows, strict=True))
@@ -185,9 +183,9 @@ class DrawingTask(AdversarialTask):
         scores, logits = _scored(m["drawing_discriminator"], drawn)
         views = zip(REGIONS, masks.split(1, 1), strict=True)
         local = [m[f"{name}_discriminator"](outside_white(drawn, mask)) for name, mask in views]
+        face_scores = m["face_discriminator"](faces)
         losses = {
-            "adversarial": least_squares_loss(scores, 1)
-            + least_squares_loss(m["face_discriminator"](faces), 1),
+            "adversarial": least_squares_loss(scores, 1) + least_squares_loss(face_scores, 1),
             "local": s.local_weight * torch.stack([least_squares_loss(one, 1) for one in local]).sum(),
         }
         if logits is not None:

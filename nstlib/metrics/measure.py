@@ -66,9 +66,8 @@ def instruments(protocol: Protocol, device: torch.device) -> dict[str, Instrumen
         "style": lambda: vgg().style,
         "features": lambda: InceptionFeatures(protocol.fid_resize, device=device),
     }
-    return {
-        name: makers[name]() for name in (*protocol.of_pairs, *(["features"] if protocol.of_sets else []))
-    }
+    names = [*protocol.of_pairs, *(["features"] if protocol.of_sets else [])]
+    return {name: makers[name]() for name in names}
 
 
 def measure(

@@ -227,11 +227,8 @@ def augmentation(
         colors: at most, of brightness, saturation, contrast.
     """
     mirrored = float(random.random() < flip)
-    return [
-        mirrored,
-        *random.uniform(-shift, shift, 2).tolist(),
-        *random.uniform(-colors, colors, 3).tolist(),
-    ]
+    moves, recolored = random.uniform(-shift, shift, 2), random.uniform(-colors, colors, 3)
+    return [mirrored, *moves.tolist(), *recolored.tolist()]
 
 
 def augment(pictures: Tensor, draws: Tensor) -> Tensor:
@@ -342,18 +339,12 @@ class SourceTask(Task):
         for name, parameter in source.named_parameters():
             parameter.requires_grad_(not name.startswith(settings.frozen))
         learning = [p for p in source.parameters() if p.requires_grad]
-        rate = settings.tuning_rate
         # Against a discriminator, which changes, momentum does harm; against a fixed goal it helps.
-        momentum = 0.9 if discriminator is None else 0.0
-        self.modules: dict[str, nn.Module] = {"source": source}
-        self.optimizers: dict[str, torch.optim.Optimizer] = {
-            "main": torch.optim.Adam(learning, rate, betas=(momentum, 0.99))
-        }
+        adam: dict[str, Any] = {"lr": settings.tuning_rate, "betas": (0.0 if discriminator else 0.9, 0.99)}
+        self.modules, self.optimizers = {"source": source}, {"main": torch.optim.Adam(learning, **adam)}
         if discriminator is not None:
-            self.modules["discriminator"] = discriminator
-            self.optimizers["discriminator"] = torch.optim.Adam(
-                discriminator.parameters(), rate, betas=(0.0, 0.99)
-            )
+            self.modules |= {"discriminator": discriminator}
+            self.optimizers |= {"discriminator": torch.optim.Adam(discriminator.parameters(), **adam)}
 
     def describe(self) -> dict[str, Any]:
         """The settings that count here, the portraits and the source."""

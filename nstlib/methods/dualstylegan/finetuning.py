@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -163,18 +163,15 @@ class FineTuning(Task):
             z = torch.randn(_SAMPLES, STYLE, generator=torch.Generator().manual_seed(0))
             w = net.generator.style(z.to(device))
             self.center, self.deviation = w.mean(0), w.std(0)
+        adam = partial(torch.optim.Adam, betas=(0.0, 0.99))  # StyleGAN2's
         self.modules: dict[str, nn.Module] = {"net": self.path}
-        betas = (0.0, 0.99)  # StyleGAN2's
-        self.optimizers: dict[str, torch.optim.Optimizer] = {
-            "main": torch.optim.Adam(self.path.parameters(), settings.learning_rate, betas=betas)
-        }
+        self.optimizers = {"main": adam(self.path.parameters(), settings.learning_rate)}
         if settings.adversarial_weight:
             discriminator = discriminator or make_discriminator(settings, net.size, seed)
             self.discriminator = discriminator.to(device).requires_grad_(True)
             self.modules["discriminator"] = self.discriminator
-            self.optimizers["discriminator"] = torch.optim.Adam(
-                self.discriminator.parameters(), settings.discriminator_rate, betas=betas
-            )
+            judged = adam(self.discriminator.parameters(), settings.discriminator_rate)
+            self.optimizers["discriminator"] = judged
         self._portrait = lru_cache(_KEPT)(self._portrait_features)
 
     def describe(self) -> dict[str, Any]:
@@ -294,11 +291,8 @@ class FineTuning(Task):
         return {name: t.half() if t.dtype == torch.float32 else t for name, t in features.items()}
 
     def _perceptual(self, found: Features, wanted: Features) -> Tensor:
-        losses = [
-            weight * (found[name].float() - wanted[name]).abs().mean()
-            for name, weight in zip(LAYERS, self.settings.perceptual_layers, strict=True)
-            if weight
-        ]
+        weights = zip(LAYERS, self.settings.perceptual_layers, strict=True)
+        losses = [w * (found[n].float() - wanted[n]).abs().mean() for n, w in weights if w]
         return torch.stack(losses).sum()
 
     def _identity_loss(self, made: Tensor, codes: Tensor) -> Tensor:
