@@ -13,9 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .errors import SettingError
-
-GRAM_DIVISORS = ("none", "hw", "chw")
+from .errors import SettingError, known
 
 
 class _Gram(torch.autograd.Function):
@@ -78,8 +76,6 @@ def gram_matrix(features: Tensor, divisor: str = "hw", mask: Tensor | None = Non
     """
     if features.ndim != 4:
         raise SettingError(f"A feature map has the shape (N, C, H, W), not {tuple(features.shape)}.")
-    if divisor not in GRAM_DIVISORS:
-        raise SettingError(f"The divisor is one of {', '.join(GRAM_DIVISORS)}, not '{divisor}'.")
     _, c, h, w = features.shape
     positions: Tensor | int = h * w
     if mask is not None:
@@ -87,7 +83,7 @@ def gram_matrix(features: Tensor, divisor: str = "hw", mask: Tensor | None = Non
         features = features * mask.to(features.dtype)
         positions = mask.square().sum((2, 3)).unsqueeze(2)
     divisors = {"none": 1, "hw": positions, "chw": c * positions}
-    return _Gram.apply(features) / divisors[divisor]
+    return _Gram.apply(features) / divisors[known("divisor", divisor, divisors)]
 
 
 def _fitting(mask: Tensor, features: Tensor) -> Tensor:
@@ -129,11 +125,7 @@ def style_normalization(name: str) -> StyleNormalization:
     Raises:
         SettingError: unknown name.
     """
-    if name not in STYLE_NORMALIZATIONS:
-        raise SettingError(
-            f"There is no style normalization '{name}': choose one of {', '.join(STYLE_NORMALIZATIONS)}."
-        )
-    return STYLE_NORMALIZATIONS[name]
+    return STYLE_NORMALIZATIONS[known("style normalization", name, STYLE_NORMALIZATIONS)]
 
 
 def gram_distance(gram: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:

@@ -177,8 +177,8 @@ def test_weights_are_made_of_two_strengths():
     [
         ({"interp_weights": [1.0] * 18}, r"\(18,\) are not one for each layer \(10\)"),
         ({"interp_weights": torch.ones(3, LAYERS)}, "not one for each layer"),
-        ({"space": "z+"}, "'z' or 'w', not 'z\\+'"),
-        ({"extrinsic_space": "wplus"}, "'z' or 'w', not 'wplus'"),
+        ({"space": "z+"}, "no space of codes 'z\\+'"),
+        ({"extrinsic_space": "wplus"}, "no space of codes 'wplus'"),
     ],
 )
 def test_wrong_settings_are_told(net, codes, settings, message):

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from nstlib.errors import SettingError
 from nstlib.losses import (
-    GRAM_DIVISORS,
     STYLE_NORMALIZATIONS,
     content_loss,
     feature_moments,
@@ -44,7 +43,7 @@ def plain_gram(features):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("divisor", GRAM_DIVISORS)
+@pytest.mark.parametrize("divisor", ["none", "hw", "chw"])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_gram_is_its_definition(shape, divisor, layout):
     features = random(shape).contiguous(memory_format=layout)
@@ -66,7 +65,9 @@ def test_gram_is_summed_in_float32_at_least(dtype):
 def test_gram_of_no_feature_map_is_one_sentence():
     with pytest.raises(SettingError, match=r"A feature map has the shape \(N, C, H, W\), not \(3, 4, 5\)"):
         gram_matrix(torch.zeros(3, 4, 5))
-    with pytest.raises(SettingError, match="one of none, hw, chw, not 'c'"):
+    with pytest.raises(
+        SettingError, match=r"no divisor 'c' \(did you mean 'chw'\?\): choose one of none, hw, chw"
+    ):
         gram_matrix(torch.zeros(1, 3, 4, 5), "c")
 
 
@@ -102,9 +103,7 @@ def test_each_normalization_is_its_published_formula(name):
 
 
 def test_an_unknown_normalization_is_one_sentence():
-    with pytest.raises(
-        SettingError, match=r"no style normalization 'gatys': choose one of as_printed, gatys_pa"
-    ):
+    with pytest.raises(SettingError, match=r"no style normalization 'gatys' .*: choose one of as_printed, g"):
         style_normalization("gatys")
     with pytest.raises(SettingError, match="no style normalization 'relative'"):
         style_weight_factor("relative", "gatys_paper", 64, 100)
@@ -125,7 +124,7 @@ def soft_mask(n, h, w, seed=5):
     return torch.rand(n, 1, h, w, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("divisor", GRAM_DIVISORS)
+@pytest.mark.parametrize("divisor", ["none", "hw", "chw"])
 def test_a_masked_gram_matrix_is_its_definition(divisor):
     features, mask = random((2, 5, 4, 6)), soft_mask(2, 4, 6)
     weight = mask.square().sum((1, 2, 3)).view(2, 1, 1)

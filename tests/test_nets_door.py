@@ -166,7 +166,7 @@ def test_weights_stored_in_half_the_bytes_are_computed_with_in_float32():
     ("name", "near"), [("dualstyleGAN", "dualstylegan"), ("psp", "psp_encoder"), ("bisenet", "bisenet_face")]
 )
 def test_an_unknown_name_gets_the_closest_one(name, near):
-    with pytest.raises(SettingError, match=f"no published network '{name}': did you mean '{near}.* fns_tra"):
+    with pytest.raises(SettingError, match=rf"network '{name}' \(did you mean '{near}.*'\?\): .* fns_tra"):
         nets.from_official(name, {})
 
 

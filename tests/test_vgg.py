@@ -17,8 +17,12 @@ NETWORKS = ("vgg16", "vgg19", "alexnet")
 @pytest.mark.parametrize(
     ("network", "names", "sentence"),
     [
-        ("vgg11", ["relu1_1"], "no network 'vgg11' here: choose one of vgg16, vgg19, alexnet"),
-        ("alexnet", ["relu1_1"], "alexnet has no layer 'relu1_1': its layers are conv1, relu1, pool1"),
+        (
+            "vgg11",
+            ["relu1_1"],
+            r"network 'vgg11' \(did you mean 'vgg1.'\?\): choose one of vgg16, vgg19, alexnet",
+        ),
+        ("alexnet", ["relu1_1"], r"no layer of alexnet 'relu1_1' \(.*\): choose one of conv1, relu1, pool1"),
         ("vgg19", [], "Name at least one layer of vgg19, for example 'relu1_1'"),
     ],
 )

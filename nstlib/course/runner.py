@@ -18,8 +18,8 @@ from typing import Any
 
 import nstlib
 from nstlib.course import manifest
-from nstlib.course.presets import PRESETS, active_preset, check_parameters, read_parameters, suggest
-from nstlib.errors import CourseError, NstError, SettingError
+from nstlib.course.presets import PRESETS, active_preset, check_parameters, read_parameters
+from nstlib.errors import CourseError, NstError, SettingError, known
 
 Echo = Callable[[str], Any]
 
@@ -59,8 +59,7 @@ def run_course(
         CourseError: a notebook failed or did not keep its promises; those before it are kept.
     """
     wanted, preset, given = preset, active_preset(preset), dict(parameters or {})
-    if preset not in PRESETS:
-        raise SettingError(f"There is no preset {preset!r}. {suggest(preset, PRESETS)}")
+    known("preset", preset, PRESETS)
     if preset != wanted:
         echo(f"preset {preset}, as NST_PRESET says, instead of {wanted}")
     if "preset" in given:
@@ -127,9 +126,7 @@ def _select(folder: Path, selection: Sequence[str]) -> list[Path]:
             found = {path for path in paths if int(path.name[:2]) in numbers}
         else:
             found = {path for path in paths if path.stem == Path(item).name.removesuffix(".ipynb")}
-        if not found:
-            raise SettingError(f"There is no notebook {item!r}. {suggest(item, [p.stem for p in paths])}")
-        chosen |= found
+        chosen |= found or {known("notebook", item, [path.stem for path in paths])}
     return sorted(chosen) or paths
 
 

@@ -44,7 +44,7 @@ from tqdm import tqdm
 
 from .. import __version__, assets
 from ..assets.writing import atomic, reason, write_atomic
-from ..errors import Count, CourseError, ImageError, NstError, Seed, SettingError, settings
+from ..errors import Count, CourseError, ImageError, NstError, Seed, known, settings
 from ..errors import Settings as Base
 from ..faces.align import align_portrait
 from ..faces.generated import cached, listed
@@ -167,11 +167,11 @@ def run(
         SettingError: an unknown row or style set.
         CourseError: Dask is wanted and not installed.
     """
-    out, known = Path(out).resolve(), rows(s)
-    if unknown := [name for name in only if name not in known]:
-        raise SettingError(f"There is no row '{unknown[0]}': choose from {', '.join(known)}.")
+    out, all_rows = Path(out).resolve(), rows(s)
+    for name in only:
+        known("row", name, all_rows)
     _prepare(out, s)
-    names = [name for name in known if not only or name in only]
+    names = [name for name in all_rows if not only or name in only]
     todo = [name for name in names if not all(_done(out, s, name, kind) for kind in s.sets)]
     by_dask = todo and (workers or scheduler)
     finished = _by_dask(out, todo, workers, scheduler) if by_dask else _by_turns(out, todo)

@@ -49,9 +49,7 @@ class Settings(cyclegan.Settings):
     """What is learned. Weights are those of released code, and of the paper's section 4."""
 
     cycle_weight: NotNegative = 5.0  # of either cycle; the relaxed one's falls to a tenth as it goes on
-    truncation_weight: NotNegative = (
-        5.0  # of the relaxed cycle through 64 grays: from 0 to 0.9 of it
-    )
+    truncation_weight: NotNegative = 5.0  # of the relaxed cycle through 64 grays: from 0 to 0.9 of it
     style_weight: NotNegative = 1.0  # of the classifier, where there are several styles
     local_weight: NotNegative = 0.5  # of each local discriminator
     identity_weight: NotNegative = 0.0  # a drawing has one channel, a photograph three: there is none

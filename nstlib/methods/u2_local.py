@@ -45,7 +45,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..errors import Count, ImageError, NotNegative, Positive, SettingError, settings
+from ..errors import Count, ImageError, NotNegative, Positive, SettingError, known, settings
 from ..errors import Settings as Base
 from ..faces import parse
 from ..faces.style_sets import StyleSet, load_style_set
@@ -111,9 +111,8 @@ class Options(Base):
     style_masks: tuple[Tensor, ...] | None = None  # (1, 1, H', W') of each region in the style; None: parsed
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.regions if name not in parse.REGIONS]
-        if unknown:
-            raise SettingError(f"There is no region '{unknown[0]}': choose of {', '.join(parse.REGIONS)}.")
+        for name in self.regions:
+            known("region", name, parse.REGIONS)
 
 
 def local_style_loss(

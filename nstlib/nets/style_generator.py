@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..errors import SettingError
+from ..errors import SettingError, known
 
 STYLE = 512
 """Numbers of z and of w."""
@@ -88,9 +88,7 @@ class StyleGenerator(nn.Module):
             SettingError: another shape or space.
         """
         check_codes(codes, self.layers)
-        if space not in ("z", "w"):
-            raise SettingError(f"A code's space is 'z' or 'w', not '{space}'.")
-        w = self.style(codes) if space == "z" else codes
+        w = self.style(codes) if known("space of codes", space, ("z", "w")) == "z" else codes
         w = w[:, None].expand(-1, self.layers, -1) if w.ndim == 2 else w
         return w * truncation if center is None else center + truncation * (w - center)
 

@@ -15,7 +15,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ..errors import SettingError
+from ..errors import known
 from .official import blocks, check_size, load_strict
 from .style_generator import STRUCTURE, After, StyleGenerator
 from .stylegan2_layers import (
@@ -48,9 +48,8 @@ def channels_for(size: int, channels: Sequence[int] | None = None) -> tuple[int,
     Raises:
         SettingError: a size without a layout.
     """
-    if size not in SIZES:
-        raise SettingError(f"StyleGAN2's pictures have one of {SIZES} pixels a side, not {size}.")
-    return CHANNELS[: SIZES.index(size) + 4] if channels is None else tuple(channels)
+    level = SIZES.index(known("StyleGAN2 for pictures of size", size, SIZES))
+    return CHANNELS[: level + 4] if channels is None else tuple(channels)
 
 
 class Generator(StyleGenerator):

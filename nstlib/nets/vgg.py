@@ -14,7 +14,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import SettingError
+from ..errors import SettingError, known
 from .winograd import convolve
 
 Border = Literal["zeros", "reflect"]
@@ -70,9 +70,7 @@ def architecture(network: str) -> tuple[Layer, ...]:
     Raises:
         SettingError: no such network.
     """
-    if network not in ARCHITECTURES:
-        raise SettingError(f"There is no network '{network}' here: choose one of {', '.join(ARCHITECTURES)}.")
-    return ARCHITECTURES[network]
+    return ARCHITECTURES[known("network", network, ARCHITECTURES)]
 
 
 def layers_up_to(network: str, names: Sequence[str]) -> tuple[Layer, ...]:
@@ -82,13 +80,11 @@ def layers_up_to(network: str, names: Sequence[str]) -> tuple[Layer, ...]:
         SettingError: an unknown layer, or none at all.
     """
     layers = architecture(network)
-    known = [layer.name for layer in layers]
+    all_names = [layer.name for layer in layers]
     if not names:
-        raise SettingError(f"Name at least one layer of {network}, for example '{known[1]}'.")
-    for name in names:
-        if name not in known:
-            raise SettingError(f"{network} has no layer '{name}': its layers are {', '.join(known)}.")
-    return layers[: max(known.index(name) for name in names) + 1]
+        raise SettingError(f"Name at least one layer of {network}, for example '{all_names[1]}'.")
+    numbers = [all_names.index(known(f"layer of {network}", name, all_names)) for name in names]
+    return layers[: max(numbers) + 1]
 
 
 def output_size(size: int, layer: Layer) -> int:
