@@ -65,9 +65,7 @@ def test_gram_is_summed_in_float32_at_least(dtype):
 def test_gram_of_no_feature_map_is_one_sentence():
     with pytest.raises(SettingError, match=r"A feature map has the shape \(N, C, H, W\), not \(3, 4, 5\)"):
         gram_matrix(torch.zeros(3, 4, 5))
-    with pytest.raises(
-        SettingError, match=r"no divisor 'c' \(did you mean 'chw'\?\): choose one of none, hw, chw"
-    ):
+    with pytest.raises(SettingError, match=r"no divisor 'c' \(did .*\): choose one of none, hw, chw"):
         gram_matrix(torch.zeros(1, 3, 4, 5), "c")
 
 

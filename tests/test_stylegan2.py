@@ -53,7 +53,7 @@ def discriminator() -> Discriminator:
 
 @pytest.mark.parametrize("make", [Generator, Discriminator, DiscriminatorFeatures])
 def test_sizes_without_a_layout_are_refused(make):
-    with pytest.raises(SettingError, match="size '48'.*: choose one of 32, 64"):
+    with pytest.raises(SettingError, match=r"size '48'.*: choose one of 32, 64"):
         make(48)
 
 
