@@ -28,7 +28,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -174,7 +174,7 @@ def run(
     names = [name for name in all_rows if not only or name in only]
     todo = [name for name in names if not all(_done(out, s, name, kind) for kind in s.sets)]
     by_dask = todo and (workers or scheduler)
-    finished = _by_dask(out, todo, workers, scheduler) if by_dask else _by_turns(out, todo)
+    finished = _by_dask(out, todo, workers, scheduler) if by_dask else map(partial(_job, out), todo)
     for _ in tqdm(finished, total=len(todo), desc="rows", disable=not progress):
         pass
     return _write(out, s, names)
@@ -305,12 +305,6 @@ def _fail(out: Path, name: str, kind: str, why: str) -> None:
     write_json(_cell(out, name, kind), {"row": name, "style": kind, "failed": why})
 
 
-def _by_turns(out: Path, names: Sequence[str]) -> Iterator[None]:
-    for name in names:
-        _job(out, name)
-        yield
-
-
 def _by_dask(out: Path, names: Sequence[str], workers: int, scheduler: str | None) -> Iterator[Any]:
     """Share the rows out. Those of a lost worker are done by another, from the pictures there are."""
     try:
@@ -344,11 +338,6 @@ def do_row(out: str | os.PathLike[str], name: str) -> None:
         write_json(_cell(out, name, kind), {"row": name, "style": kind, "assets": assets.USED, **cell})
 
 
-def _peak() -> int:
-    """MiB of the GPU if there is one, else of this process."""
-    return round(torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else peak_mib())
-
-
 def _painted(out: Path, s: Settings, name: str, kind: str) -> dict[str, Any]:
     """A cell with its pictures; those that are there already are kept."""
     row = rows(s)[name]
@@ -373,7 +362,8 @@ def _painted(out: Path, s: Settings, name: str, kind: str) -> dict[str, Any]:
             about = {"key": job.key, "seconds": round(time.perf_counter() - began, 3)}
             learned = method.about.get("seconds") if method else None
             about |= {"training_minutes": None if learned is None else round(learned / 60, 1)}
-            about |= {"peak_mib": _peak()}  # of painting: the metrics' networks come afterwards
+            peak = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else peak_mib()
+            about |= {"peak_mib": round(peak)}  # of painting: the metrics' networks come afterwards
             save_image(made, job.file, settings=about)
         options = [f"--{key.replace('_', '-')} {value}" for key, value in row.options.items()]
         words = [str(job.face), *job.words, f"--method {row.method}", *options]

@@ -272,6 +272,12 @@ def _name(cls: type[Method]) -> str:
     return next((name for name, method in METHODS.items() if method is cls), cls.__name__.lower())
 
 
+def numbered(word: str, *besides: str) -> tuple[str, str]:
+    """NAME[:NUMBER] -> name and number, which is 0 if it is not said; or a word of ``besides``."""
+    name, sign, number = word.rpartition(":")
+    return (name, number) if sign and (number.isdigit() or number in besides) else (word, "0")
+
+
 def inside(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Those whose names begin so, without this beginning."""
     return {key.removeprefix(prefix): one for key, one in tensors.items() if key.startswith(prefix)}

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Annotated, Any, ClassVar, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import Count, Fraction, NotNegative, Positive, SettingError, settings
 from ..errors import Settings as Base
@@ -163,7 +163,14 @@ class Johnson(Method):
 
     def __init__(self, settings: Settings | None = None, **options: Any) -> None:
         super().__init__(settings, **options)
-        self.net = _untrained(self.settings, self.seed)
+        with seeded(self.seed):
+            self.net = TransformNet(self.settings.width, normalization=self.settings.normalization)
+        # It is to begin with gray pictures of some contrast, not with black ones: its last layer writes
+        # [0, 255], which torch's own initialization does not know.
+        layer = self.net.deconv3.conv2d
+        with torch.no_grad():
+            layer.weight.mul_(255 / 4)
+            layer.get_parameter("bias").fill_(255 / 2)
         self._ready()
 
     def task(self, faces: Any, styles: Tensor | Sequence[Tensor], schedule: Schedule) -> TransferTask:
@@ -215,17 +222,3 @@ class Johnson(Method):
         }
         form: dict[str, Any] = {"memory_format": self._memory_format}
         self.net.to(self.device, self.precision).to(**form).eval().requires_grad_(False)
-
-
-def _untrained(settings: Settings, seed: int) -> TransformNet:
-    """A network that begins with gray pictures of some contrast, not with black ones.
-
-    Its last layer writes [0, 255], which torch's own initialization does not know.
-    """
-    with seeded(seed):
-        net = TransformNet(settings.width, normalization=settings.normalization)
-    layer = net.deconv3.conv2d
-    with torch.no_grad():
-        layer.weight.mul_(255 / 4)
-        nn.init.constant_(cast(Tensor, layer.bias), 255 / 2)
-    return net

@@ -34,7 +34,7 @@ from ..pictures.color import luminance
 from ..pictures.files import check_picture, resize
 from ..training import Pictures, Schedule, Step, shuffled
 from . import cyclegan
-from .base import style_list
+from .base import numbered, style_list
 from .cyclegan import LEAST, AdversarialTask, CycleGAN, discriminator_loss
 
 REGIONS = ("nose", "eye", "lip")
@@ -335,8 +335,6 @@ class PortraitDrawing(CycleGAN):
         cls, words: Sequence[str], chosen: Mapping[str, Any], *, size: int, progress: bool, **options: Any
     ) -> tuple[Self, Any]:
         """FILE[:NUMBER]: the weights, and which of their styles."""
-        name, sign, number = words[0].rpartition(":") if len(words) == 1 else ("", "", "")
-        if not sign or not number.isdigit():
-            return super().open(words, chosen, size=size, progress=progress, **options)
-        method, _ = super().open([name], chosen, size=size, progress=progress, **options)
-        return method, int(number)
+        named = [numbered(word) for word in words]
+        names = [name for name, _ in named]
+        return super().open(names, chosen, size=size, progress=progress, **options)[0], int(named[0][1])

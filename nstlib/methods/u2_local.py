@@ -48,7 +48,7 @@ from torch.utils.checkpoint import checkpoint
 from ..errors import Count, ImageError, NotNegative, Positive, SettingError, known, settings
 from ..errors import Settings as Base
 from ..faces import parse
-from ..faces.style_sets import StyleSet, load_style_set
+from ..faces.style_sets import load_style_set
 from ..losses import content_loss, discriminator_loss, generator_loss, gram_matrix
 from ..nets.cyclegan import PatchDiscriminator
 from ..nets.features import FeatureExtractor
@@ -377,17 +377,14 @@ class U2Local(Method):
 
         Args:
             faces: portraits framed like FFHQ: a folder, files, or (N, 3, H, W).
-            styles: artworks framed alike: the name of a style set, a folder, a set, or (N, 3, H, W).
+            styles: artworks framed alike: the name of a style set, a folder, or (N, 3, H, W).
             schedule: how long.
         """
         s = self.settings
         if faces is None:
             raise SettingError("There are no photographs to learn on: name a folder of portraits.")
-        if isinstance(styles, str | os.PathLike):
-            styles = load_style_set(styles, s.whole)
-        pictures = styles.pictures if isinstance(styles, StyleSet) else styles
-        if not isinstance(pictures, Tensor):
-            pictures = torch.cat([resize(one, (s.whole, s.whole)) for one in pictures])
+        named = isinstance(styles, str | os.PathLike)
+        pictures = load_style_set(styles, s.whole).pictures if named else styles
         parser = self.parser if s.local else None
         seed = schedule.seed
         artworks = Portraits(pictures, s, seed + 1, parser)

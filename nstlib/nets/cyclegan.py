@@ -123,11 +123,8 @@ class DrawingGenerator(nn.Module):
     def forward(self, images: Tensor, codes: Tensor) -> Tensor:
         """Down twice, the code beside the features, through the residual blocks, up twice."""
         features = self.model0(images)
-        return self.model(torch.cat([features, _spread(codes, features)], 1))
-
-
-def _spread(codes: Tensor, features: Tensor) -> Tensor:
-    return codes.to(features)[:, :, None, None].expand(-1, -1, *features.shape[-2:])
+        spread = codes.to(features)[:, :, None, None].expand(-1, -1, *features.shape[-2:])
+        return self.model(torch.cat([features, spread], 1))
 
 
 class PatchDiscriminator(nn.Module):

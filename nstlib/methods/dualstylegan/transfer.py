@@ -46,7 +46,7 @@ from ...nets.style_generator import STYLE, StyleGenerator
 from ...nets.stylegan2 import Discriminator, Generator
 from ...pictures.files import resize
 from ...training import Callback, Schedule, TrainingResult
-from ..base import Method, inside
+from ..base import Method, inside, numbered
 from ..inversion import check_portraits, encode, invert, load_encoder, mean_w
 from .destylization import Encoder, destylize, source_discriminator
 from .finetuning import fine_tune
@@ -441,7 +441,7 @@ class DualStyle(Method):
         cls, words: Sequence[str], chosen: Mapping[str, Any], *, size: int, progress: bool, **options: Any
     ) -> tuple[Self, Any]:
         """NAME[:NUMBER] ..., each a portrait of one style; NAME:random draws a new one."""
-        named = [_parted(word) for word in words]
+        named = [numbered(word, "random") for word in words]
         names = list(dict.fromkeys(name for name, _ in named))
         if len(names) != 1:
             raise SettingError(f"Portraits of one style are fused, not of {' and '.join(names) or 'none'}.")
@@ -472,14 +472,6 @@ class DualStyle(Method):
         if self.learned is None:
             raise SettingError("No style has been learned yet: fit the method, or load a style.")
         return self.learned
-
-
-def _parted(text: str) -> tuple[str, str]:
-    """NAME[:NUMBER] -> name and number, which is 0 if it is not said."""
-    name, sign, number = text.rpartition(":")
-    if sign and (number == "random" or number.isdigit()):
-        return name, number
-    return text, "0"
 
 
 # ------------------------------------------------------------------ the authors' files
