@@ -470,7 +470,7 @@ def test_the_second_control_c_does_not_wait(folder, noisy):
 
 def test_a_loss_of_nan_ends_it_with_what_was_saved_kept(folder):
     bad = Smooth(scale=lambda number: math.nan if number == 7 else 1.0)
-    said = "The loss is not a number at step 8: lower .* Step 7 is kept in '"
+    said = "The loss is not a number at step 8: lower .* Step 7 is kept"
     with refused(OptimizationError, match=said):
         run(bad, folder, save_every=0)
     assert_goes_on(folder, learned_by(Smooth), Smooth)

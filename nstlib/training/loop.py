@@ -213,9 +213,8 @@ class _Run:
         self._began = time.monotonic() - (self.history[-1]["seconds"] if self.history else 0.0)
         prepare = {"device_placement": several}
         self.modules = {k: self.accelerator.prepare_model(m, **prepare) for k, m in task.modules.items()}
-        self.optimizers = {
-            k: self.accelerator.prepare_optimizer(o, **prepare) for k, o in task.optimizers.items()
-        }
+        ready = self.accelerator.prepare_optimizer
+        self.optimizers = {k: ready(optimizer, **prepare) for k, optimizer in task.optimizers.items()}
 
     def _opened(self, folder: str | os.PathLike[str]) -> Checkpoints:
         """The folder, and what it holds; the first of several processes makes it."""
@@ -282,25 +281,17 @@ class _Run:
         norm = torch.tensor(math.nan)
         if math.isfinite(self.mean({"loss": loss})["loss"]):  # not in one process: then in none
             self.accelerator.backward(loss)
-            parameters = [p for g in descending.param_groups for p in g["params"] if p.grad is not None]
-            norm = nn.utils.get_total_norm([p.grad for p in parameters])
+            parameters = [p for group in descending.param_groups for p in group["params"]]
+            norm = nn.utils.clip_grad_norm_(parameters, clip)
         if not bool(torch.isfinite(norm)):
+            saved = self.checkpoints and self.checkpoints.load()
+            kept = f" Step {saved['step']} is kept." if saved else ""
             raise OptimizationError(
                 f"The loss is not a number at step {self.step + 1}: lower the learning rate or a loss's "
-                f"weight, or take precision float32. {self._kept()}"
+                f"weight, or take precision float32.{kept}"
             )
-        if norm > clip:
-            nn.utils.clip_grads_with_norm_(parameters, clip, norm)
         descending.step()
         return float(norm)
-
-    def _kept(self) -> str:
-        if self.checkpoints is None:
-            return "Nothing is kept, as no folder was named."
-        saved = self.checkpoints.load()
-        if saved is None:
-            return "No step had been saved yet."
-        return f"Step {saved['step']} is kept in '{self.checkpoints.folder}'."
 
     def weights(self) -> State:
         """Those of the task's own modules, which the prepared ones wrap."""
