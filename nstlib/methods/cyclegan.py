@@ -10,7 +10,6 @@ Paper E compares itself with it. "Released code" is the authors' PyTorch program
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from itertools import chain
 from typing import Annotated, Any, ClassVar
 
@@ -137,7 +136,7 @@ class CycleTask(AdversarialTask):
         """All of the settings, and both sets, as a few of their numbers."""
         first = self.portraits([0])
         style = [len(self.portraits), round(float(first.mean()), 5), round(float(first.std()), 5)]
-        return {"method": "cyclegan", **asdict(self.settings), "pictures": len(self.faces), "style": style}
+        return super().describe() | {"pictures": len(self.faces), "style": style}
 
     def batch(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Faces and portraits, (N, 3, S, S) each, in [-1, 1]."""

@@ -8,7 +8,6 @@ lost is choice: one style, one strength, one way of painting it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -106,10 +105,8 @@ class TransferTask(Task):
         crops = {key: getattr(self.faces, key) for key in ("size", "zoom", "flip", "seed")}
         # Where the learning rate falls towards the end, another end is another training.
         until = self.steps if self.decay != 1 else None
-        return {
-            "method": "johnson", **asdict(self.settings), "pictures": len(self.faces), "crops": crops,
-            "style": style, "until": until,
-        }  # fmt: skip
+        more = {"pictures": len(self.faces), "crops": crops, "style": style, "until": until}
+        return super().describe() | more
 
     def step(self, step: Step) -> dict[str, Tensor]:
         """The network's picture of the batch, its losses, one step of Adam."""

@@ -116,7 +116,7 @@ class PairsTask(Task):
         """All of the settings, and the generator and the style, as a few of their numbers."""
         few = [self.first, *self.codes, *self.targets]
         numbers = [[round(float(v), 4) for v in some.flatten()[:3]] for some in few]
-        return {"method": "jojogan", "numbers": numbers, **asdict(self.settings)}
+        return super().describe() | {"numbers": numbers}
 
     def batch(self, positions: Sequence[int]) -> Tensor:
         """Which styles: in turn, so that each is shown as often as the others."""

@@ -16,7 +16,6 @@ masks they were made with, where released code gives them those of another face.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -117,8 +116,7 @@ class DrawingTask(AdversarialTask):
     def describe(self) -> dict[str, Any]:
         """All of the settings, and both sets, as a few of their numbers."""
         style = [len(self.drawings), self.count, round(float(self.drawings[0].mean()), 5)]
-        known = {"pictures": len(self.faces), "style": style}
-        return {"method": "portrait_drawing", **asdict(self.settings), **known}
+        return super().describe() | {"pictures": len(self.faces), "style": style}
 
     def batch(self, positions: Sequence[int]) -> tuple[Tensor, ...]:
         """Photographs and drawings in [-1, 1], the masks of either, the drawings' styles."""

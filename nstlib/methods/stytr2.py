@@ -141,7 +141,6 @@ class StyleTask(Task):
         modules: "net", what paints.
         faces: pictures to learn on.
         styles: likewise.
-        method: the name of the method.
         settings: see :class:`Settings`.
         steps: of the whole training.
         device: see :func:`nstlib.nets.hardware.resolve_device`.
@@ -150,10 +149,10 @@ class StyleTask(Task):
 
     def __init__(
         self, modules: dict[str, nn.Module], faces: Pictures, styles: Styles, settings: Any, steps: int,
-        *, method: str, device: torch.device, precision: torch.dtype,
+        *, device: torch.device, precision: torch.dtype,
     ) -> None:  # fmt: skip
         self.modules, self.faces, self.styles, self.settings = modules, faces, styles, settings
-        self.method, self.steps = method, steps
+        self.steps = steps
         options: dict[str, Any] = {"padding": "reflect", "device": device, "precision": precision}
         self.features = FeatureExtractor("vgg19", LAYERS, **options)
         parameters = [p for net in modules.values() for p in net.train().requires_grad_(True).parameters()]
@@ -163,7 +162,7 @@ class StyleTask(Task):
         """The settings, the numbers of pictures, and a few numbers of the styles."""
         first = [round(float(v), 5) for v in self.styles([0]).mean((0, 2, 3))]
         counts = {"faces": len(self.faces), "styles": [len(one) for one in self.styles.sources]}
-        return {"method": self.method, **asdict(self.settings), **counts, "style": first}
+        return super().describe() | {**counts, "style": first}
 
     def batch(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Faces and styles, (N, 3, S, S) each."""
@@ -302,8 +301,8 @@ class StyTr2(Method):
             faces = Pictures(faces, s.size, seed=seed)
         sources = styles if isinstance(styles, list | tuple) else [styles]
         return self.task_class(
-            self.modules(), faces, Styles(sources, s.size, seed + 1), s, schedule.steps,
-            method=type(self).__name__.lower(), device=self.device, precision=self.precision,
+            self.modules(), faces, Styles(sources, s.size, seed + 1), s, schedule.steps, device=self.device,
+            precision=self.precision,
         )  # fmt: skip
 
     def paint(self, content: Tensor, style: Any, how: str) -> Tensor:

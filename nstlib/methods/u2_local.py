@@ -34,7 +34,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -236,7 +235,7 @@ class U2Task(Task):
         first = [round(float(v), 4) for v in self.artworks.pictures.crop(0, 0).mean((0, 2))[:, :4].flatten()]
         counts = {"faces": len(self.faces.pictures), "artworks": len(self.artworks.pictures)}
         until = self.steps if self.decay != 1 else None
-        return {"method": "u2_local", **asdict(self.settings), **counts, "style": first, "until": until}
+        return super().describe() | {**counts, "style": first, "until": until}
 
     def batch(self, positions: Sequence[int]) -> Any:
         """Photographs and artworks, (N, 10, H, W) each."""

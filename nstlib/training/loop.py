@@ -52,18 +52,20 @@ class Task:
     Attributes:
         modules: the networks that learn, by name; they are saved, and averaged if that is wanted.
         optimizers: by name, over these networks' parameters.
+        settings: what is learned, and how.
         faces: where :meth:`batch` takes its pictures.
         decay: the last step's learning rates as a part of the first's.
     """
 
     modules: Mapping[str, nn.Module]
     optimizers: Mapping[str, torch.optim.Optimizer]
+    settings: Any = None
     faces: Any
     decay: float = 1.0
 
     def describe(self) -> dict[str, Any]:
         """What JSON can hold: everything that, changed, would make another training."""
-        return {}
+        return {"task": type(self).__name__, **(asdict(self.settings) if self.settings else {})}
 
     def batch(self, positions: Sequence[int]) -> Any:
         """The pictures at these positions, counted through the whole training: a tensor, or several."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from functools import lru_cache, partial
 from typing import Any
 
@@ -176,11 +175,8 @@ class FineTuning(Task):
 
     def describe(self) -> dict[str, Any]:
         """All of the settings, the seed, the generator and the styles."""
-        described: dict[str, Any] = {
-            "method": "dualstylegan", "stage": type(self.settings).__name__, "faces_seed": self.seed,
-            "identity": self.identity is not None, "generator": digest(self.net.generator),
-            **asdict(self.settings),
-        }  # fmt: skip
+        described = super().describe() | {"stage": type(self.settings).__name__, "faces_seed": self.seed}
+        described |= {"identity": self.identity is not None, "generator": digest(self.net.generator)}
         if self.styles is not None:
             described["styles"] = [digest(self.styles.extrinsic), digest(self.styles.portraits)]
         return described
