@@ -373,10 +373,9 @@ class SourceTask(Task):
             with torch.no_grad():
                 before = self.before(z, **near) if s.content_weight else drawn
             parts = self.distance(drawn, portraits, before)
-        discriminator, generated, real = step.modules.get("discriminator"), drawn, portraits
+        discriminator = step.modules.get("discriminator")
         if discriminator is not None:
-            if s.augmented:
-                generated, real = augment(drawn, draws[::2]), augment(portraits, draws[1::2])
+            generated, real = augment(drawn, draws[::2]), augment(portraits, draws[1::2])
             scores = discriminator.requires_grad_(False)(generated)
             parts["adversarial"] = s.adversarial_weight * losses.generator_loss(scores)
         total = torch.stack(list(parts.values())).sum()

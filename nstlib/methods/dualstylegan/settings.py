@@ -42,7 +42,6 @@ class DestylizationSettings(Base):
     adversarial_weight: NotNegative = 1.0  # needs a discriminator; released code: the only loss
     r1_weight: NotNegative = 10.0  # StyleGAN2's
     r1_every: Count = 16  # steps of the discriminator; StyleGAN2's
-    augmented: bool = True  # what the discriminator gets is mirrored, moved, recolored; released: adaptively
     moments_weight: NotNegative = 0.0  # of the features' mean and second moment: ours, after Gatys et al.
     contextual_weight: NotNegative = 0.0  # of the contextual loss to one portrait: ours, as in stage three
     content_weight: NotNegative = 0.0  # of what the picture of the same code loses of its content: ours
