@@ -80,7 +80,7 @@ def test_kid_is_torchmetrics(n, d, seed):
 @pytest.mark.parametrize("measure", [fid, kid])
 def test_one_picture_is_refused(measure):
     good = features(5, 4)
-    with pytest.raises(SettingError, match=r"needs 2 pictures a set or more, and the first has 1"):
+    with pytest.raises(SettingError, match=r"needs at least 2 pictures a set, and the first has 1"):
         measure(good[:1], good)
     with pytest.raises(SettingError, match=r"the second has 0"):
         measure(good, good[:0])

@@ -156,7 +156,10 @@ def _check_features(a: Tensor, b: Tensor, what: str) -> tuple[Tensor, Tensor]:
     """Both sets in float64 on the CPU, if they can be compared."""
     for x, which in ((a, "first"), (b, "second")):
         if len(x) < 2:
-            raise SettingError(f"{what} needs 2 pictures a set or more, and the {which} has {len(x)}.")
+            raise SettingError(
+                f"{what} needs at least 2 pictures a set, and the {which} has {len(x)}: it compares how sets "
+                "spread, for single pictures take LPIPS or SSIM."
+            )
     return a.detach().cpu().double(), b.detach().cpu().double()
 
 
