@@ -14,7 +14,6 @@ your pictures.
 
 from __future__ import annotations
 
-import difflib
 import os
 import tomllib
 import warnings
@@ -27,7 +26,7 @@ import torch
 from torch import Tensor
 
 from .. import assets
-from ..errors import ImageError, SettingError
+from ..errors import ImageError, known
 from ..pictures.files import check_whole, list_pictures, load_image, resize
 from .align import SIZE, align_portrait
 
@@ -119,13 +118,7 @@ def load_style_set(source: str | os.PathLike[str], size: int = SIZE) -> StyleSet
             return _fetched(name, size)
     folder = Path(source)
     if not folder.is_dir():
-        known = style_sets()
-        close = difflib.get_close_matches(str(source), known, n=1, cutoff=0.6)
-        hint = f" (did you mean '{close[0]}'?)" if close else ""
-        raise SettingError(
-            f"'{source}' is neither a style set{hint} nor a folder: give the path of a folder of portraits, "
-            f"or one of {', '.join(known)}."
-        )
+        known("style set or folder", str(source), style_sets())
     return _folder(folder, size)
 
 

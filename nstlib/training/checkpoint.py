@@ -7,6 +7,7 @@ checkpoint.pt    step, weights, averages, optimizers, history
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch import Tensor, nn
 
 from ..assets.writing import atomic, reason, write_atomic
 from ..errors import ImageError, OptimizationError, SettingError
@@ -90,3 +92,12 @@ class Checkpoints:
         return SettingError(
             f"'{path}' is damaged ({reason(error)}): delete '{self.folder}', or name another."
         )
+
+
+def digest(of: Tensor | nn.Module) -> str:
+    """Sixteen letters that tell these numbers from others: of a tensor, or of a network's weights."""
+    tensors = [of] if isinstance(of, Tensor) else [t for _, t in sorted(of.state_dict().items())]
+    found = hashlib.sha256()
+    for tensor in tensors:
+        found.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]

@@ -19,7 +19,6 @@ Source: paper A, section 3.2.1, after Yang et al. 2022, "Pastiche Master", secti
 from __future__ import annotations
 
 import copy
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -46,7 +45,7 @@ from ...nets.hardware import seeded
 from ...nets.style_generator import STYLE, StyleGenerator, check_codes
 from ...nets.stylegan2 import Discriminator
 from ...pictures.files import resize
-from ...training import Callback, Checkpoints, Schedule, Step, Task, TrainingResult, shuffled, train
+from ...training import Callback, Checkpoints, Schedule, Step, Task, TrainingResult, digest, shuffled, train
 from ..inversion import check_portraits, invert, mean_w
 from .settings import SMALL, DestylizationSettings
 
@@ -154,15 +153,6 @@ def _first_process_first(processes: int) -> Iterator[None]:
 
     with PartialState(cpu=not torch.cuda.is_available()).main_process_first():
         yield
-
-
-def digest(of: Tensor | nn.Module) -> str:
-    """Sixteen letters that tell these numbers from others: of a tensor, or of a network's weights."""
-    tensors = [of] if isinstance(of, Tensor) else [t for _, t in sorted(of.state_dict().items())]
-    found = hashlib.sha256()
-    for tensor in tensors:
-        found.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
-    return found.hexdigest()[:16]
 
 
 # ------------------------------------------------------------------ against a discriminator

@@ -20,28 +20,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from ... import losses
 from ...faces.identity import Identity, portrait_alignment
-from ...losses import (
-    contextual_loss,
-    discriminator_loss,
-    feature_matching,
-    generator_loss,
-    path_length_penalty,
-)
 from ...nets.dualstylegan import DualStyleGAN
 from ...nets.features import FeatureExtractor
 from ...nets.hardware import seeded
 from ...nets.style_generator import STRUCTURE, STYLE
-from ...training import Callback, Schedule, Step, Task, TrainingResult, shuffled, train
-from .destylization import (
-    Destylized,
-    augment,
-    augmentation,
-    digest,
-    discriminator_step,
-    moved,
-    source_discriminator,
-)
+from ...training import Callback, Schedule, Step, Task, TrainingResult, digest, shuffled, train
+from .destylization import Destylized, augment, augmentation, discriminator_step, moved, source_discriminator
 from .settings import LAYERS, FineTuningSettings, StructureSettings, StyleSettings
 
 FEATURES = {"relu2_1": 128, "relu3_1": 256}
@@ -206,10 +192,10 @@ class FineTuning(Task):
         parts, views = self._style(step, s) if isinstance(s, StyleSettings) else self._structure(step, s)
         total = torch.stack(list(parts.values())).sum()
         step.descend(total, "main")
-        losses = {"total": total, **parts}
+        found = {"total": total, **parts}
         if views is not None:
-            losses["discriminator"] = self._discriminator_step(step, *views)
-        return losses
+            found["discriminator"] = self._discriminator_step(step, *views)
+        return found
 
     def _structure(self, step: Step, s: StructureSettings) -> Any:
         """Equation (8) on faces: a face in the style of another one, and what the mixture of codes gives."""
@@ -241,11 +227,11 @@ class FineTuning(Task):
             found, wanted = self._features(made), self._portraits(batch["chosen"])
             views = self._adversarial(parts, step, (made, found), (batch.get("real"), wanted))
             if s.contextual_weight:
-                loss = contextual_loss(found[LAYERS[2]], wanted[LAYERS[2]], s.bandwidth)
+                loss = losses.contextual_loss(found[LAYERS[2]], wanted[LAYERS[2]], s.bandwidth)
                 parts["contextual"] = s.contextual_weight * loss
             if s.matching_weight:
-                losses = [feature_matching(found[name], wanted[name]) for name in LAYERS[1:]]
-                parts["matching"] = s.matching_weight * torch.stack(losses).sum()
+                apart = [losses.feature_matching(found[name], wanted[name]) for name in LAYERS[1:]]
+                parts["matching"] = s.matching_weight * torch.stack(apart).sum()
             if self.identity is not None and identity_weight:
                 parts["identity"] = identity_weight * self._identity_loss(made, face)
         if norms_weight:
@@ -288,8 +274,8 @@ class FineTuning(Task):
 
     def _perceptual(self, found: Features, wanted: Features) -> Tensor:
         weights = zip(LAYERS, self.settings.perceptual_layers, strict=True)
-        losses = [w * (found[n].float() - wanted[n]).abs().mean() for n, w in weights if w]
-        return torch.stack(losses).sum()
+        apart = [w * (found[n].float() - wanted[n]).abs().mean() for n, w in weights if w]
+        return torch.stack(apart).sum()
 
     def _identity_loss(self, made: Tensor, codes: Tensor) -> Tensor:
         """1 - the cosine of the picture's face and the generator's own."""
@@ -314,7 +300,7 @@ class FineTuning(Task):
         self.discriminator.requires_grad_(False)
         scores = self.discriminator(views[0])[0] if self.quick else [self.discriminator(views[0][0])]
         self.discriminator.requires_grad_(True)
-        loss = torch.stack([generator_loss(one, self.quick) for one in scores]).mean()
+        loss = torch.stack([losses.generator_loss(one, self.quick) for one in scores]).mean()
         parts["adversarial"] = self.settings.adversarial_weight * loss
         return views
 
@@ -335,7 +321,7 @@ class FineTuning(Task):
             )
         views = [[one.detach() for one in view] for view in (generated, real)]
         pairs = zip(*step.modules["discriminator"](*views), strict=True)
-        loss = torch.stack([discriminator_loss(a, b, hinge=True) for a, b in pairs]).mean()
+        loss = torch.stack([losses.discriminator_loss(a, b, hinge=True) for a, b in pairs]).mean()
         step.descend(loss, "discriminator")
         return loss
 
@@ -348,7 +334,7 @@ class FineTuning(Task):
             return parts
         codes = style[:some].detach().clone().requires_grad_(True)
         made = step.modules["net"](face[:some], codes)
-        loss = path_length_penalty(made, codes, self.path.path_length, step.generator)
+        loss = losses.path_length_penalty(made, codes, self.path.path_length, step.generator)
         return {**parts, "path": s.path_weight * s.path_every * loss}
 
 

@@ -28,10 +28,10 @@ from ...nets.dualstylegan import DualStyleGAN, Sampler
 from ...nets.features import FeatureExtractor
 from ...nets.hardware import seeded
 from ...nets.style_generator import STRUCTURE
-from ...training import Callback, Schedule, Step, Task, TrainingResult, shuffled, train
+from ...training import Callback, Schedule, Step, Task, TrainingResult, digest, shuffled, train
 from ..inversion import ReconstructionLoss, annealed, descend, noise_similarity
 from ..inversion import Settings as InversionSettings
-from .destylization import Destylized, digest, each_portrait
+from .destylization import Destylized, each_portrait
 from .settings import SMALL, LatentSettings, SamplerSettings
 
 CONTEXTUAL = "relu3_1"
