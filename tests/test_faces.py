@@ -104,9 +104,9 @@ def test_a_style_for_each_layer_is_taken_and_gets_a_gradient(tiny):
 
 @pytest.mark.parametrize("options", [{"size": 0}, {"size": 257}, {"seed": -1}, {"count": -1}])
 def test_what_cannot_be_is_told(tiny, options):
-    (value,), size = options.values(), options.pop("size", 16)
-    with pytest.raises(SettingError, match=str(value)):
-        tiny.pictures(tiny.w(**{"count": 1, **options}), size)
+    given = {"count": 1, "seed": 0, "size": 16, **options}
+    with pytest.raises(SettingError, match=str(*options.values())):
+        tiny.pictures(tiny.w(given["count"], given["seed"]), given["size"])
 
 
 def test_tensors_of_another_network_are_refused():

@@ -156,12 +156,12 @@ def test_a_folder_without_a_face_or_a_picture_is_refused(folder, tmp_path):
 
 
 def test_what_is_neither_a_set_nor_a_folder_is_refused(tmp_path):
-    with pytest.raises(SettingError, match=r"'cartoons' is neither a style set \(did you mean 'cartoon'\?\)"):
+    with pytest.raises(SettingError, match=r"set or folder 'cartoons' \(did you mean 'cartoon'\?\)"):
         load_style_set("cartoons")
-    with pytest.raises(SettingError, match="nor a folder: give the path of a folder of portraits, or one of"):
+    with pytest.raises(SettingError, match=r"no style set or folder .*: choose one of"):
         load_style_set(tmp_path / "nowhere")
     (tmp_path / "file.jpg").write_text("text", encoding="utf-8")
-    with pytest.raises(SettingError, match="nor a folder"):
+    with pytest.raises(SettingError, match="no style set or folder"):
         load_style_set(tmp_path / "file.jpg")
     for wrong in (0, -3, 1.5, "128"):
         with pytest.raises(SettingError, match="size is"):

@@ -90,7 +90,7 @@ class FeatureExtractor(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Activations of the named layers, in the order of ``layers``."""
-        if images.ndim != 4:
+        if images.ndim != 4 or images.shape[1] != 3:
             raise SettingError(f"Pictures are (N, 3, H, W), not {tuple(images.shape)}: see load_image.")
         least, deepest = max((smallest_side(self.network, name), name) for name in self.layer_names)
         if min(images.shape[-2:]) < least:
