@@ -136,7 +136,7 @@ def test_a_style_that_no_network_has_learned(nst, files, style, words):
 
 def test_two_styles_are_one_too_many_for_johnson(nst, files):
     said = one_sentence(*nst("stylize", "face.png", "own.pth", "own.pth", "--method", "johnson", *COMMON))
-    assert "2 are named" in said
+    assert "not own.pth, own.pth" in said
 
 
 # ----------------------------------------------------------------------------------------------------- films

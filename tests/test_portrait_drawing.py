@@ -150,4 +150,4 @@ def test_the_commands_train_and_draw(ground, nst, tmp_path, monkeypatch, picture
     for style in ("d.safetensors", "d.safetensors:1"):
         code, out, err = nst(*draw, style)
         assert (code, out[:28]) == (0, "done: stylized.png (61×61), "), err
-    assert "draws in 2 styles" in one_sentence(*nst(*draw, "d.safetensors:2"))
+    assert "are 2 styles" in one_sentence(*nst(*draw, "d.safetensors:2"))

@@ -59,7 +59,7 @@ class Pictures:
         self.size, self.zoom, self.flip, self.seed = size, zoom, flip, seed
         self._pictures: Sequence[Path] | Tensor
         if isinstance(source, Tensor):
-            if not bool(((check_picture("pictures", source) >= 0) & (source <= 1)).all()):
+            if not bool(((check_picture("batch of pictures", source) >= 0) & (source <= 1)).all()):
                 raise ImageError("Pictures have values in [0, 1], and these have others: see load_image.")
             self._pictures = source.detach().mul(255).round().to("cpu", torch.uint8)
         else:
