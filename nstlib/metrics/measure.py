@@ -35,7 +35,7 @@ from .perceptual import Lpips, VggDistance
 from .protocol import DEFAULT, METRICS, Protocol, digest
 from .table import Measurement, Problem
 
-LARGE = 512  # pixels a side; larger pictures come one pair at a time, as those of several sizes
+LARGE = 512  # pixels a side; larger pictures come one pair at a time, or a batch would not fit into memory
 
 Pictures = str | os.PathLike[str] | Tensor | Sequence[str | os.PathLike[str] | Tensor]
 Instrument = Callable[..., Tensor]  # (N, 3, H, W), one or two of them, to (N,) or (N, D)
@@ -104,7 +104,7 @@ def measure(
     failures: Failures = {}
     pairs = pair_up([list_pictures(a, 0, names[0]), list_pictures(b, 1, names[1])], names, protocol, failures)
     tools = instruments(protocol, device)  # now: a network that cannot be had is told before minutes of work
-    if protocol.crop != "center" or protocol.resolution is None or protocol.resolution > LARGE:
+    if protocol.resolution is None or protocol.resolution > LARGE:
         batch = 1
     done: list[Pair] = []
     interrupted = False
@@ -161,15 +161,17 @@ def _measure(
     of_pairs = [name for name in tools if name != "features"]
     for names, looks in ((of_pairs, pairs), (["features"] if "features" in tools else [], singles)):
         read = [look for look in looks if all(picture.image is not None for picture in look)]
-        # Moved once for all metrics: those that share a network know the batch again.
-        batches = [torch.cat([x.image for x in side]).to(device) for side in zip(*read, strict=True)]
-        for name in names if read else ():
-            title = METRICS[name].title if name in METRICS else "Inception"
-            for look, value in zip(read, _apply(tools[name], batches), strict=True):
-                if isinstance(value, str):
-                    failures.setdefault((look[-1].label, value), []).append(title)
-                else:
-                    look[0].values[name] = value
+        for _, same in itertools.groupby(read, key=lambda look: [picture.image.shape for picture in look]):
+            group = list(same)
+            # Moved once for all metrics: those that share a network know the batch again.
+            batches = [torch.cat([x.image for x in side]).to(device) for side in zip(*group, strict=True)]
+            for name in names:
+                title = METRICS[name].title if name in METRICS else "Inception"
+                for look, value in zip(group, _apply(tools[name], batches), strict=True):
+                    if isinstance(value, str):
+                        failures.setdefault((look[-1].label, value), []).append(title)
+                    else:
+                        look[0].values[name] = value
     for (picture,) in singles:
         picture.image = None
 

@@ -96,8 +96,8 @@ def check_pictures(name: str, images: Tensor, least: int = 1, count: int | None 
     low, high = (x.item() for x in check_picture(name, images, least, count).detach().aminmax())
     if low < -_TOLERANCE or high > 1 + _TOLERANCE:
         raise ImageError(
-            f"The {name} has values from {low:.3g} to {high:.3g}, not from 0 to 1: call .clamp(0, 1) if that is "
-            "meant, or divide by 255 first."
+            f"The {name} has values from {low:.3g} to {high:.3g}, not from 0 to 1: call .clamp(0, 1) if that "
+            "is meant, or divide by 255 first."
         )
     return images
 
