@@ -246,7 +246,7 @@ def _execute(
 def _check_promises(book: _Notebook, folder: Path, content: dict[str, Any], run: str) -> None:
     """Believe a run by its manifest, and the manifest by the files."""
     if content.get("run") != run or not content.get("finished"):
-        raise CourseError(f"{book.name} ended without a manifest: let its last cell call run.finish().")
+        raise CourseError(f"{book.name} ended without a finished manifest: call run.finish() at its end.")
     for promise in book.promises:
         if promise not in [output["file"] for output in content["outputs"]]:
             raise CourseError(f"{book.name} promised {promise} and did not save it: see run.save_figure.")
