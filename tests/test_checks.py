@@ -638,7 +638,7 @@ POSSIBLE_WRONG = [
 
 def tau(a, b):
     n = len(a)
-    signs = [np.sign(a[i] - a[j]) * np.sign(b[i] - b[j]) for i in range(n) for j in range(i)]
+    signs = [np.sign(float(a[i] - a[j])) * np.sign(float(b[i] - b[j])) for i in range(n) for j in range(i)]
     return float(sum(signs)) / (n * (n - 1) / 2)
 
 
