@@ -67,7 +67,7 @@ def pictures(
     arrays = [_array(image) for image in images]
     ratio = max(a.shape[0] / a.shape[1] for a in arrays)
     with house_style():
-        size = (width * columns, (width * ratio + 0.3) * rows)
+        size = (width * columns, (width * ratio + (0.3 if titles else 0.05)) * rows)
         figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
         for index, axis in enumerate(axes.flat):
             _bare(axis)

@@ -111,7 +111,7 @@ class Method:
             module.eval().requires_grad_(False)
         self.about = {
             "settings": asdict(self.settings), "steps": result.step, "batch": schedule.batch,
-            "seconds": round(result.seconds), "losses": result.losses,
+            "seconds": round(self.about.get("seconds", 0) + result.seconds), "losses": result.losses,
         }  # fmt: skip
         return result
 
