@@ -205,8 +205,8 @@ def test_a_training_goes_on_and_may_begin_with_another_style(nst, people, random
     assert nst("train", "johnson", "painting.jpg", *arguments)[0] == 0  # nothing is left to be done
     again = safetensors.torch.load_file(made)
     assert all(torch.equal(first[key], again[key]) for key in first)
-    tensors, about = read_weights(made)
-    save_weights(made, tensors, about | {"seconds": 1000})
+    tensors, about = read_weights(people / made)
+    save_weights(people / made, tensors, about | {"seconds": 1000})
     code, _, err = nst("train", "johnson", "wave.png", "--start", made, *arguments)
     assert code == 0, err
     about = read_weights(people / "johnson_wave.safetensors")[1]

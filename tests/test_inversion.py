@@ -120,8 +120,8 @@ def test_pictures_do_not_disturb_each_other(prior, lpips, mean):
                   progress=False)  # fmt: skip
     alone = invert(pictures[1:], prior, start=mean, steps=4, settings=SMALL, lpips=lpips, identity=Looks(),
                    progress=False)  # fmt: skip
-    # The pictures, not the codes: Adam's first steps have the size of the rate whatever the slope, so rounding
-    # moves a code that the picture does not depend on.
+    # The pictures, not the codes: Adam's first steps have the size of the rate whatever the slope, and
+    # rounding moves a code that the picture does not depend on.
     torch.testing.assert_close(both.pictures[1:], alone.pictures, rtol=0, atol=3e-4)
     assert (both.pictures[:1] - alone.pictures).abs().max() > 1e-3
 
