@@ -153,7 +153,7 @@ class _Mp4:
 
     def __init__(self, part: Path, fps: float, size: tuple[int, int], sound: Any) -> None:
         self.size, self.step = size, 1 / fps
-        options = {"movflags": "+faststart"}
+        options = {"movflags": "+faststart", "strict": "-1"}  # players take more sound than the standard
         self.container = av.open(str(part.absolute()), "w", format="mp4", container_options=options)
         # 18 is where most see no loss; "veryfast" makes the same size in two thirds of the default's time.
         # Without B-frames the durations in the file are those of the frames, and long ones are kept.
@@ -172,29 +172,27 @@ class _Mp4:
 
     def _sound(self, path: Any) -> Iterator[Any]:
         """The packets of another film's sound, ready for this file."""
-        # An animation has no sound; damaged sound ends where it is damaged.
-        with contextlib.suppress(ImageError, av.error.InvalidDataError), _open(path) as source:
-            tracks: dict[int, tuple[Any, bool]] = {}  # where to, and whether as it is
-            for track in source.streams.audio:
-                if track.codec_context:  # None: of a kind that FFmpeg does not know
-                    copied = track.codec.canonical_name in _SOUND
-                    add = self.container.add_stream_from_template if copied else self.container.add_stream
-                    tracks[track.index] = add(*([track] if copied else ["aac", 48000])), copied
-            for packet in source.demux(*(source.streams[index] for index in tracks)) if tracks else ():
-                target, copied = tracks[packet.stream.index]
+        # An animation has no sound, and trouble with the sound is no reason to lose the pictures.
+        with contextlib.suppress(ImageError, av.error.FFmpegError), _open(path) as source:
+            known = [track for track in source.streams.audio if track.codec_context]  # FFmpeg lacks others
+            begin, targets = (source.start_time or 0) / av.time_base, {}
+            for track in known:
+                copied = track.codec.canonical_name in _SOUND
+                add = self.container.add_stream_from_template if copied else self.container.add_stream
+                targets[track.index] = add(*([track] if copied else ["aac", 48000])), copied
+            for packet in source.demux(known) if known else ():
+                target, copied = targets[packet.stream.index]
                 if packet.pts is not None:
-                    shift = round((source.start_time or 0) / av.time_base / packet.time_base)
-                    packet.pts, packet.dts = (
-                        packet.pts - shift,
-                        None if packet.dts is None else packet.dts - shift,
-                    )
-                if copied and packet.pts is not None:
+                    packet.pts = packet.dts = packet.pts - round(begin / packet.time_base)
+                if not copied:
+                    with contextlib.suppress(av.error.InvalidDataError):
+                        for frame in packet.decode():
+                            if frame.pts is not None:  # the last few of WMA
+                                yield from target.encode(frame)
+                elif packet.pts is not None:
                     packet.stream = target
                     yield packet
-                elif not copied:
-                    for frame in packet.decode():
-                        yield from target.encode(frame)
-            for target, copied in tracks.values():
+            for target, copied in targets.values():
                 if not copied:
                     yield from target.encode()
 
@@ -210,7 +208,8 @@ class _Mp4:
 
     def add_sound(self, until: float) -> None:
         while self.packet is not None and self.packet.pts * self.packet.time_base < until:
-            self.container.mux(self.packet)
+            with contextlib.suppress(ValueError):  # a packet of a recorder's broken clock is left out
+                self.container.mux(self.packet)
             self.packet = next(self.sound, None)
 
     def finish(self, end: float, whole: bool) -> None:
@@ -388,7 +387,8 @@ def _open(path: str | os.PathLike[str]) -> av.container.InputContainer:
 
 def _video(path: Path) -> Iterator[tuple[Tensor, float, float]]:
     """The frames with the seconds at which they begin and end."""
-    count, reformatter = 0, VideoReformatter()  # the same for all frames, because HDR's tables take seconds
+    count, before = 0, 0.0
+    reformatter = VideoReformatter()  # one for all frames, because HDR's tables take seconds
     with _open(path) as container:
         stream: Any = container.streams.best("video")
         begin = (container.start_time or 0) / av.time_base
@@ -406,9 +406,11 @@ def _video(path: Path) -> Iterator[tuple[Tensor, float, float]]:
                 image = torch.from_numpy(rgb.to_ndarray()).permute(2, 0, 1)[None].float() / 255
                 turns = round(frame.rotation / 90)  # counterclockwise, as in rot90
                 start = count * step if frame.time is None else frame.time - begin
-                end = start + (float(frame.duration * frame.time_base) or step)
-                yield torch.rot90(image, turns, (2, 3)).contiguous(), start, end
-                count += 1
+                shown, gap = float(frame.duration * frame.time_base), start - before if count else step
+                if not shown or stream.codec_context.has_b_frames:  # shown is the duration of another frame
+                    shown = min(shown or gap, gap)
+                yield torch.rot90(image, turns, (2, 3)).contiguous(), start, start + shown
+                count, before = count + 1, start
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise ImageError(
                 f"'{path}' is damaged after {count} frames ({reason(error)}): get it again from its source."
