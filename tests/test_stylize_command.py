@@ -561,6 +561,31 @@ def test_a_fast_film_is_not_slowed_down(nst, files, monkeypatch, picture, output
     assert len(painted) == count
 
 
+@pytest.mark.parametrize("output", ["o.mp4", "o.gif", "o.webp"])
+@pytest.mark.parametrize("kind", ["gif", "webp", "png"])
+def test_each_picture_of_an_animation_is_painted_once_and_shown_as_long(
+    nst, files, monkeypatch, kind, output
+):
+    shown = {"save_all": True, "duration": [30, 30, 30, 6000]}
+    first, *rest = [images.to_pil(torch.full((1, 3, 32, 32), shade)) for shade in (0.2, 0.5, 0.7, 0.9)]
+    first.save(f"slow.{kind}", append_images=rest, **shown)
+    painted = []
+
+    def stylize_clip(frames, style, settings, **_):
+        for frame in frames:
+            painted.append(frame)
+            yield gatys.Frame(frame, None, None, gatys.Result(frame, settings))
+
+    monkeypatch.setattr(gatys, "stylize_clip", stylize_clip)
+    assert nst(f"slow.{kind}", "painting.jpg", "-o", output, "--quiet")[0] == 0
+    assert len(painted) == 4
+    frames, times = video.timed_frames(output)
+    shades = [round(frame.mean().item(), 1) for frame in frames]
+    assert shades[:4] == [0.2, 0.5, 0.7, 0.9]
+    assert set(shades[4:]) <= {0.9}  # an MP4 shows the last frame again just before its end
+    assert (times[:4], times[-1]) == (pytest.approx([0, 0.03, 0.06, 0.09]), pytest.approx(6.09))
+
+
 def test_control_c_keeps_the_frames_painted(nst, files, random_networks, monkeypatch):
     interrupt(monkeypatch, 4)
     code, out, err = nst("clip.gif", "painting.jpg", "-o", "o.mp4", "--optimizer", "adam", *TINY)

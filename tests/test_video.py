@@ -383,6 +383,41 @@ def test_sound_is_kept(tmp_path, name, sound, wanted):
     first = av.open(str(source)).start_time / av.time_base
     for (_, end), (_, there) in zip(found, before, strict=True):  # it plays out, after the last frame
         assert end == pytest.approx(there - first, abs=0.06)
+
+
+def test_sound_ends_with_a_film_that_is_broken_off(tmp_path):
+    source = recorded(tmp_path / "a.mkv", sound=("aac", "ac3"), seconds=0.5)
+    for _, end in heard(copied(tmp_path / "b.mp4", source, frames=3)):
+        assert end == pytest.approx(3 / 12, abs=0.04)
+
+
+def test_what_is_wrong_with_the_sound_does_not_stop_the_film(tmp_path):
+    """A codec that nobody knows, packets of zeros, and two films joined, whose clock jumps back."""
+    content = recorded(tmp_path / "a.mp4", sound=("aac", "aac"), seconds=0.5).read_bytes()
+    at = content.index(b"mp4a")
+    unknown = content[:at] + content[at:].replace(b"mp4a", b"apac", 1).replace(b"esds", b"free", 1)
+    (tmp_path / "a.mp4").write_bytes(unknown)
+    assert [kind for kind, _ in heard(copied(tmp_path / "b.mp4", tmp_path / "a.mp4"))] == ["aac"]
+
+    for codec in ("aac", "ac3"):
+        source = recorded(tmp_path / f"{codec}.mkv", sound=(codec,), seconds=0.5)
+        with av.open(str(source)) as container:
+            places = [bytes(p) for p in container.demux(audio=0) if p.size]
+        content = source.read_bytes()
+        for packet in places[2:4]:
+            content = content.replace(packet, bytes(len(packet)))
+        source.write_bytes(content)
+        path = copied(tmp_path / "b.mp4", source)
+        assert len(list(timed_frames(path)[0])) == 6
+        assert heard(path)[0][1] > 0.4
+
+    part = recorded(tmp_path / "a.ts", sound=("aac",), seconds=0.5, late=0.7)
+    part.write_bytes(2 * part.read_bytes())
+    frames, times = timed_frames(copied(tmp_path / "b.mp4", part))
+    assert len(list(frames)) == 12
+    assert times[2:] == pytest.approx([times[2] + i / 12 for i in range(11)], abs=0.03)
+
+
 # ------------------------------------------------------------------------------- interrupts and errors inside
 
 

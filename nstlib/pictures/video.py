@@ -158,8 +158,7 @@ class _Mp4:
         # 18 is where most see no loss; "veryfast" makes the same size in two thirds of the default's time.
         # Without B-frames the durations in the file are those of the frames, and long ones are kept.
         options = {"crf": "18", "preset": "veryfast", "bf": "0"}
-        rate = Fraction(fps).limit_denominator(1001)
-        self.stream = self.container.add_stream("libx264", rate, options=options)
+        self.stream = self.container.add_stream("libx264", Fraction(fps).limit_denominator(1001), options)
         self.stream.width, self.stream.height = (side + side % 2 for side in size)
         self.stream.pix_fmt = "yuv420p"
         # Without these labels players guess, and guess differently for small films than for large ones.
@@ -175,26 +174,25 @@ class _Mp4:
         # An animation has no sound, and trouble with the sound is no reason to lose the pictures.
         with contextlib.suppress(ImageError, av.error.FFmpegError), _open(path) as source:
             known = [track for track in source.streams.audio if track.codec_context]  # FFmpeg lacks others
-            begin, targets = (source.start_time or 0) / av.time_base, {}
+            begin, targets, file = (source.start_time or 0) / av.time_base, {}, self.container
             for track in known:
                 copied = track.codec.canonical_name in _SOUND
-                add = self.container.add_stream_from_template if copied else self.container.add_stream
-                targets[track.index] = add(*([track] if copied else ["aac", 48000])), copied
+                target = file.add_stream_from_template(track) if copied else file.add_stream("aac", 48000)
+                targets[track.index] = target, copied
             for packet in source.demux(known) if known else ():
                 target, copied = targets[packet.stream.index]
                 if packet.pts is not None:
                     packet.pts = packet.dts = packet.pts - round(begin / packet.time_base)
-                if not copied:
+                if copied and packet.pts is not None:
+                    packet.stream = target
+                    yield packet
+                elif not copied:
                     with contextlib.suppress(av.error.InvalidDataError):
                         for frame in packet.decode():
                             if frame.pts is not None:  # the last few of WMA
                                 yield from target.encode(frame)
-                elif packet.pts is not None:
-                    packet.stream = target
-                    yield packet
-            for target, copied in targets.values():
-                if not copied:
-                    yield from target.encode()
+                    if not packet.size:  # the end
+                        yield from target.encode()
 
     def add(self, picture: Image.Image, start: float) -> None:
         self.last, self.start = picture, start
@@ -208,7 +206,7 @@ class _Mp4:
 
     def add_sound(self, until: float) -> None:
         while self.packet is not None and self.packet.pts * self.packet.time_base < until:
-            with contextlib.suppress(ValueError):  # a packet of a recorder's broken clock is left out
+            with contextlib.suppress(ValueError):  # where the clock jumps back
                 self.container.mux(self.packet)
             self.packet = next(self.sound, None)
 
@@ -228,8 +226,7 @@ class _Animation:
     def __init__(self, part: Path, fps: float, size: tuple[int, int], sound: Any) -> None:
         self.part, self.size = part, size
         self.gif = part.suffix.lower() == ".gif"
-        self.frames: list[Image.Image] = []
-        self.starts: list[float] = []
+        self.frames: list[tuple[Image.Image, float]] = []
 
     def add(self, picture: Image.Image, start: float) -> None:
         if self.gif:
@@ -237,15 +234,14 @@ class _Animation:
             # dithering hides the bands that either leaves on skin.
             palette = picture.quantize(256, method=Image.Quantize.FASTOCTREE)
             picture = picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
-        self.frames.append(picture)
-        self.starts.append(start)
+        self.frames.append((picture, start))
 
     def finish(self, end: float, whole: bool) -> None:
         unit = 10 if self.gif else 1  # milliseconds
         # Rounded ends, not rounded lengths: 12 frames a second then last a second in hundredths as well.
-        ends = [round(1000 * start / unit) * unit for start in (*self.starts, end)]
+        (first, *rest), starts = zip(*self.frames, strict=True)
+        ends = [round(1000 * second / unit) * unit for second in (*starts, end)]
         durations = [end - start for start, end in itertools.pairwise(ends)]
-        first, *rest = self.frames
         shown = durations if rest else durations[0]
         # The quality is WebP's.
         first.save(self.part, save_all=True, append_images=rest, duration=shown, loop=0, quality=90)
@@ -305,7 +301,7 @@ def read_film(path: str | os.PathLike[str], *, size: int | None = None) -> tuple
         fps = len(usual) / sum(usual)
     else:
         with _open(path) as container:
-            stream: Any = container.streams.best("video")
+            stream = container.streams.best("video")
             guessed = stream.guessed_rate or 25  # without the pauses; thousands if frames come at any time
             fps = float(guessed if guessed <= 60 else stream.average_rate or 25)
 
@@ -350,12 +346,13 @@ def timed_frames(
     times: list[float] = []
 
     def timed() -> Iterator[Tensor]:
-        last = 0.0
+        late = last = 0.0
         for image, start, end in (_animation if _is_animation(path) else _video)(path):
-            begin = max(start, times[-1] + 1e-3) if times else 0.0  # also where a recorder's clock jumps back
-            last = max(end, begin)
-            if not times or begin - times[-1] >= shortest:
-                times.append(begin)
+            if times and start + late <= times[-1]:  # two films joined: the clock jumps back
+                late = last - start
+            last = end + late
+            if not times or start + late - times[-1] >= shortest:
+                times.append(start + late if times else 0.0)
                 yield image if size is None else resize(image, size)
         times.append(last)
 
@@ -372,7 +369,7 @@ def _is_animation(path: str | os.PathLike[str]) -> bool:
     return head.startswith((b"GIF8", b"\x89PNG")) or (head.startswith(b"RIFF") and head.endswith(b"WEBP"))
 
 
-def _open(path: str | os.PathLike[str]) -> av.container.InputContainer:
+def _open(path: str | os.PathLike[str]) -> Any:
     options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
     try:
         container = av.open(os.path.abspath(path), metadata_errors="ignore", container_options=options)
@@ -390,25 +387,25 @@ def _video(path: Path) -> Iterator[tuple[Tensor, float, float]]:
     count, before = 0, 0.0
     reformatter = VideoReformatter()  # one for all frames, because HDR's tables take seconds
     with _open(path) as container:
-        stream: Any = container.streams.best("video")
+        stream = container.streams.best("video")
         begin = (container.start_time or 0) / av.time_base
         step = float(1 / (stream.average_rate or stream.guessed_rate or 25))
         shape = float(stream.sample_aspect_ratio or 1)
         try:
             for frame in container.decode(stream):
                 hdr = frame.color_trc in _HDR
-                wide = hdr or frame.color_primaries in _WIDE
                 rgb = reformatter.reformat(
                     frame, round(frame.width * max(shape, 1)), round(frame.height / min(shape, 1)), "rgb24",
                     dst_color_trc=ColorTrc.IEC61966_2_1 if hdr else None,
-                    dst_color_primaries=ColorPrimaries.BT709 if wide else None,
+                    dst_color_primaries=_BT709 if hdr or frame.color_primaries in _WIDE else None,
                 )  # fmt: skip
                 image = torch.from_numpy(rgb.to_ndarray()).permute(2, 0, 1)[None].float() / 255
                 turns = round(frame.rotation / 90)  # counterclockwise, as in rot90
                 start = count * step if frame.time is None else frame.time - begin
-                shown, gap = float(frame.duration * frame.time_base), start - before if count else step
-                if not shown or stream.codec_context.has_b_frames:  # shown is the duration of another frame
-                    shown = min(shown or gap, gap)
+                gap = start - before if count else step
+                shown = float(frame.duration * frame.time_base) or gap
+                if stream.codec_context.has_b_frames:  # then it may be the duration of another frame
+                    shown = min(shown, gap)
                 yield torch.rot90(image, turns, (2, 3)).contiguous(), start, start + shown
                 count, before = count + 1, start
         except (av.error.FFmpegError, OSError, ValueError) as error:
