@@ -28,7 +28,6 @@ from ..pictures import video
 from ..pictures.files import check_writable, list_pictures, load_image, read_settings, save_image
 from .options import DEVICE, QUIET, SEED, Grouped, method_options, stylize_fields
 
-ANIMATIONS = (".gif", ".webp")
 SAVE_EVERY = 30.0  # seconds between two checkpoints at least,
 SAVE_SHARE = 20.0  # and times as long as one takes: L-BFGS' memory of a large picture has gigabytes
 TELL_EVERY = 1.0  # seconds between two lines about a film's frames
@@ -448,7 +447,7 @@ class Job:
 
         Animations show 50 frames a second at most: of a faster film every second frame, not a slower film.
         """
-        shortest = 0.0199 if self.output.suffix.lower() in ANIMATIONS else 0
+        shortest = 0 if self.output.suffix.lower() == ".mp4" else 0.0199
         frames, times = video.timed_frames(self.content, size=self.options["size"], shortest=shortest)
         first = next(frames)
         return first, itertools.chain([first], frames), times
