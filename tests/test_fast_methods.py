@@ -166,7 +166,7 @@ def test_control_c_keeps_the_frames_painted(nst, files, monkeypatch):
 
     monkeypatch.setattr(johnson.Johnson, "stylize", stylize)
     code, out, _ = nst("stylize", "clip.gif", "own.pth", "--method", "johnson", "-o", "out.gif", *COMMON)
-    assert (code, out[:31]) == (0, "stopped: out.gif (2 frames), 0 s"[:31])
+    assert (code, out.rpartition(",")[0]) == (0, "stopped: out.gif (2 frames)")
 
 
 # -------------------------------------------------------------------------------------------------- training

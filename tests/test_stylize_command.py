@@ -11,6 +11,7 @@ import torch
 from click.testing import CliRunner
 from conftest import one_sentence
 from PIL import Image
+from test_video import heard, recorded
 
 from nstlib.assets import movements
 from nstlib.cli import __main__ as command
@@ -559,6 +560,50 @@ def test_a_fast_film_is_not_slowed_down(nst, files, monkeypatch, picture, output
     assert (len(list(frames)), round(found)) == (count, fps)
     assert painted[0].temporal_weight == gatys.TEMPORAL_WEIGHT
     assert len(painted) == count
+
+
+@pytest.mark.parametrize("output", ["o.mp4", "o.gif", "o.webp"])
+@pytest.mark.parametrize("kind", ["gif", "webp", "png"])
+def test_each_picture_of_an_animation_is_painted_once_and_shown_as_long(
+    nst, files, monkeypatch, kind, output
+):
+    shown = {"save_all": True, "duration": [30, 30, 30, 6000]}
+    first, *rest = [images.to_pil(torch.full((1, 3, 32, 32), shade)) for shade in (0.2, 0.5, 0.7, 0.9)]
+    first.save(f"slow.{kind}", append_images=rest, **shown)
+    painted = []
+
+    def stylize_clip(frames, style, settings, **_):
+        for frame in frames:
+            painted.append(frame)
+            yield gatys.Frame(frame, None, None, gatys.Result(frame, settings))
+
+    monkeypatch.setattr(gatys, "stylize_clip", stylize_clip)
+    assert nst(f"slow.{kind}", "painting.jpg", "-o", output, "--quiet")[0] == 0
+    assert len(painted) == 4
+    frames, times = video.timed_frames(output)
+    shades = [round(frame.mean().item(), 1) for frame in frames]
+    assert shades[:4] == [0.2, 0.5, 0.7, 0.9]
+    assert set(shades[4:]) <= {0.9}  # an MP4 shows the last frame again just before its end
+    assert (times[:4], times[-1]) == (pytest.approx([0, 0.03, 0.06, 0.09]), pytest.approx(6.09))
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_film_keeps_its_times_and_its_sound(nst, files, monkeypatch, stopped):
+    starts = [0.0, 0.04, 0.08, 2.08]
+    recorded(files / "clip", starts=starts, sound=("aac",), seconds=2.5, kind="mov")
+
+    def stylize_clip(frames, style, settings, **_):
+        for number, frame in enumerate(frames):
+            if stopped and number == 2:
+                raise KeyboardInterrupt
+            yield gatys.Frame(1 - frame, None, None, gatys.Result(frame, settings))
+
+    monkeypatch.setattr(gatys, "stylize_clip", stylize_clip)
+    assert nst("clip", "painting.jpg", "-o", "o.mp4", "--quiet")[0] == 0
+    frames, times = video.timed_frames("o.mp4")
+    assert len(list(frames)) == (2 if stopped else 4)
+    assert times[:-1] == pytest.approx(starts[:2] if stopped else starts, abs=0.002)
+    assert heard(files / "o.mp4") == [("aac", pytest.approx(0.12 if stopped else 2.5, abs=0.05))]
 
 
 def test_control_c_keeps_the_frames_painted(nst, files, random_networks, monkeypatch):

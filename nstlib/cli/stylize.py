@@ -28,8 +28,6 @@ from ..pictures import video
 from ..pictures.files import check_writable, list_pictures, load_image, read_settings, save_image
 from .options import DEVICE, QUIET, SEED, Grouped, method_options, stylize_fields
 
-ANIMATIONS = (".gif", ".webp")  # their files hold a film, or a picture
-FILMS = (*ANIMATIONS, ".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".wmv", ".ogv")
 SAVE_EVERY = 30.0  # seconds between two checkpoints at least,
 SAVE_SHARE = 20.0  # and times as long as one takes: L-BFGS' memory of a large picture has gigabytes
 TELL_EVERY = 1.0  # seconds between two lines about a film's frames
@@ -47,7 +45,7 @@ COMMON: dict[str, list[click.Option]] = {  # by heading of the help
             show_default=True,
             help=" ".join(f"{name}: {method.summary}." for name, method in METHODS.items())),
         click.Option(["-o", "--output"], **_FILE, help="Picture (.png, .jpg, .webp; it holds the settings) "
-            "or, if CONTENT is one, film (.mp4, .gif, .webp; without sound).  "
+            "or, if CONTENT is one, film (.mp4, .gif, .webp; only .mp4 has its sound).  "
             "[default: stylized.png or stylized.mp4]"),
         click.Option(["--size"], **_PIXELS, default=512, show_default=True,
             help="Longest side of the result; CONTENT is not enlarged."),
@@ -181,7 +179,7 @@ class Job:
         self.content, self.options, self.name, self.key = content, options, options["method"], key
         self.kind: type[Method] = METHODS[self.name]
         self._check_options(ctx)
-        self.moving = _is_film(content)
+        self.moving = video.is_film(content)
         self.output: Path = options["output"] or Path("stylized.mp4" if self.moving else "stylized.png")
         self.film: Path | None = options["film"]
         self.pairs = _pairs(options["regions"])
@@ -260,9 +258,9 @@ class Job:
         if self.name == "gatys":
             (self._optimize_film if self.moving else self._optimize)()
         elif self.moving:
-            first, frames, fps = self._frames()
+            first, frames, times = self._frames()
             paint, _ = self._painter(first)
-            self._write_film(fps, ((paint(frame), False) for frame in frames))
+            self._write_film(times, ((paint(frame), False) for frame in frames))
         elif self.kind.portraits:
             self._portrait()
         else:
@@ -433,40 +431,40 @@ class Job:
 
     def _optimize_film(self) -> None:
         o = self.options
-        first, frames, fps = self._frames()
+        first, frames, times = self._frames()
         settings = self._settings((first.shape[-2], first.shape[-1]))
         painted = gatys.stylize_clip(
             frames, [self._guide(self._style_size(first))],
             settings.changed(temporal_weight=gatys.TEMPORAL_WEIGHT), seed=o["seed"], device=self.device,
             precision=o["precision"], progress=not o["quiet"],
         )  # fmt: skip
-        self._write_film(fps, ((frame.image, frame.result.interrupted) for frame in painted))
+        self._write_film(times, ((frame.image, frame.result.interrupted) for frame in painted))
 
     # ---------------------------------------------------------------- films
 
-    def _frames(self) -> tuple[Tensor, Iterable[Tensor], float]:
-        """The first frame, all that are to be painted, and how many of them make a second.
+    def _frames(self) -> tuple[Tensor, Iterable[Tensor], list[float]]:
+        """The first frame, all that are to be painted, and the times of those read so far.
 
         Animations show 50 frames a second at most: of a faster film every second frame, not a slower film.
         """
-        frames, fps = video.read_film(self.content, size=self.options["size"])
+        shortest = 0 if self.output.suffix.lower() == ".mp4" else 0.0199
+        frames, times = video.timed_frames(self.content, size=self.options["size"], shortest=shortest)
         first = next(frames)
-        step = math.ceil(fps / 50) if self.output.suffix.lower() in ANIMATIONS else 1
-        wanted = itertools.islice(itertools.chain([first], frames), 0, None, step)
-        return first, wanted, max(0.1, fps / step)
+        return first, itertools.chain([first], frames), times
 
-    def _write_film(self, fps: float, painted: Iterable[tuple[Tensor, bool]]) -> None:
+    def _write_film(self, times: list[float], painted: Iterable[tuple[Tensor, bool]]) -> None:
         """Write frames as they come; those painted so far are kept, whatever ends it."""
         stopped, failed = False, None
         began = told = time.monotonic()
-        with video.FilmWriter(self.output, fps=fps) as writer:
+        with video.FilmWriter(self.output, sound=self.content) as writer:
             try:
                 for frame, interrupted in painted:
-                    writer.add(frame)
+                    writer.add(frame, times[writer.count])
                     stopped |= interrupted
                     if not self.options["quiet"] and time.monotonic() - told >= TELL_EVERY:
                         told = time.monotonic()
                         click.echo(f"frame {writer.count}: {told - began:.0f} s", err=True)
+                writer.end = None if stopped else times[-1]
             except (KeyboardInterrupt, NstError) as error:  # between two frames; a damaged film
                 if not writer.count:
                     raise
@@ -525,19 +523,6 @@ def _filmed(writer: video.FilmWriter) -> Callable[[gatys.Progress], None]:
             writer.add(progress.image)
 
     return keep
-
-
-def _is_film(path: Path) -> bool:
-    """By its ending; a .gif or .webp holds a film if it has several frames."""
-    from PIL import Image
-
-    if path.suffix.lower() not in ANIMATIONS:
-        return path.suffix.lower() in FILMS
-    try:
-        with Image.open(path) as im:
-            return getattr(im, "n_frames", 1) > 1
-    except Exception:  # decoders raise nearly everything on damaged data, which is told later
-        return False
 
 
 def _pairs(regions: tuple[str, ...]) -> list[tuple[str, Path | None]]:
