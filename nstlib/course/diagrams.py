@@ -33,8 +33,7 @@ _KINDS: dict[str, tuple[str, float, float, str]] = {  # color, radius of the cor
     "loss": (COLORS[1], 0.5, 1.4, "-"),
 }
 _HATCHES = ("////", "oo", "xxx")
-# Kind, text, center across and up, width, height, in inches. Kind "" has no border; without a size, it is a
-# corner that arrows pass through.
+# Kind ("" has no border), text, center across and up, width, height, in inches.
 _Box = tuple[str, str, float, float, float, float]
 
 
@@ -51,15 +50,15 @@ def _draw_box(axes: plt.Axes, box: _Box) -> None:
     if kind:
         color, radius, line, dash = _KINDS[kind]
         style = f"round,pad=0,rounding_size={min(radius, height / 2)}" if radius else "square,pad=0"
-        look: dict[str, Any] = {
-            "edgecolor": color,
-            "facecolor": (*to_rgb(color), 0.12),
-            "linewidth": line,
-            "linestyle": dash,
-        }
-        corner = (x - width / 2, y - height / 2)
-        axes.add_patch(FancyBboxPatch(corner, width, height, boxstyle=style, **look))
+        patch = FancyBboxPatch((x - width / 2, y - height / 2), width, height, boxstyle=style)
+        patch.set(edgecolor=color, facecolor=(*to_rgb(color), 0.12), linewidth=line, linestyle=dash)
+        axes.add_patch(patch)
     axes.text(x, y, text, ha="center", va="center", fontsize=9, linespacing=1.3)
+
+
+def _corner(place: str) -> _Box:
+    across, up = map(float, place.split(","))
+    return "", "", across, up, 0, 0
 
 
 def _route(a: _Box, b: _Box) -> list[tuple[float, float]]:
@@ -81,7 +80,7 @@ def _flow(height: float, boxes: Mapping[str, _Box], arrows: str, gradients: str 
     Args:
         height: of the figure, in inches.
         boxes: by name.
-        arrows: "a>b a>corner>c", by the boxes' names.
+        arrows: "a>b a>7.4,0.8>c": from box to box, by their names, through corners.
         gradients: likewise, drawn dashed.
     """
     with house_style():
@@ -91,7 +90,8 @@ def _flow(height: float, boxes: Mapping[str, _Box], arrows: str, gradients: str 
         for paths, color, dash in ((arrows, "#444444", "-"), (gradients, COLORS[1], "--")):
             look: dict[str, Any] = {"color": color, "linewidth": 1.3}
             for path in paths.split():
-                *line, end = [p for a, b in pairwise(path.split(">")) for p in _route(boxes[a], boxes[b])]
+                stops = [boxes.get(name) or _corner(name) for name in path.split(">")]
+                *line, end = [point for a, b in pairwise(stops) for point in _route(a, b)]
                 axes.plot(*zip(*line, strict=True), linestyle=dash, **look)
                 arrow = look | {"arrowstyle": "-|>", "linestyle": dash, "shrinkA": 0, "shrinkB": 0}
                 axes.annotate("", end, line[-1], arrowprops=arrow)
@@ -111,12 +111,12 @@ def vgg(network: str = "vgg19", marked: Mapping[str, Sequence[str]] = MARKED) ->
     Raises:
         SettingError: no such network.
     """
-    gray: dict[str, Any] = {"facecolor": "#dddddd", "edgecolor": "#888888"}
-    looks = [
-        {"facecolor": (*to_rgb(color), 0.25), "edgecolor": color, "hatch": hatch}
-        for color, hatch in zip(COLORS, _HATCHES, strict=False)
-    ]
-    look_of = {name: look for names, look in zip(marked.values(), looks, strict=False) for name in names}
+    gray, white = ({"facecolor": face, "edgecolor": "#888888"} for face in ("#dddddd", "white"))
+    looks: dict[str, dict[str, Any]] = {
+        use: {"facecolor": (*to_rgb(color), 0.25), "edgecolor": color, "hatch": hatch}
+        for use, color, hatch in zip(marked, COLORS, _HATCHES, strict=False)
+    }
+    look_of = {name: looks[use] for use, names in marked.items() for name in names}
     layers = architecture(network)
     # A convolution and its ReLU share a column, under the name that is marked, else the ReLU's.
     columns = [
@@ -132,7 +132,7 @@ def vgg(network: str = "vgg19", marked: Mapping[str, Sequence[str]] = MARKED) ->
             x = 0.85 + pitch * index
             field, step = receptive_field(network, layer.name)
             height = 1.9 / step**0.4
-            look = look_of.get(layer.name, gray | ({"facecolor": "white"} if layer.kind == "pool" else {}))
+            look = look_of.get(layer.name, white if layer.kind == "pool" else gray)
             axes.add_patch(Rectangle((x - pitch * 0.35, 2.2 - height / 2), pitch * 0.7, height, **look))
             weight = "bold" if layer.name in look_of else "normal"
             text: dict[str, Any] = {"ha": "center", "fontsize": 8, "fontweight": weight}
@@ -145,11 +145,9 @@ def vgg(network: str = "vgg19", marked: Mapping[str, Sequence[str]] = MARKED) ->
                 axes.text(sum(block) / len(block), 3.3, title, ha="center", va="bottom", fontsize=8)
                 block = []
             scale = step
-        for index, (label, look) in enumerate([*zip(marked, looks, strict=False), ("pooling", gray)]):
-            left = 0.85 + 1.5 * index
-            look = look if "hatch" in look else look | {"facecolor": "white"}
-            axes.add_patch(Rectangle((left, 0.06), 0.25, 0.17, **look))
-            axes.text(left + 0.32, 0.145, label, va="center", fontsize=8)
+        for index, (use, look) in enumerate((looks | {"pooling": white}).items()):
+            axes.add_patch(Rectangle((0.85 + 1.5 * index, 0.06), 0.25, 0.17, **look))
+            axes.text(1.17 + 1.5 * index, 0.145, use, va="center", fontsize=8)
     return figure
 
 
@@ -166,12 +164,10 @@ def training_loop() -> Figure:
         "lc": ("loss", "content loss\n$L_c$, A (3)", 4.95, 3.25, 1.2, 0.5),
         "ls": ("loss", "style loss\n$L_s$, A (2)", 4.95, 2.15, 1.2, 0.5),
         "total": ("loss", "$\\alpha L_c + \\beta L_s$\nA (4)", 6.6, 2.7, 1.2, 0.5),
-        "corner": ("", "", 7.4, 0.8, 0, 0),
         "step": ("", "gradient with respect to the pixels,\none step of the optimizer", 3.8, 0.8, 2.7, 0.5),
-        "left": ("", "", 0.1, 2.7, 0, 0),
     }
     arrows = "content>vgg x>vgg style>vgg vgg>fc vgg>fx vgg>gs fc>lc fx>lc fx>ls gs>ls lc>total ls>total"
-    return _flow(4.2, boxes, arrows, "total>corner>step step>left>x")
+    return _flow(4.2, boxes, arrows, "total>7.4,0.8>step step>0.1,2.7>x")
 
 
 def gram_matrix(features: Tensor | None = None) -> Figure:
@@ -185,33 +181,31 @@ def gram_matrix(features: Tensor | None = None) -> Figure:
         features = torch.rand(5, 8, 8, generator=torch.Generator().manual_seed(0)) ** 2
     maps = features.detach().float().cpu().reshape(-1, *features.shape[-2:])
     maps = adaptive_avg_pool2d(maps[maps.mean((1, 2)).argsort(descending=True)[:5]], 8)
-    rows, gram, count = maps.flatten(1), gram_of(maps[None], "none")[0], len(maps)
-    i, j = 1 % count, 3 % count
+    rows, gram, last = maps.flatten(1), gram_of(maps[None], "none")[0], len(maps) - 1
+    boxes = [(one, 0.33, 2.4 - 0.5 * index, 0.45, 0.45, None) for index, one in enumerate(maps)]
+    texts = (
+        (0.55, 3.2, "C feature maps\nH × W"), (1.06, 1.65, "→"), (1.06, 1.35, "flatten"),
+        (2.6, 2.35, "$F$: C × M, with M = H · W"), (2.6, 0.95, "row $i$"), (4.15, 1.65, "×"),
+        (4.95, 3.1, "$F^T$: M × C"), (4.95, 0.2, "column $j$"), (5.83, 1.65, "="),
+        (6.7, 2.35, "$G = F F^T$: C × C"), (6.7, 0.95, "entry $G_{ij}$"),
+    )  # fmt: skip
     with house_style():
         figure, axes = _page(3.5)
-
-        def image(values: Tensor, left: float, low: float, width: float, height: float, *marks: Any) -> None:
+        for values, left, low, width, height, mark in (
+            *boxes,
+            (rows, 1.35, 1.15, 2.5, 1.0, (0, 0, rows.shape[1], 1)),
+            (rows.T, 4.45, 0.4, 1.0, 2.5, (last, 0, 1, rows.shape[1])),
+            (gram, 6.2, 1.15, 1.0, 1.0, (last, 0, 1, 1)),
+        ):
             part = figure.add_axes((left / WIDTH, low / 3.5, width / WIDTH, height / 3.5))
             part.imshow(values.numpy(), aspect="auto", interpolation="nearest")
             part.axis("off")
-            for corner, across, down, color in marks:
-                part.add_patch(
-                    Rectangle(corner, across, down, fill=False, edgecolor=color, linewidth=3, clip_on=False)
-                )
-
-        for index, one in enumerate(maps):
-            image(one, 0.33, 2.4 - 0.5 * index, 0.45, 0.45)
-        image(rows, 1.35, 1.15, 2.5, 1.0, ((-0.5, i - 0.5), rows.shape[1], 1, COLORS[1]))
-        image(rows.T, 4.45, 0.4, 1.0, 2.5, ((j - 0.5, -0.5), 1, rows.shape[1], COLORS[3]))
-        image(gram, 6.2, 1.15, 1.0, 1.0, ((j - 0.5, i - 0.5), 1, 1, COLORS[1]))
-        for x, y, text in (
-            (0.55, 3.2, "C feature maps\nH × W"), (2.6, 2.35, "$F$: C × M, with M = H · W"),
-            (4.95, 3.1, "$F^T$: M × C"), (6.7, 2.35, "$G = F F^T$: C × C"), (2.6, 0.95, "row $i$"),
-            (4.95, 0.2, "column $j$"), (6.7, 0.95, "entry $G_{ij}$"), (1.06, 1.35, "flatten"),
-        ):  # fmt: skip
-            axes.text(x, y, text, ha="center", va="center", fontsize=9)
-        for x, text in ((1.06, "→"), (4.15, "×"), (5.83, "=")):
-            axes.text(x, 1.65, text, ha="center", va="center", fontsize=18)
+            if mark:
+                frame = Rectangle((mark[0] - 0.5, mark[1] - 0.5), mark[2], mark[3], clip_on=False)
+                part.add_patch(frame)
+                frame.set(facecolor="none", edgecolor=COLORS[1], linewidth=3)
+        for x, y, text in texts:
+            axes.text(x, y, text, ha="center", va="center", fontsize=18 if len(text) == 1 else 9)
     return figure
 
 
@@ -230,12 +224,10 @@ def feed_forward(method: str) -> Figure:
         "x": ("picture", "content $x$", 0.7, 2.3, 1.1, 0.5),
         "net": ("optimized", "transformation\nnetwork", 2.1, 2.3, 1.2, 0.6),
         "y": ("picture", "result $\\hat y$", 3.4, 2.3, 0.9, 0.5),
-        "down": ("", "", 0.7, 1.4, 0, 0),
         "vgg": ("frozen network", "VGG-16\n\nloss\nnetwork", 4.65, 2.35, 0.9, 2.5),
         "ls": ("loss", "style loss\n(Gram)", 5.9, 2.95, 1.1, 0.5),
         "lc": ("loss", "content loss\n(features)", 5.9, 1.75, 1.1, 0.5),
         "total": ("loss", "sum", 6.95, 2.35, 0.6, 0.5),
-        "corner": ("", "", 7.4, 0.75, 0, 0),
         "update": (*update, 4.65, 0.75, 1.6, 0.4),
         "note": ("", "after training, only this row is used", 2.2, 2.85, 2.4, 0.2),
     }
@@ -256,17 +248,14 @@ def feed_forward(method: str) -> Figure:
         "enc2": ("frozen network", "VGG-19", 5.85, 2.4, 0.75, 0.5),
         "lc": ("loss", "content loss\n(features, $t$)", 6.75, 3.5, 1.1, 0.5),
         "ls": ("loss", "style loss\n($\\mu$, $\\sigma$)", 6.75, 1.3, 1.1, 0.5),
-        "up": ("", "", 2.7, 3.5, 0, 0),
-        "down": ("", "", 1.5, 1.3, 0, 0),
-        "corner": ("", "", 7.4, 0.75, 0, 0),
         "update": (*update, 5.3, 0.75, 1.6, 0.4),
     }
     if method == "johnson":
-        arrows = "style>vgg x>net net>y y>vgg x>down>vgg vgg>ls vgg>lc ls>total lc>total"
-        return _flow(3.8, johnson, arrows, "total>corner>update update>net")
+        arrows = "style>vgg x>net net>y y>vgg x>0.7,1.4>vgg vgg>ls vgg>lc ls>total lc>total"
+        return _flow(3.8, johnson, arrows, "total>7.4,0.75>update update>net")
     if method == "adain":
-        arrows = "c>enc s>enc enc>ada ada>dec dec>out out>enc2 enc2>lc enc2>ls ada>up>lc enc>down>ls"
-        return _flow(4.0, adain, arrows, "lc>corner>update ls>corner>update update>dec")
+        arrows = "c>enc s>enc enc>ada ada>dec dec>out out>enc2 enc2>lc enc2>ls ada>2.7,3.5>lc enc>1.5,1.3>ls"
+        return _flow(4.0, adain, arrows, "lc>7.4,0.75>update ls>7.4,0.75>update update>dec")
     raise SettingError(f"There is no diagram of '{method}': choose 'johnson' or 'adain'.")
 
 
@@ -289,9 +278,7 @@ def dualstylegan() -> Figure:
         "structure": ("", "structure: a\nresidual is added", 3.3, 1.8, 1.3, 0.4),
         "tc": ("optimized", f"$T_c$\nweights $w_{rest} … w_{{18}}$", 6.0, 1.8, 1.1, 0.55),
         "color": ("", "color: codes\nare mixed", 7.05, 1.8, 0.9, 0.4),
-        "left": ("", "", 3.25, 0.5, 0, 0),
-        "right": ("", "", 6.0, 0.5, 0, 0),
     }
     intrinsic = "face>e e>w w>coarse w>fine start>coarse coarse>fine fine>out"
-    extrinsic = " style>e2 e2>ws ws>ts ts>mod mod>coarse ws>left>right>tc tc>fine"
+    extrinsic = " style>e2 e2>ws ws>ts ts>mod mod>coarse ws>3.25,0.5>6,0.5>tc tc>fine"
     return _flow(4.1, boxes, intrinsic + extrinsic)
