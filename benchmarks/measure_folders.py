@@ -35,7 +35,8 @@ PEOPLE = 20
 
 def write(folder: Path, count: int) -> None:
     """The folders A and B with so many pictures each."""
-    faces = [face for _, face in Faces().generate(PEOPLE, 0, 256)]
+    source = Faces()
+    faces = [source.pictures(w) for w in source.w(PEOPLE).split(1)]
     for name in ("A", "B"):
         (folder / name).mkdir(parents=True)
     for index in range(count):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Self, TypeVar, cast, dataclass_transform
 
@@ -36,6 +38,19 @@ class OptimizationError(NstError):
 
 class CourseError(NstError):
     """A notebook cannot be run, or its outputs are not those it should have."""
+
+
+def known(what: str, name: Any, names: Collection[Any]) -> Any:
+    """The name, if it is one of these.
+
+    Raises:
+        SettingError: it is not; the sentence lists them, and says which one may be meant.
+    """
+    if name in names:
+        return name
+    close = difflib.get_close_matches(str(name), map(str, names), 1, 0.4)
+    hint = f" (did you mean '{close[0]}'?)" if close else ""
+    raise SettingError(f"There is no {what} '{name}'{hint}: choose one of {', '.join(map(str, names))}.")
 
 
 Count = Annotated[int, Field(ge=1)]

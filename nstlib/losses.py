@@ -13,9 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .errors import SettingError
-
-GRAM_DIVISORS = ("none", "hw", "chw")
+from .errors import SettingError, known
 
 
 class _Gram(torch.autograd.Function):
@@ -78,10 +76,6 @@ def gram_matrix(features: Tensor, divisor: str = "hw", mask: Tensor | None = Non
     """
     if features.ndim != 4:
         raise SettingError(f"A feature map has the shape (N, C, H, W), not {tuple(features.shape)}.")
-    if divisor not in GRAM_DIVISORS:
-        raise SettingError(
-            f"The Gram matrix is divided by one of {', '.join(GRAM_DIVISORS)}, not '{divisor}'."
-        )
     _, c, h, w = features.shape
     positions: Tensor | int = h * w
     if mask is not None:
@@ -89,24 +83,18 @@ def gram_matrix(features: Tensor, divisor: str = "hw", mask: Tensor | None = Non
         features = features * mask.to(features.dtype)
         positions = mask.square().sum((2, 3)).unsqueeze(2)
     divisors = {"none": 1, "hw": positions, "chw": c * positions}
-    return _Gram.apply(features) / divisors[divisor]
+    return _Gram.apply(features) / divisors[known("divisor", divisor, divisors)]
 
 
 def _fitting(mask: Tensor, features: Tensor) -> Tensor:
     """The mask on the features' device and as they will see it, in float32; or an error that says why not."""
     n, _, h, w = features.shape
     if mask.ndim != 4 or mask.shape[0] not in (1, n) or mask.shape[1:] != (1, h, w):
-        raise SettingError(
-            f"A mask for a feature map of {h}×{w} has the shape (1 or {n}, 1, {h}, {w}), not "
-            f"{tuple(mask.shape)}: resize it to the feature map."
-        )
+        raise SettingError(f"A mask of {h}×{w} features is (1 or {n}, 1, {h}, {w}), not {tuple(mask.shape)}.")
     # Rounded to bfloat16 first, where the features are: numerator and denominator must use the same weights.
     mask = mask.to(features).to(torch.promote_types(features.dtype, torch.float32))
     if not bool((mask.square().sum((1, 2, 3)) > 0).all()):
-        raise SettingError(
-            f"The mask is empty at {h}×{w}, so there is no style to measure: take a larger region, a larger "
-            "picture or a shallower layer."
-        )
+        raise SettingError(f"The mask is empty at {h}×{w}: take a larger region, or a shallower layer.")
     return mask
 
 
@@ -137,11 +125,7 @@ def style_normalization(name: str) -> StyleNormalization:
     Raises:
         SettingError: unknown name.
     """
-    if name not in STYLE_NORMALIZATIONS:
-        raise SettingError(
-            f"There is no style normalization '{name}': choose one of {', '.join(STYLE_NORMALIZATIONS)}."
-        )
-    return STYLE_NORMALIZATIONS[name]
+    return STYLE_NORMALIZATIONS[known("style normalization", name, STYLE_NORMALIZATIONS)]
 
 
 def gram_distance(gram: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
@@ -258,10 +242,7 @@ def wasserstein2(moments: tuple[Tensor, Tensor], target: GaussianStyle) -> Tenso
     """
     mean, covariance = moments
     if mean.shape[1] != target.mean.shape[1]:
-        raise SettingError(
-            f"A style of {target.mean.shape[1]} channels cannot be compared to features of {mean.shape[1]}: "
-            "take both from the same layer."
-        )
+        raise SettingError(f"{mean.shape[1]} channels have no distance to {target.mean.shape[1]}.")
     wide = covariance.to(target.root)
     wide = wide + target.ridge * torch.eye(wide.shape[1]).to(wide)
     product = target.root @ wide @ target.root

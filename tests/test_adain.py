@@ -185,7 +185,7 @@ def test_statistics_stand_for_the_picture(method):
     torch.testing.assert_close(method.stylize(content, known), method.stylize(content, style))
     mixed = method.stylize(content, [known, other], shares=[1, 3])
     torch.testing.assert_close(mixed, method.stylize(content, [style, other], shares=[1, 3]))
-    with pytest.raises(SettingError, match="give the style as a picture"):
+    with pytest.raises(SettingError, match="give a picture"):
         method.stylize(content, known, keep_colors="coral")
     with pytest.raises(ImageError, match="too small"):
         method.statistics(rand(1, 3, 15, 40))

@@ -117,9 +117,7 @@ def count(triples):
     return sum(k * k * i * o + o for k, i, o in triples)
 
 
-COUNT_WRONG = [
-    (lambda t: sum(k * k * i * o for k, i, o in t), "you forgot the biases, one for each ou"),
-]
+COUNT_WRONG = [(lambda t: sum(k * k * i * o for k, i, o in t), "you forgot the biases, one for each ou")]
 
 
 # ----------------------------------------------------------------------------------- 2.2 receptive field
@@ -283,9 +281,7 @@ def pairs_as_tensor(k):
     return torch.stack([torch.stack(pair) for pair in pairs(k)])
 
 
-PAIRS_WRONG = [
-    (lambda k: pairs(k)[::-1], "in the other order"),
-]
+PAIRS_WRONG = [(lambda k: pairs(k)[::-1], "in the other order")]
 
 
 # -------------------------------------------------------------------------------------------- 4.3 AdaIN

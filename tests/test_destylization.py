@@ -107,19 +107,6 @@ def test_a_discriminator_may_teach_it(source, portraits):
     assert any(key.startswith("style.") for key in changed)  # as released, the mapping network learns too
 
 
-def test_nothing_to_learn_is_refused(source, portraits):
-    nothing = TINY.changed(moments_weight=0.0, contextual_weight=0.0, content_weight=0.0)
-    for settings, words in (
-        (nothing, "nothing to learn"),
-        (TINY.changed(frozen=("",)), "nothing to learn"),
-        (TINY.changed(adversarial_weight=1.0), "if there is a discriminator, and only then"),
-    ):
-        with refused(SettingError, match=words):
-            fine_tune_source(source, portraits, settings, progress=False)
-    with pytest.raises(SettingError, match="if there is a discriminator, and only then"):
-        fine_tune_source(source, portraits, TINY, discriminator=torch.nn.Identity(), progress=False)
-
-
 # --------------------------------------------------------------------------------------------- the steps
 
 
@@ -187,12 +174,12 @@ def test_a_folder_of_other_portraits_is_refused(source, portraits, tmp_path):
 
 def test_a_loss_that_is_no_number_names_the_portrait(source, portraits):
     settings = TINY.changed(steps=5, inversion=TINY.inversion.changed(learning_rate=1e30))
-    with refused(OptimizationError, match="Portrait 1: The loss is not a number"):
+    with refused(OptimizationError, match="Portrait 1: The loss is no number"):
         destylize(portraits, source, Encoder(source.layers), settings, tuned=source, progress=False)
 
 
 def test_what_does_not_fit_is_refused(source, portraits):
-    with refused(SettingError, match=r"encoder gives codes \(3, 3, 512\)"):
+    with refused(SettingError, match=r"not \(3, 3, 512\)"):
         initial_codes(portraits, Encoder(3), source)
     with pytest.raises(ImageError, match="square"):
         destylize(torch.zeros(1, 3, 32, 16), source, Encoder(source.layers), TINY)

@@ -22,13 +22,7 @@ from nstlib.faces import align as portraits
 from nstlib.faces import parse, style_sets
 from nstlib.faces.generated import Faces
 from nstlib.methods import inversion
-from nstlib.methods.dualstylegan import (
-    AS_RELEASED,
-    SMOKE,
-    Preset,
-    load_published_discriminator,
-    transfer,
-)
+from nstlib.methods.dualstylegan import AS_RELEASED, SMOKE, Preset, load_published_discriminator, transfer
 from nstlib.methods.dualstylegan.transfer import RELEASED_STRENGTHS, DualStyle, Learned, Training
 from nstlib.nets.dualstylegan import DualStyleGAN, layer_weights
 from nstlib.nets.psp import PspEncoder
@@ -43,8 +37,7 @@ def quiet(preset: Preset) -> Preset:
     first = preset.destylization
     search = first.inversion.changed(identity_weight=0.0)
     return preset.changed(
-        destylization=first.changed(inversion=search),
-        style=preset.style.changed(phases=((2, 0.0, 0.015),)),
+        destylization=first.changed(inversion=search), style=preset.style.changed(phases=((2, 0.0, 0.015),))
     )
 
 
@@ -155,7 +148,7 @@ def test_several_styles_are_fused_by_their_weights(learned):
 @pytest.mark.parametrize(
     ("ask", "said"),
     [
-        (lambda m, face: m.stylize(face, 3), "portraits 0 to 2, not 3"),
+        (lambda m, face: m.stylize(face, 3), r"portraits 0 to 2, not \[3\]"),
         (lambda m, face: m.stylize(face, {}), "not none"),
         (lambda m, face: m.stylize(face, {0: 0.0}), "not all 0"),
         (lambda m, face: m.stylize(face, torch.zeros(7, 512)), r"\(8, 512\), not \(7, 512\)"),
@@ -183,7 +176,7 @@ def test_what_was_not_learned_cannot_be_used(source, picture, tmp_path):
 
 def test_a_file_for_another_generator_is_refused(learned, tmp_path):
     path = learned.save(tmp_path / "style.safetensors")
-    with pytest.raises(SettingError, match="holds no style for a generator of 256 pixels and 12 codes"):
+    with pytest.raises(SettingError, match="not those of a style for a generator of 256 pixels"):
         DualStyle.load(path, source=Faces("cpu", tiny_tensors()).prior(), device="cpu")
 
 
@@ -209,7 +202,7 @@ def files(tmp_path, picture, weights, monkeypatch):
     source = Faces("cpu", given).prior()
     monkeypatch.setattr(Faces, "prior", lambda self: source)
     monkeypatch.setattr(transfer, "load_encoder", lambda device: None)
-    monkeypatch.setattr(transfer, "encode", lambda pictures, _: torch.zeros(len(pictures), 12, 512))
+    monkeypatch.setattr(transfer, "encode", lambda pictures, encoder: torch.zeros(len(pictures), 12, 512))
     monkeypatch.setattr("nstlib.cli.stylize.align_portrait", aligned)
     settings = inversion.SMALL.changed(identity_weight=0.0)  # the recognizer's weights are not at hand
     monkeypatch.setattr(transfer, "invert", partial(inversion.invert, settings=settings))
@@ -254,7 +247,7 @@ def test_the_command_fuses_portraits(nst, files):
     [
         (("own.safetensors:x",), "There is no file|has been learned"),
         (("wave.png:1",), "ink, sketch, fantasy_portraits, as in ink:12, one of the authors' cartoon"),
-        (("own.safetensors", "other.safetensors"), "name one of them only"),
+        (("own.safetensors", "other.safetensors"), "Portraits of one style are fused"),
         (("own.safetensors:1", "--share", 1, "--share", 2), "one --share for each"),
         (("own.safetensors:1", "--face", 2), "There is one face"),
         (("own.safetensors:1", "--codes", "codes.npy"), "'own.safetensors' needs none"),
@@ -270,7 +263,7 @@ def test_mistakes_get_one_sentence(nst, files, arguments, said):
 def taught(monkeypatch, count, size, preset, picture):
     """A style set of stripes, and a preset of few steps."""
     pictures = torch.cat([picture(size, size, seed) for seed in range(count)])
-    found = style_sets.StyleSet("stripes", "Stripes", "none", pictures, tuple(map(str, range(count))))
+    found = style_sets.StyleSet("stripes", "Stripes", "none", pictures)
     monkeypatch.setattr(transfer, "load_style_set", lambda name, size=None: found)
     for name in ("smoke", "paper"):
         monkeypatch.setitem(DualStyle.presets, name, {"stages": preset})
@@ -401,14 +394,14 @@ def test_nothing_of_a_file_is_run(tmp_path, monkeypatch):
     np.save(tmp_path / "bad.npy", {"a": Malicious()})  # type: ignore[arg-type]
     torch.save({"g_ema": Malicious()}, tmp_path / "bad.pt")
     for read, name in ((read_arrays, "bad.npy"), (read_checkpoint, "bad.pt")):
-        with pytest.raises(SettingError, match="nothing else is unpickled"):
+        with pytest.raises(SettingError, match="holds more than a plain state dict"):
             read(tmp_path / name)
     assert not (tmp_path / "pwned").exists()
 
 
 def test_files_that_do_not_belong_together_are_refused(theirs, picture):
     np.save(theirs / "codes.npy", {"a": np.zeros((1, 18, 512), np.float32)})  # type: ignore[arg-type]
-    with pytest.raises(SettingError, match=r"holds no codes \(1, 8, 512\) for a generator of 32 pixels"):
+    with pytest.raises(SettingError, match=r"holds no codes \(1, 8, 512\)"):
         load(theirs)
     with pytest.raises(SettingError, match="has no weights under 'g_ema'"):
         load_published(theirs / "encoder.pt", device="cpu")
@@ -419,7 +412,7 @@ def test_files_that_do_not_belong_together_are_refused(theirs, picture):
     with pytest.raises(SettingError, match="has no weights under 'g_ema'"):
         load_published(theirs / "odd.pt", device="cpu")
     without = load_published(theirs / "generator.pt", device="cpu")
-    with pytest.raises(SettingError, match="give the encoder that was trained for it"):
+    with pytest.raises(SettingError, match="is for its own generator: give this one's"):
         without.faces(picture(32, 32, 1))
 
 
@@ -497,7 +490,6 @@ def test_without_the_internet_it_is_said_what_to_do(nst, there, host):
     said = one_sentence(*nst("stylize", "me.png", "cartoon:1", *COMMON[:-2]))
     assert "check the network, or set NSTLIB_MIRROR to a folder that holds 127.0.0.1" in said
     assert "run `nst assets fetch dualstylegan_cartoon`" in said
-    assert "the styles ink, sketch, fantasy_portraits need no download" in said
 
 
 @pytest.mark.parametrize("file", ["generator.pt", "stylegan2.pt"])  # with a discriminator, and without one

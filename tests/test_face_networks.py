@@ -13,7 +13,6 @@ from torch import nn
 
 from nstlib.errors import SettingError
 from nstlib.faces.generated import Faces
-from nstlib.methods.inversion import load_encoder
 from nstlib.nets.dualstylegan import BottleneckModRes, DualStyleGAN
 from nstlib.nets.face_encoder import FaceEncoder, from_state
 from nstlib.nets.mobilefacenet import MobileFaceNet
@@ -24,13 +23,7 @@ from nstlib.pictures.files import save_image
 from nstlib.training import Schedule, train
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
-from face_networks import (
-    EncoderSettings,
-    EncoderTask,
-    PriorSettings,
-    PriorTask,
-    begin_with_recognizer,
-)
+from face_networks import EncoderSettings, EncoderTask, PriorSettings, PriorTask, begin_with_recognizer
 
 
 class Difference(nn.Module):
@@ -111,11 +104,11 @@ def test_the_encoder_refuses_other_pictures(prior):
 
 
 def test_an_encoder_comes_back_from_its_file(prior, tmp_path):
-    from nstlib.assets.weights import save_weights
+    from nstlib.assets.weights import read_weights, save_weights
 
     net = new_encoder(prior).eval()
     save_weights(tmp_path / "net.safetensors", net.state_dict(), {})
-    again = load_encoder(tmp_path / "net.safetensors", "cpu")
+    again = from_state(read_weights(tmp_path / "net.safetensors")[0])
     x = torch.rand(1, 3, 128, 128) * 2 - 1
     assert torch.allclose(again(x), net(x), atol=2e-2)
     with pytest.raises(SettingError, match="not those of the face encoder"):

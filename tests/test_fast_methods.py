@@ -122,7 +122,7 @@ def test_johnson_paints_by_a_file_of_weights(nst, files):
 @pytest.mark.parametrize(
     ("style", "words"),
     [
-        ("painting.jpg", "No network has learned 'painting.jpg'"),
+        ("painting.jpg", "johnson takes one network, which has learned one style, not painting.jpg"),
         ("nobody.pth", "There is no file 'nobody.pth'"),
         ("text.pth", "holds no weights"),
     ],

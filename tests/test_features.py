@@ -49,7 +49,7 @@ def test_any_height_and_width_from_the_smallest_on(weights, picture, named, more
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (1, 1, 8, 8), (1, 8, 8, 3)])
 def test_what_is_no_batch_of_pictures_is_one_sentence(weights, shape):
-    with pytest.raises(SettingError, match=r"has the shape \(N, 3, H, W\), not") as caught:
+    with pytest.raises(SettingError, match=r"are \(N, 3, H, W\), not") as caught:
         extractor(weights)(torch.zeros(shape))
     assert str(tuple(shape)) in str(caught.value)
 

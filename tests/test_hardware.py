@@ -34,10 +34,9 @@ def test_auto_device_prefers_cuda_then_mps(machine, cuda, mps, expected):
 @pytest.mark.parametrize(
     ("device", "sentence"),
     [
-        ("cuda:1", r"No CUDA GPU is usable here; use device='cpu'"),
-        (torch.device("cuda"), r"No CUDA GPU is usable here"),
-        ("mps", r"Apple's MPS is not usable here; use device='cpu'"),
-        ("gpu", r"'gpu' is no device to compute on here: use 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'"),
+        ("cuda:1", r"'cuda:1' is no device to compute on here: use 'auto', or one of 'cpu'\.$"),
+        (torch.device("mps"), "'mps' is no device"),
+        ("gpu", "'gpu' is no device"),
         ("", r"'' is no device"),
     ],
 )

@@ -75,7 +75,7 @@ def test_the_net_is_torchvisions_but_for_the_pools_and_the_scales(published, net
 
 
 def test_another_shape_is_refused(net):
-    with pytest.raises(SettingError, match=r"takes pictures \(N, 3, 299, 299\)"):
+    with pytest.raises(SettingError, match=r"takes \(N, 3, 299, 299\)"):
         net(torch.zeros(1, 3, 256, 256))
 
 

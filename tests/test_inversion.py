@@ -207,7 +207,7 @@ def test_a_picture_without_any_feature_has_a_finite_slope(weights):
 def test_a_loss_that_is_no_number_is_said(prior, lpips, mean):
     _, pictures = drawn_pictures(prior, 1)
     settings = PLAIN.changed(learning_rate=1e30)
-    with refused(OptimizationError, match=r"not a number at step \d+: lower the learning"):
+    with refused(OptimizationError, match=r"no number at step \d+: lower the learning"):
         invert(pictures, prior, start=mean, settings=settings, lpips=lpips, progress=False)
 
 
@@ -237,13 +237,10 @@ def test_what_is_no_portrait_is_refused(prior, pictures, words):
 
 def test_a_start_that_does_not_fit_is_refused(prior, lpips):
     pictures = torch.rand(2, 3, 64, 64)
-    for start in (torch.zeros(3, 512), torch.zeros(2, 5, 512)):
-        with refused(SettingError, match="start of 2 pictures"):
-            invert(pictures, prior, start=start, settings=PLAIN, lpips=lpips)
+    with refused(SettingError, match=r"not \(2, 5, 512\)"):
+        invert(pictures, prior, start=torch.zeros(2, 5, 512), settings=PLAIN, lpips=lpips)
     with pytest.raises(SettingError, match="no mean to begin with"):
         invert(pictures, prior, settings=PLAIN.changed(space="z"), lpips=lpips)
-    with pytest.raises(SettingError, match="ask for LPIPS with vgg16"):
-        invert(pictures, prior, settings=PLAIN.changed(network="vgg16"), lpips=lpips)
 
 
 def test_an_encoder_sees_pictures_of_its_own_size():

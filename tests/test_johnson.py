@@ -394,9 +394,9 @@ def test_published_files_are_taken(net, tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"not a network\n", "holds no weights that can be used: it is not a plain state dict"),
+        (b"not a network\n", "holds no weights that can be used: it holds more than a plain state dict"),
         (b"", "holds no weights that can be used"),
-        ({"conv1.conv2d.weight": Malicious()}, "it is not a plain state dict, and nothing else is unpickled"),
+        ({"conv1.conv2d.weight": Malicious()}, "it holds more than a plain state dict"),
         ([torch.ones(2)], "give a state dict, key by key"),
         ({"conv1.conv2d.weight": 3}, "give a state dict, key by key"),
         ({"weight": torch.ones(2)}, "not those of a transformation network"),
@@ -426,9 +426,8 @@ def test_wrong_files_are_one_sentence(tmp_path, monkeypatch, content, words):
         ({"styles": [rand(1, 3, 32, 12)]}, ImageError, "style of 12 × 32 pixels is too small"),
         ({"faces": "nowhere"}, ImageError, "no folder 'nowhere'"),
         ({"settings": SMALL.changed(style_layers=("relu1_2", "relu7"))}, SettingError, "relu7"),
-        ({"settings": SMALL.changed(zoom=(0.0, 1.0))}, SettingError, "zoom"),
     ],
-    ids=["none", "small", "folder", "layer", "zoom"],
+    ids=["none", "small", "folder", "layer"],
 )
 def test_what_cannot_be_learned_is_one_sentence(fit, options, error, words):
     with refused(error, match=words):
@@ -436,7 +435,8 @@ def test_what_cannot_be_learned_is_one_sentence(fit, options, error, words):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("style_weight", math.nan), ("decay", 0.0), ("size", 15), ("style_layers", ())]
+    ("name", "value"),
+    [("style_weight", math.nan), ("decay", 0.0), ("size", 15), ("style_layers", ()), ("zoom", (0.0, 1.0))],
 )
 def test_settings_that_cannot_be_are_one_sentence(name, value):
     with refused(SettingError, match=name):

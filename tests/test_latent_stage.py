@@ -12,11 +12,7 @@ from conftest import randn, refused
 from nstlib.errors import OptimizationError, SettingError
 from nstlib.methods.dualstylegan import latent
 from nstlib.methods.dualstylegan.destylization import Destylized
-from nstlib.methods.dualstylegan.latent import (
-    refine_codes,
-    sample_styles,
-    train_sampler,
-)
+from nstlib.methods.dualstylegan.latent import refine_codes, sample_styles, train_sampler
 from nstlib.methods.dualstylegan.settings import SMALL, SamplerSettings
 from nstlib.metrics import Lpips
 from nstlib.nets.dualstylegan import DualStyleGAN
@@ -102,13 +98,13 @@ def test_a_loss_that_is_no_number_names_the_portrait(net, styles):
     with torch.no_grad():
         broken.res[7].weight.fill_(math.nan)
     options = {"progress": False}
-    with refused(OptimizationError, match=r"Portrait 1: .* not a number at step 1"):
+    with refused(OptimizationError, match=r"Portrait 1: .* no number at step 1"):
         refine_codes(broken, styles, LATENT, **options)
 
 
 def test_codes_of_another_network_are_refused(net, styles):
     other = Destylized(styles.extrinsic[:, :7], styles.intrinsic[:, :7], styles.portraits)
-    with refused(SettingError, match="destylization"):
+    with refused(SettingError, match="destylize them with the same generator"):
         refine_codes(net, other, LATENT)
 
 
@@ -158,16 +154,3 @@ def test_samples_are_numbered():
     torch.testing.assert_close(sample_styles(samplers, 3, seed=1), found[:3])
     assert not torch.allclose(sample_styles(samplers, 5, seed=2), found)
     assert sample_styles(samplers, 0).shape == (0, 9, 512)
-
-
-@pytest.mark.parametrize(
-    ("codes", "words"),
-    [
-        (torch.zeros(9, 512), r"are \(K, layers, 512\)"),
-        (torch.zeros(0, 9, 512), r"are \(K, layers, 512\)"),
-        (torch.zeros(1, 7, 512), "more than 7 layers"),
-    ],
-)
-def test_what_are_no_codes_is_refused(codes, words):
-    with refused(SettingError, match=words):
-        train_sampler(codes, SAMPLER)

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from nstlib.errors import SettingError
 from nstlib.losses import (
-    GRAM_DIVISORS,
     STYLE_NORMALIZATIONS,
     content_loss,
     feature_moments,
@@ -44,7 +43,7 @@ def plain_gram(features):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("divisor", GRAM_DIVISORS)
+@pytest.mark.parametrize("divisor", ["none", "hw", "chw"])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_gram_is_its_definition(shape, divisor, layout):
     features = random(shape).contiguous(memory_format=layout)
@@ -66,7 +65,7 @@ def test_gram_is_summed_in_float32_at_least(dtype):
 def test_gram_of_no_feature_map_is_one_sentence():
     with pytest.raises(SettingError, match=r"A feature map has the shape \(N, C, H, W\), not \(3, 4, 5\)"):
         gram_matrix(torch.zeros(3, 4, 5))
-    with pytest.raises(SettingError, match="divided by one of none, hw, chw, not 'c'"):
+    with pytest.raises(SettingError, match=r"no divisor 'c' \(did .*\): choose one of none, hw, chw"):
         gram_matrix(torch.zeros(1, 3, 4, 5), "c")
 
 
@@ -102,9 +101,7 @@ def test_each_normalization_is_its_published_formula(name):
 
 
 def test_an_unknown_normalization_is_one_sentence():
-    with pytest.raises(
-        SettingError, match=r"no style normalization 'gatys': choose one of as_printed, gatys_pa"
-    ):
+    with pytest.raises(SettingError, match=r"no style normalization 'gatys' .*: choose one of as_printed, g"):
         style_normalization("gatys")
     with pytest.raises(SettingError, match="no style normalization 'relative'"):
         style_weight_factor("relative", "gatys_paper", 64, 100)
@@ -125,7 +122,7 @@ def soft_mask(n, h, w, seed=5):
     return torch.rand(n, 1, h, w, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("divisor", GRAM_DIVISORS)
+@pytest.mark.parametrize("divisor", ["none", "hw", "chw"])
 def test_a_masked_gram_matrix_is_its_definition(divisor):
     features, mask = random((2, 5, 4, 6)), soft_mask(2, 4, 6)
     weight = mask.square().sum((1, 2, 3)).view(2, 1, 1)
@@ -146,12 +143,10 @@ def test_masked_derivatives_numerically():
 def test_an_unfit_mask_is_one_sentence(measure):
     features = random((2, 3, 4, 5))
     empty = torch.stack([torch.ones(1, 4, 5), torch.zeros(1, 4, 5)])
-    with pytest.raises(
-        SettingError, match=r"^The mask is empty at 4×5, .*: take a larger region, .*layer\.$"
-    ):
+    with pytest.raises(SettingError, match=r"^The mask is empty at 4×5: take a larger region, .*layer\.$"):
         measure(features, empty)
     for shape in ((4, 5), (1, 1, 1, 1)):
-        with pytest.raises(SettingError, match=r"\(1 or 2, 1, 4, 5\), not \(.*: resize it"):
+        with pytest.raises(SettingError, match=r"\(1 or 2, 1, 4, 5\), not \("):
             measure(features, torch.ones(shape))
 
 
@@ -263,9 +258,7 @@ def test_features_that_are_no_numbers_give_a_distance_that_is_none():
 
 
 def test_the_style_of_another_layer_is_one_sentence():
-    with pytest.raises(
-        SettingError, match=r"A style of 6 channels cannot be compared to features of 4: take"
-    ):
+    with pytest.raises(SettingError, match="4 channels have no distance to 6"):
         w2(random((1, 4, 5, 5)), random((1, 6, 5, 5)))
 
 

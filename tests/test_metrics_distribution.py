@@ -201,7 +201,7 @@ def test_the_network_sees_its_size_and_scale(resize, monkeypatch, picture):
     assert flat.unique().tolist() == [-1, 127 / 128]
     with pytest.raises(ImageError, match="not numbers"):
         net(images * math.nan)
-    with pytest.raises(SettingError, match=r"one of antialiased, tensorflow, not 'bilinear'"):
+    with pytest.raises(SettingError, match=r"'bilinear'.*: choose one of antialiased, tensorflow"):
         InceptionFeatures("bilinear")
 
 

@@ -96,7 +96,7 @@ SMALL: dict[str, Callable[[], nn.Module]] = {
     "psp_encoder": lambda: psp.PspEncoder(8, (16, 16, 16, 16)),
     "puff_base": puff_extractors.StyleExtractor,
     "puff_detail": puff_extractors.ContentExtractor,
-    "puff_transformer": lambda: transformer_style.FusionTransformer(8, 2, 24),
+    "puff_transformer": lambda: transformer_style.FusionTransformer(8, 2),
     "rsu4": lambda: u2net.RSU(4, 3, 2, 4),
     "rsu4f": lambda: u2net.RSU(4, 3, 2, 4, True),
     "rsu5": lambda: u2net.RSU(5, 3, 2, 4),
@@ -106,7 +106,7 @@ SMALL: dict[str, Callable[[], nn.Module]] = {
     "stylegan2_disc": lambda: stylegan2.Discriminator(32, (4, 4, 4, 4)),
     "stytr2_decoder": adain.Decoder,
     "stytr2_embedding": lambda: transformer_style.PatchEmbedding(8),
-    "stytr2_transformer": lambda: transformer_style.Transformer(8, 2, 24),
+    "stytr2_transformer": lambda: transformer_style.Transformer(8, 2),
     "u2net": lambda: u2net.U2Net([(2, 4)] * 6, [(2, 4)] * 5),
     "u2netp": lambda: u2net.U2Net([(2, 3)] * 6, [(2, 3)] * 5),
     "updg_style2_resnet9": lambda: cyclegan.DrawingGenerator(4, 1, 2),
@@ -166,7 +166,7 @@ def test_weights_stored_in_half_the_bytes_are_computed_with_in_float32():
     ("name", "near"), [("dualstyleGAN", "dualstylegan"), ("psp", "psp_encoder"), ("bisenet", "bisenet_face")]
 )
 def test_an_unknown_name_gets_the_closest_one(name, near):
-    with pytest.raises(SettingError, match=f"no published network '{name}': did you mean '{near}.* fns_tra"):
+    with pytest.raises(SettingError, match=rf"network '{name}' \(did you mean '{near}.*'\?\): .* fns_tra"):
         nets.from_official(name, {})
 
 

@@ -131,11 +131,11 @@ def test_styles_are_named_by_number_or_mixed_and_drawings_are_gray(ground, tmp_p
     again = PortraitDrawing.load(method.save(tmp_path / "w.safetensors"), **OPTIONS)
     torch.testing.assert_close(again.stylize(content, 1), second, rtol=0, atol=0.02)
     for wrong in (2, -1, [1.0, 0.0, 0.0]):
-        with refused(SettingError, match="draws in 2 styles: name one of 0 to 1"):
+        with refused(SettingError, match="are 2 styles: name one of 0 to 1"):
             method.stylize(content, wrong)
     with refused(SettingError, match="learns on whole faces"):
         method.fit(Pictures(content, 32), content, progress=False)
-    with refused(SettingError, match="draws in 2 styles, and 1 are given"):
+    with refused(SettingError, match="Give 2 sets, one for each style, not 1"):
         method.fit(content, content, progress=False)
 
 

@@ -49,7 +49,7 @@ def test_the_order_in_which_metrics_are_named_is_no_matter():
     [
         ({"metrics": ("ssim", "sim")}, "'sim'"),
         ({"metrics": "ssim"}, "'ssim'"),
-        ({"metrics": ()}, "No metric"),
+        ({"metrics": ()}, "no metric"),
         ({"metrics": ("ssim", "fid"), "pairs": "none"}, "no ssim"),
         ({"resolution": 0}, "resolution"),
         ({"seed": -1}, "seed"),

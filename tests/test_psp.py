@@ -68,7 +68,7 @@ def test_embeddings_are_those_recorded():
 
 def test_pictures_of_another_shape_are_refused(psp):
     for shape in ((3, 256, 256), (1, 3, 128, 128), (1, 3, 256, 255)):
-        with pytest.raises(SettingError, match=r"encoder takes pictures \(N, 3, 256, 256\), not .*cut the f"):
+        with pytest.raises(SettingError, match=r"encoder takes \(N, 3, 256, 256\), not .*cut the f"):
             psp[0](torch.zeros(shape))
-    with pytest.raises(SettingError, match=r"IR-SE50 takes pictures \(N, 3, 112, 112\), not \(1, 3, 256"):
+    with pytest.raises(SettingError, match=r"IR-SE50 takes \(N, 3, 112, 112\), not \(1, 3, 256"):
         IrSe50(TINY)(torch.zeros(1, 3, 256, 256))

@@ -252,9 +252,9 @@ def test_no_subject_is_said_in_one_sentence(monkeypatch):
 def test_what_makes_no_sense_is_refused(parser):
     picture = torch.zeros(1, 3, 32, 32)
     for names, message in (
-        (["hare"], "no region 'hare': choose of eyebrow, .*, person, background"),
+        (["hare"], r"no region 'hare' \(did you mean 'hair'\?\): .* eyebrow, .*, person, background"),
         ("hair", r"write \['hair'\]"),
-        ([], "No region is named"),
+        ([], "no region"),
     ):
         with pytest.raises(SettingError, match=message):
             region_masks(picture, names, parser=parser)

@@ -96,9 +96,9 @@ def forbidden(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"parameters": {"sise": 3}}, r"01_small has no parameter 'sise'. Did you mean 'size'\?"),
+        ({"parameters": {"sise": 3}}, r"no parameter of 01_small 'sise' \(did you mean 'size'\?\)"),
         ({"parameters": {"preset": "paper"}}, "name it with --preset"),
-        ({"preset": "quik"}, "Did you mean 'quick'"),
+        ({"preset": "quik"}, "did you mean 'quick'"),
     ],
 )
 def test_what_cannot_be_asked_for(root, forbidden, options, sentence):

@@ -57,12 +57,12 @@ def test_nst_preset_wins(monkeypatch):
     monkeypatch.setenv("NST_PRESET", "smoke")
     assert begin(preset="quick").preset == "smoke"
     monkeypatch.setenv("NST_PRESET", "smok")
-    with pytest.raises(SettingError, match=r"'smok' \(from NST_PRESET\) here. Did you mean 'smoke'\?"):
+    with pytest.raises(SettingError, match=r"\(NST_PRESET\) 'smok' \(did you mean 'smoke'\?\)"):
         begin(preset="quick")
 
 
 def test_wrong_settings():
-    with pytest.raises(SettingError, match=r"no setting 'sice' here. Did you mean 'size'\?"):
+    with pytest.raises(SettingError, match=r"no setting 'sice' \(did you mean 'size'\?\)"):
         begin(sice=3)
     with pytest.raises(SettingError, match="'size' is '12': give it a value of type int"):
         begin(size="12")

@@ -53,7 +53,7 @@ def discriminator() -> Discriminator:
 
 @pytest.mark.parametrize("make", [Generator, Discriminator, DiscriminatorFeatures])
 def test_sizes_without_a_layout_are_refused(make):
-    with pytest.raises(SettingError, match="or 1024 pixels a side, not 48: choose"):
+    with pytest.raises(SettingError, match=r"size '48'.*: choose one of 32, 64"):
         make(48)
 
 
@@ -173,9 +173,9 @@ def test_the_mean_of_w_is_one_of_many_z(net):
 
 @pytest.mark.parametrize("shape", [(512,), (1, 511), (1, 7, 512), (1, 1, 8, 512)])
 def test_codes_of_another_shape_are_refused(net, shape):
-    with pytest.raises(SettingError, match=r"Codes are \(N, 512\), or \(N, 8, 512\) .* not \(.*512|511"):
+    with pytest.raises(SettingError, match=r"Codes are \(N, 512\) or \(N, 8, 512\), not \(.*512|511"):
         net(torch.zeros(shape))
-    with pytest.raises(SettingError, match="'z' or 'w', not 'w\\+'"):
+    with pytest.raises(SettingError, match="no space of codes 'w\\+'"):
         net(drawn(1, 512), space="w+")
 
 
@@ -239,7 +239,7 @@ def test_codes_and_weights_get_gradients(number):
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 3, 32, 31)])
 def test_pictures_of_another_shape_are_refused(discriminator, shape):
-    with pytest.raises(SettingError, match=r"takes pictures \(N, 3, 32, 32\), not .*resize the pictures"):
+    with pytest.raises(SettingError, match=r"takes \(N, 3, 32, 32\), not .*resize the pictures"):
         discriminator(torch.zeros(shape))
 
 

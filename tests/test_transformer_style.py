@@ -305,7 +305,7 @@ def test_the_command_trains_and_paints(nst, random_networks, tmp_path, monkeypat
     code, out, err = nst(*paint, "-o", "out.png")
     assert code == 0, err
     assert load_image(tmp_path / "out.png").shape == (1, 3, 40, 50)
-    assert "one file of weights" in one_sentence(*nst(*paint[:4], "faces/1.png", *paint[4:]))
+    assert "takes one network and one picture" in one_sentence(*nst(*paint[:4], "faces/1.png", *paint[4:]))
 
 
 @pytest.mark.parametrize("kind", [StyTr2, PuffNet])

@@ -79,9 +79,7 @@ def load_tensors(name: str, *, progress: bool = True) -> dict[str, torch.Tensor]
     """
     asset = info(name)
     if not asset.converted:
-        raise AssetError(
-            f"{name!r} is a file, not a set of tensors: get its path with assets.fetch({name!r})."
-        )
+        raise AssetError(f"{name!r} is a file, not tensors: get its path with assets.fetch({name!r}).")
     USED[name] = asset.tensors_sha256
     tensors = cache.ensure(asset, progress)[1]
     assert tensors is not None  # of a converted asset `ensure` always has them
@@ -134,9 +132,7 @@ def data_path(relative: str) -> Path:
         folder = package.parent / "data"
     path = folder / relative
     if not path.resolve().is_relative_to(folder) or not path.exists():
-        raise AssetError(
-            f"The course carries no file {relative!r} in {folder}: check its spelling, or reinstall nstlib."
-        )
+        raise AssetError(f"The course carries no file {relative!r}: check its spelling, or reinstall nstlib.")
     if path.is_file():
         USED[relative] = hashlib.sha256(path.read_bytes()).hexdigest()
     return path

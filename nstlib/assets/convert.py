@@ -158,11 +158,9 @@ def sequential(path: Path, names: list[str], prefix: str = "") -> Tensors:
     state = state_dict(path)
     pattern = re.compile(re.escape(prefix) + r"(\d+)\.weight")
     numbers = sorted(int(match[1]) for match in map(pattern.fullmatch, state) if match)
-    parts = ("weight", "bias")
+    pairs = zip(names, numbers, strict=True)
     return {
-        f"{name}.{part}": state[f"{prefix}{number}.{part}"]
-        for name, number in zip(names, numbers, strict=True)
-        for part in parts
+        f"{name}.{part}": state[f"{prefix}{n}.{part}"] for name, n in pairs for part in ("weight", "bias")
     }
 
 
@@ -176,11 +174,8 @@ def flax_convs(path: Path, network: str, names: list[str]) -> Tensors:
     """The convolutions of one network in a Flax checkpoint under ``names``, in order."""
     layers = read_pickle(path)[network]
     numbers = sorted(int(key.removeprefix("Conv_")) for key in layers)
-    return {
-        f"{name}.{part}": tensor
-        for name, number in zip(names, numbers, strict=True)
-        for part, tensor in _flax_conv(layers[f"Conv_{number}"]).items()
-    }
+    found = {name: _flax_conv(layers[f"Conv_{n}"]) for name, n in zip(names, numbers, strict=True)}
+    return {f"{name}.{part}": tensor for name, parts in found.items() for part, tensor in parts.items()}
 
 
 def lpips_heads(path: Path) -> Tensors:

@@ -31,12 +31,7 @@ def save_weights(path: str | os.PathLike[str], state: Mapping[str, Tensor], abou
     Raises:
         ImageError: the file cannot be written.
     """
-    half = {
-        key: (tensor.half() if _fits(tensor) else tensor)
-        .detach()
-        .to("cpu", memory_format=torch.contiguous_format)
-        for key, tensor in state.items()
-    }
+    half = {k: (one.half() if _fits(one) else one).detach().cpu().contiguous() for k, one in state.items()}
     content = safetensors.torch.save(half, {"nstlib": json.dumps(dict(about))})
     write_atomic(Path(path), memoryview(content))
     return Path(path)
@@ -85,7 +80,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     Raises:
         SettingError: the file is missing, or holds something else.
     """
-    with _told(path, "a .npy with a dictionary of codes"), open(path, "rb") as file:
+    with _told(path, ", a .npy with a dictionary of codes"), open(path, "rb") as file:
         np.lib.format.read_magic(file)
         np.lib.format.read_array_header_1_0(file)  # a dictionary's is short, so that numpy takes version 1
         loaded = RestrictedUnpickler(file, _NUMPY).load()
@@ -117,9 +112,7 @@ class RestrictedUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """What stands under the name, if it is one of the given."""
         if f"{module}.{name}" not in self._allowed:
-            raise pickle.UnpicklingError(
-                f"the file asks for {module}.{name}, which no file of weights needs, and was refused"
-            )
+            raise pickle.UnpicklingError(f"the file asks for {module}.{name}, which was refused")
         return self._allowed[f"{module}.{name}"]
 
 
@@ -142,13 +135,9 @@ def _told(path: Path, otherwise: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise SettingError(
-            f"There is no file '{path}': name one{f', {otherwise}' if otherwise else ''}."
-        ) from error
+        raise SettingError(f"There is no file '{path}': name one{otherwise}.") from error
     except pickle.UnpicklingError as error:  # it met something else than tensors
-        raise SettingError(
-            f"{_no_weights(path)}: it is not a plain state dict, and nothing else is unpickled."
-        ) from error
+        raise SettingError(f"{_no_weights(path)}: it holds more than a plain state dict.") from error
     except Exception as error:  # decoders raise nearly everything on damaged data
         raise SettingError(f"{_no_weights(path)} ({reason(error)}): get it again from its source.") from error
 

@@ -15,6 +15,7 @@ from ..errors import SettingError
 from ..methods.dualstylegan import AS_RELEASED, SMALL, SMOKE, DualStyle, Preset, Training
 from ..methods.inversion import encode
 from ..nets.face_encoder import FaceEncoder
+from ..nets.hardware import seeded
 from ..nets.stylegan2 import Generator
 
 TINY = (8, 8, 8, 8)  # channels at 4, 8, 16, 32 pixels
@@ -37,13 +38,9 @@ def quick() -> Preset:
 
 
 def ground(
-    preset: str,
-    checkpoint: str | os.PathLike[str] | None = None,
-    encoder: str | os.PathLike[str] | None = None,
-    *,
-    device: str | torch.device = "cpu",
-    seed: int = 0,
-) -> DualStyle:
+    preset: str, checkpoint: str | os.PathLike[str] | None = None,
+    encoder: str | os.PathLike[str] | None = None, *, device: str | torch.device = "cpu", seed: int = 0,
+) -> DualStyle:  # fmt: skip
     """The method over the generator of a preset, with a new extrinsic path and the preset's settings.
 
     Args:
@@ -71,8 +68,7 @@ def ground(
         )  # fmt: skip
         fresh.space = theirs.space
         return fresh
-    with torch.random.fork_rng([]):
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         source = Generator(4 << (len(TINY) - 1), TINY).requires_grad_(False).eval()
         reader = FaceEncoder(source.layers).to(device).requires_grad_(False).eval()
     return DualStyle(

@@ -8,21 +8,14 @@ import functools
 import operator
 import os
 import typing
-from collections.abc import Callable, Collection, Mapping
-from difflib import get_close_matches
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from nstlib.errors import CourseError, SettingError
+from nstlib.errors import CourseError, SettingError, known
 
 PRESETS = ("smoke", "quick", "paper")
-
-
-def suggest(name: str, known: Collection[str]) -> str:
-    """A sentence that helps after a misspelt name: the closest known one, or all of them."""
-    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(sorted(known))}."
 
 
 def active_preset(preset: str) -> str:
@@ -47,13 +40,10 @@ def resolve(
         SettingError: an unknown preset or setting, or a wrong type.
     """
     name = active_preset(preset)
-    if name not in presets:
-        origin = " (from NST_PRESET)" if name != preset else ""
-        raise SettingError(f"There is no preset {name!r}{origin} here. {suggest(name, presets)}")
+    known("preset" if name == preset else "preset (NST_PRESET)", name, presets)
     settings = dict(presets[name])
     for key, value in overrides.items():
-        if key not in settings:
-            raise SettingError(f"There is no setting {key!r} here. {suggest(key, settings)}")
+        known("setting", key, settings)
         if value is not None:
             kinds = [type(values[key]) for values in presets.values() if values[key] is not None]
             settings[key] = _checked(value, functools.reduce(operator.or_, kinds), f"The setting {key!r}")
@@ -85,13 +75,13 @@ def read_parameters(source: str, where: str) -> dict[str, Any]:
     return found
 
 
-def check_parameters(given: Mapping[str, Any], known: Mapping[str, Any], where: str) -> dict[str, Any]:
+def check_parameters(given: Mapping[str, Any], parameters: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Hold given parameters to a notebook's own.
 
     Args:
         given: values by name; text is read as the parameter's type says: ``12``, ``yes``, ``1e-3``, or JSON
             (``[1, 2]``, ``null``).
-        known: the type of each parameter.
+        parameters: the type of each.
         where: the notebook's name, for the error.
 
     Returns:
@@ -100,11 +90,9 @@ def check_parameters(given: Mapping[str, Any], known: Mapping[str, Any], where: 
     Raises:
         SettingError: a name the notebook does not have, or a value of another type.
     """
-    for name in given:
-        if name not in known:
-            raise SettingError(f"{where} has no parameter {name!r}. {suggest(name, known)}")
+    kinds = {name: parameters[known(f"parameter of {where}", name, parameters)] for name in given}
     return {
-        name: _checked(value, known[name], f"The parameter {name!r} of {where}", read_text=True)
+        name: _checked(value, kinds[name], f"The parameter {name!r} of {where}", read_text=True)
         for name, value in given.items()
     }
 

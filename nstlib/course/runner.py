@@ -18,8 +18,8 @@ from typing import Any
 
 import nstlib
 from nstlib.course import manifest
-from nstlib.course.presets import PRESETS, active_preset, check_parameters, read_parameters, suggest
-from nstlib.errors import CourseError, NstError, SettingError
+from nstlib.course.presets import PRESETS, active_preset, check_parameters, read_parameters
+from nstlib.errors import CourseError, NstError, SettingError, known
 
 Echo = Callable[[str], Any]
 
@@ -59,8 +59,7 @@ def run_course(
         CourseError: a notebook failed or did not keep its promises; those before it are kept.
     """
     wanted, preset, given = preset, active_preset(preset), dict(parameters or {})
-    if preset not in PRESETS:
-        raise SettingError(f"There is no preset {preset!r}. {suggest(preset, PRESETS)}")
+    known("preset", preset, PRESETS)
     if preset != wanted:
         echo(f"preset {preset}, as NST_PRESET says, instead of {wanted}")
     if "preset" in given:
@@ -127,9 +126,7 @@ def _select(folder: Path, selection: Sequence[str]) -> list[Path]:
             found = {path for path in paths if int(path.name[:2]) in numbers}
         else:
             found = {path for path in paths if path.stem == Path(item).name.removesuffix(".ipynb")}
-        if not found:
-            raise SettingError(f"There is no notebook {item!r}. {suggest(item, [p.stem for p in paths])}")
-        chosen |= found
+        chosen |= found or {known("notebook", item, [path.stem for path in paths])}
     return sorted(chosen) or paths
 
 
@@ -145,10 +142,7 @@ def _load(path: Path) -> _Notebook:
         if "parameters" in cell["metadata"].get("tags", [])
     ]  # fmt: skip
     if len(parameters) != 1:
-        raise CourseError(
-            f"{path.name} has {len(parameters)} cells tagged 'parameters': tag the one code cell that holds "
-            "its parameters."
-        )
+        raise CourseError(f"{path.name} has {len(parameters)} cells tagged 'parameters', and needs one.")
     return _Notebook(
         path,
         manifest.notebook_hash(content),
@@ -252,21 +246,13 @@ def _execute(
 def _check_promises(book: _Notebook, folder: Path, content: dict[str, Any], run: str) -> None:
     """Believe a run by its manifest, and the manifest by the files."""
     if content.get("run") != run or not content.get("finished"):
-        raise CourseError(
-            f"{book.name} ended without a finished manifest: let its last cell call run.finish()."
-        )
+        raise CourseError(f"{book.name} ended without a manifest: let its last cell call run.finish().")
     for promise in book.promises:
         if promise not in [output["file"] for output in content["outputs"]]:
-            raise CourseError(
-                f"{book.name} promised {promise} and did not save it: save it with run.save_figure, "
-                "run.save_image or run.save_table."
-            )
+            raise CourseError(f"{book.name} promised {promise} and did not save it: see run.save_figure.")
     for output in content["outputs"]:
         if not manifest.is_recorded(folder, output):
-            raise CourseError(
-                f"{output['file']} of {book.name} is not what its manifest says: save each file once, by "
-                "run.save_…"
-            )
+            raise CourseError(f"{output['file']} of {book.name} is not what its manifest says: save it once.")
 
 
 def _this_interpreter(folder: Path, environment: Mapping[str, str]) -> type:

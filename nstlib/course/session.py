@@ -30,13 +30,9 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg", ".csv", ".mp4", ".g
 
 
 def start(
-    notebook: str,
-    *,
-    preset: str = "quick",
-    presets: Mapping[str, Mapping[str, Any]],
-    device: str = "auto",
+    notebook: str, *, preset: str = "quick", presets: Mapping[str, Mapping[str, Any]], device: str = "auto",
     **settings: Any,
-) -> Run:
+) -> Run:  # fmt: skip
     """Begin a notebook's run: choose the preset, open the output folder and its manifest.
 
     Args:

@@ -28,7 +28,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,7 +44,7 @@ from tqdm import tqdm
 
 from .. import __version__, assets
 from ..assets.writing import atomic, reason, write_atomic
-from ..errors import Count, CourseError, ImageError, NstError, Seed, SettingError, settings
+from ..errors import Count, CourseError, ImageError, NstError, Seed, known, settings
 from ..errors import Settings as Base
 from ..faces.align import align_portrait
 from ..faces.generated import cached, listed
@@ -169,14 +169,14 @@ def run(
         SettingError: an unknown row or style set.
         CourseError: Dask is wanted and not installed.
     """
-    out, known = Path(out).resolve(), rows(s)
-    if unknown := [name for name in only if name not in known]:
-        raise SettingError(f"There is no row '{unknown[0]}': choose from {', '.join(known)}.")
+    out, all_rows = Path(out).resolve(), rows(s)
+    for name in only:
+        known("row", name, all_rows)
     _prepare(out, s)
-    names = [name for name in known if not only or name in only]
+    names = [name for name in all_rows if not only or name in only]
     todo = [name for name in names if not all(_done(out, s, name, kind) for kind in s.sets)]
     by_dask = todo and (workers or scheduler)
-    finished = _by_dask(out, todo, workers, scheduler) if by_dask else _by_turns(out, todo)
+    finished = _by_dask(out, todo, workers, scheduler) if by_dask else map(partial(_job, out), todo)
     for _ in tqdm(finished, total=len(todo), desc="rows", disable=not progress):
         pass
     return _write(out, s, names)
@@ -307,20 +307,12 @@ def _fail(out: Path, name: str, kind: str, why: str) -> None:
     write_json(_cell(out, name, kind), {"row": name, "style": kind, "failed": why})
 
 
-def _by_turns(out: Path, names: Sequence[str]) -> Iterator[None]:
-    for name in names:
-        _job(out, name)
-        yield
-
-
 def _by_dask(out: Path, names: Sequence[str], workers: int, scheduler: str | None) -> Iterator[Any]:
     """Share the rows out. Those of a lost worker are done by another, from the pictures there are."""
     try:
         from dask.distributed import Client, LocalCluster, as_completed
     except ImportError:
-        raise CourseError(
-            "Several workers need Dask: pip install 'nstlib[scale]', or leave --workers out."
-        ) from None
+        raise CourseError("Several workers need Dask: pip install 'nstlib[scale]'.") from None
     own = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
     with nullcontext(scheduler) if scheduler else LocalCluster(**own) as where, Client(where) as client:
         for job in as_completed([client.submit(_job, out, name, 1, pure=False) for name in names]):
@@ -348,11 +340,6 @@ def do_row(out: str | os.PathLike[str], name: str) -> None:
         write_json(_cell(out, name, kind), {"row": name, "style": kind, "assets": assets.USED, **cell})
 
 
-def _peak() -> int:
-    """MiB of the GPU if there is one, else of this process."""
-    return round(torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else peak_mib())
-
-
 def _painted(out: Path, s: Settings, name: str, kind: str) -> dict[str, Any]:
     """A cell with its pictures; those that are there already are kept."""
     row = rows(s)[name]
@@ -377,7 +364,8 @@ def _painted(out: Path, s: Settings, name: str, kind: str) -> dict[str, Any]:
             about = {"key": job.key, "seconds": round(time.perf_counter() - began, 3)}
             learned = method.about.get("seconds") if method else None
             about |= {"training_minutes": None if learned is None else round(learned / 60, 1)}
-            about |= {"peak_mib": _peak()}  # of painting: the metrics' networks come afterwards
+            peak = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else peak_mib()
+            about |= {"peak_mib": round(peak)}  # of painting: the metrics' networks come afterwards
             save_image(made, job.file, settings=about)
         options = [f"--{key.replace('_', '-')} {value}" for key, value in row.options.items()]
         words = [str(job.face), *job.words, f"--method {row.method}", *options]

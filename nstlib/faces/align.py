@@ -103,10 +103,7 @@ def cut_out(images: Tensor, alignment: Tensor) -> Tensor:
     """
     count = len(check_picture("pictures", images))
     if alignment.shape not in ((count, 2, 3), (1, 2, 3)):
-        raise SettingError(
-            f"An alignment of shape {tuple(alignment.shape)} does not fit {count} pictures: give (N, 2, 3), "
-            "as align(image) makes them."
-        )
+        raise SettingError(f"An alignment {tuple(alignment.shape)} does not fit {count} pictures: see align.")
     thetas = alignment.to(images.device, torch.float32).expand(count, 2, 3).split(1)
     pairs = zip(images.float().split(1), thetas, strict=True)
     return torch.cat([sample(image, theta, (SIDE, SIDE), mode="bilinear") for image, theta in pairs])

@@ -15,7 +15,7 @@ The weights come from a teacher and photographs (StyleGAN2, FFHQ) that are for n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -127,20 +127,6 @@ class Faces:
         pictures = self.synthesis.coefficients(w)[:, :3] / 2 if half else self.synthesis(w)
         return resize(((pictures + 1) / 2).clamp(0, 1), (size, size))
 
-    def generate(self, count: int, seed: int = 0, size: int = 256) -> Iterator[tuple[Tensor, Tensor]]:
-        """Faces one by one, without gradients: style (1, 512) and picture (1, 3, size, size).
-
-        In a batch of another size the same face may differ in its last bits.
-
-        Raises:
-            SettingError: as :meth:`w` and :meth:`pictures`.
-        """
-        self.check_size(size)
-        for one in self.w(count, seed).split(1) if count else []:
-            with torch.no_grad():
-                picture = self.pictures(one, size)
-            yield one, picture
-
     def check_size(self, size: int) -> None:
         """Raises a SettingError for a size beyond the network's."""
         largest = self.synthesis.size
@@ -149,14 +135,9 @@ class Faces:
 
 
 def cached(
-    count: int,
-    size: int = 256,
-    seed: int = 0,
-    *,
-    device: str | torch.device = "auto",
-    faces: Faces | None = None,
-    progress: bool = True,
-) -> Path:
+    count: int, size: int = 256, seed: int = 0, *, device: str | torch.device = "auto",
+    faces: Faces | None = None, progress: bool = True,
+) -> Path:  # fmt: skip
     """A folder in the cache with at least the first ``count`` faces of a seed; what is missing is drawn.
 
     Faces lie there as ``000000.jpg``, ``000001.jpg`` ... (quality 95) and their styles in one file. Each file
@@ -174,7 +155,7 @@ def cached(
     Raises:
         AssetError: the weights cannot be had, or the cache cannot be written.
         ImageError: a picture cannot be written.
-        SettingError: as :meth:`Faces.generate`.
+        SettingError: as :meth:`Faces.w` and :meth:`Faces.pictures`.
     """
     folder = assets.cache_dir() / "faces" / f"{size}px-seed{seed}-truncation{TRUNCATION:g}"
     if not _missing(folder, check_whole("count", count, 0)):
@@ -186,10 +167,7 @@ def cached(
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock").acquire()
     except OSError as error:
-        raise AssetError(
-            f"No faces can be kept in {folder} ({reason(error)}): set NSTLIB_CACHE to a folder you may write "
-            "to."
-        ) from error
+        raise AssetError(f"No faces can be kept in {folder} ({reason(error)}): set NSTLIB_CACHE.") from error
     with lock:
         # Another process may have drawn some while this one waited.
         for index in tqdm(_missing(folder, count), desc="faces", unit="", disable=not progress):

@@ -20,7 +20,7 @@ from skimage.filters import gaussian
 from torch import Tensor
 
 from .. import assets
-from ..errors import ImageError, SettingError
+from ..errors import ImageError, SettingError, known
 from ..nets.bisenet import LABELS, from_official
 from ..nets.hardware import resolve_device
 from ..pictures.files import check_picture, resize
@@ -118,11 +118,7 @@ class FaceParser:
 
 
 def region_masks(
-    image: Tensor,
-    names: Sequence[str] = REGIONS,
-    *,
-    softness: float = 4.0,
-    parser: FaceParser | None = None,
+    image: Tensor, names: Sequence[str] = REGIONS, *, softness: float = 4.0, parser: FaceParser | None = None
 ) -> dict[str, Tensor]:
     """Soft masks of regions of a picture.
 
@@ -150,10 +146,8 @@ def region_masks(
     """
     if isinstance(names, str):
         raise SettingError(f"The regions are a list of names: write ['{names}'].")
-    unknown = [name for name in names if name not in NAMES]
-    if unknown or not names:
-        what = f"There is no region '{unknown[0]}'" if unknown else "No region is named"
-        raise SettingError(f"{what}: choose of {', '.join(NAMES)}.")
+    for name in names or (None,):
+        known("region", name, NAMES)
     if not 0 <= softness < math.inf:
         raise SettingError(f"softness is {softness!r}, but must be a width in pixels, 0 or more.")
     hard: dict[str, Tensor] = {}

@@ -14,7 +14,6 @@ your pictures.
 
 from __future__ import annotations
 
-import difflib
 import os
 import tomllib
 import warnings
@@ -27,7 +26,7 @@ import torch
 from torch import Tensor
 
 from .. import assets
-from ..errors import ImageError, SettingError
+from ..errors import ImageError, known
 from ..pictures.files import check_whole, list_pictures, load_image, resize
 from .align import SIZE, align_portrait
 
@@ -43,14 +42,12 @@ class StyleSet:
         title: what it is, in words.
         licence: under which licence, and whose; of a folder, that only you know.
         pictures: (N, 3, S, S), float32, RGB in [0, 1], on the CPU.
-        ids: N names: the number of the tile (for DualStyleGAN's sets their style id), or the file's name.
     """
 
     name: str
     title: str
     licence: str
     pictures: Tensor
-    ids: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -121,13 +118,7 @@ def load_style_set(source: str | os.PathLike[str], size: int = SIZE) -> StyleSet
             return _fetched(name, size)
     folder = Path(source)
     if not folder.is_dir():
-        known = style_sets()
-        close = difflib.get_close_matches(str(source), known, n=1, cutoff=0.6)
-        hint = f" (did you mean '{close[0]}'?)" if close else ""
-        raise SettingError(
-            f"'{source}' is neither a style set{hint} nor a folder: give the path of a folder of portraits, "
-            f"or one of {', '.join(known)}."
-        )
+        known("style set or folder", str(source), style_sets())
     return _folder(folder, size)
 
 
@@ -135,31 +126,26 @@ def _carried(name: str, size: int) -> StyleSet:
     entry = _entries()[name]
     columns, rows, tile = entry["columns"], entry["rows"], entry["tile"]
     sheet = Sheet(columns, rows, entry["count"], tile, right=columns * tile, bottom=rows * tile)
-    ids = tuple(entry.get("ids", map(str, range(entry["count"]))))
     tiles = sheet.cut(load_image(assets.data_path(f"styles/{entry['file']}")))
-    return StyleSet(name, entry["title"], entry["licence"], resize(tiles, (size, size)), ids)
+    return StyleSet(name, entry["title"], entry["licence"], resize(tiles, (size, size)))
 
 
 def _fetched(name: str, size: int) -> StyleSet:
     asset = assets.info(f"dualstylegan_{name}_sheet")
     tiles = _SHEETS[name].cut(load_image(assets.fetch(asset.name)))
-    licence, ids = f"{asset.licence}; non-commercial", tuple(map(str, range(len(tiles))))
-    return StyleSet(name, asset.title, licence, resize(tiles, (size, size)), ids)
+    return StyleSet(name, asset.title, f"{asset.licence}; non-commercial", resize(tiles, (size, size)))
 
 
 def _folder(folder: Path, size: int) -> StyleSet:
     files = list_pictures(folder)
-    found, skipped = {}, []
+    found, skipped = [], []
     for file in files:
         try:
-            found[file.name] = align_portrait(load_image(file, background=_GRAY), size).picture
+            found.append(align_portrait(load_image(file, background=_GRAY), size).picture)
         except ImageError:
             skipped.append(file.name)
     if not found:
-        raise ImageError(
-            f"The folder '{folder}' holds no picture with a face in it: put portraits there that show "
-            "the face from the front."
-        )
+        raise ImageError(f"The folder '{folder}' holds no picture with a face from the front: add some.")
     if skipped:
         some = ", ".join(skipped[:5]) + (", ..." if len(skipped) > 5 else "")
         warnings.warn(
@@ -167,9 +153,8 @@ def _folder(folder: Path, size: int) -> StyleSet:
             f"or they are no pictures: {some}.",
             stacklevel=3,
         )
-    title, licence = f"the pictures in '{folder}'", "yours to know"
-    name, pictures = folder.resolve().name, torch.cat(list(found.values()))
-    return StyleSet(name, title, licence, pictures, tuple(found))
+    title = f"the pictures in '{folder}'"
+    return StyleSet(folder.resolve().name, title, "yours to know", torch.cat(found))
 
 
 @lru_cache(maxsize=1)

@@ -21,6 +21,7 @@ from ..nets.adain import from_official
 from ..nets.features import FeatureExtractor
 from ..pictures import color
 from ..pictures.files import check_mask, check_picture
+from . import base
 from .base import Method, NoOptions, blend, color_mode, pad_to_multiple, postprocess
 
 LAYER = "relu4_1"
@@ -136,17 +137,14 @@ class AdaIN(Method):
             SettingError: no style, shares or masks that do not go with the styles, or both of them;
                 statistics where the style's colors are to be matched to the content's.
         """
-        styles = [style] if isinstance(style, Tensor | StyleStatistics) else list(style or ())
+        styles = [style] if isinstance(style, StyleStatistics) else base.style_list(style)
         shares = Options(**own).shares
-        if not styles:
-            raise SettingError("The list of styles is empty: give a style picture.")
         if shares is not None and masks is not None:
             raise SettingError("Blend styles by shares or place them by masks, not both.")
         for name, given in (("shares", shares), ("masks", masks)):
             if given is not None and len(given) != len(styles):
                 raise SettingError(f"{len(styles)} styles need as many {name}, not {len(given)}.")
-        if not 0 <= strength <= 1:
-            raise SettingError(f"strength is from 0 (the content) to 1 (the full style), not {strength}.")
+        base.check_strength(strength)
         check_picture("content", content, 2 * STRIDE)
         features = self._encode(pad_to_multiple(content, STRIDE))
         how = color_mode(keep_colors)
@@ -173,8 +171,5 @@ class AdaIN(Method):
         if isinstance(style, Tensor):
             return self.statistics(color.prepare_style(how, style, content[:1]))
         if how != "style":
-            raise SettingError(
-                f"A style's statistics have its own colors, and '{how}' is to change them: give the style as "
-                "a picture."
-            )
+            raise SettingError(f"Statistics have their own colors, and not '{how}': give a picture.")
         return style

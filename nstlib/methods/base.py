@@ -20,6 +20,7 @@ from .. import assets
 from ..assets.weights import read_weights, save_weights
 from ..errors import SettingError, Settings, settings
 from ..nets.hardware import resolve_device, resolve_precision
+from ..nets.official import check_layout
 from ..pictures import color
 from ..pictures.files import load_image
 from ..training import Callback, Schedule, Task, TrainingResult, train
@@ -54,6 +55,7 @@ class Method:
     shipped: ClassVar[Sequence[str]] = ()  # styles whose weights the course carries
     published: ClassVar[Sequence[str]] = ()  # others that are fetched by name, as assets METHOD_NAME
     takes: ClassVar[frozenset[str]] = frozenset({"size"})  # common options of `nst stylize` it listens to
+    any_style: ClassVar[bool] = False  # a network paints any picture's style, whatever it has learned
     portraits: ClassVar[bool] = False  # it draws faces that are cut out and aligned like FFHQ's
     size: int = 256  # pixels a side of these
 
@@ -65,6 +67,11 @@ class Method:
         self.device, self.seed = resolve_device(device), seed
         self.precision = resolve_precision(precision, self.device)
         self.about: dict[str, Any] = {}
+
+    def autocast(self) -> torch.autocast:
+        """Inside this block networks compute in bfloat16, if that is the precision."""
+        half = self.precision == torch.bfloat16
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=half)
 
     # ---------------------------------------------------------------- what a method that learns brings
 
@@ -136,6 +143,23 @@ class Method:
             ImageError: not a picture.
             SettingError: an option that the method does not have.
         """
+        self.options_class(**own)
+        how = color_mode(keep_colors)
+        with torch.no_grad():
+            made = self.paint(content, style, how)
+        return blend(postprocess(made, content, how), content, strength, masks)
+
+    def paint(self, content: Tensor, style: Any, how: str) -> Tensor:
+        """What :meth:`stylize` cuts to size, recolors and blends; one that needs more overrides that instead.
+
+        Args:
+            content: see :meth:`stylize`.
+            style: the same.
+            how: the way with colors, see :mod:`.color`.
+
+        Returns:
+            (N, 3, H', W') about [0, 1], at least as large as the content.
+        """
         raise NotImplementedError
 
     def save(self, path: str | os.PathLike[str], **about: Any) -> Path:
@@ -162,12 +186,10 @@ class Method:
             path = assets.data_path(f"weights/{_name(cls)}_{path}.safetensors")
         elif str(path) in cls.published:
             path = assets.fetch(f"{_name(cls)}_{path}")
-        tensors, about = read_weights(
-            Path(path), f"or a style of {', '.join(cls.shipped)}" * bool(cls.shipped)
-        )
-        known = {
-            k: v for k, v in about.get("settings", {}).items() if k in cls.settings_class.__dataclass_fields__
-        }
+        otherwise = f", or a style of {', '.join(cls.shipped)}" if cls.shipped else ""
+        tensors, about = read_weights(Path(path), otherwise)
+        fields = cls.settings_class.__dataclass_fields__
+        known = {key: value for key, value in about.get("settings", {}).items() if key in fields}
         method = cls(cls.settings_class(**known), **options)
         method.about = about
         method.load_state(tensors)
@@ -184,12 +206,10 @@ class Method:
         Raises:
             SettingError: these are other networks' weights.
         """
-        try:
-            for name, net in self.modules().items():
-                own = {k.removeprefix(f"{name}."): t for k, t in tensors.items() if k.startswith(f"{name}.")}
-                net.load_state_dict(own)
-        except RuntimeError as error:
-            raise SettingError(f"The file holds no weights of {_name(type(self))}: name another.") from error
+        for name, net in self.modules().items():
+            own = inside(tensors, f"{name}.")
+            check_layout(_name(type(self)), net.state_dict(), own)
+            net.load_state_dict(own)
 
     # ---------------------------------------------------------------- what the command asks
 
@@ -209,8 +229,10 @@ class Method:
         """
         if not cls.presets:
             return [artwork]
-        known = style in (*cls.shipped, *cls.published) or Path(style).suffix in WEIGHTS
-        return [style] if known else []
+        known = [style] if cls.has_weights(style) else []
+        if not known and not cls.any_style:
+            return []
+        return [artwork, *known] if "style_size" in cls.takes else known
 
     @classmethod
     def open(
@@ -223,18 +245,25 @@ class Method:
         """
         if not cls.presets:
             return cls(cls.settings_class(**chosen), **options), cls.read_styles(words, size)
-        known = (*cls.shipped, *cls.published)
-        names = ", ".join([*known, "a file of weights"])
-        if len(words) != 1:
+        weights = [word for word in words if cls.has_weights(word)]
+        styles = [word for word in words if word not in weights]
+        takes_style = "style_size" in cls.takes
+        if takes_style:
+            weights = weights or [*cls.shipped, *cls.published][:1]
+        if len(weights) != 1 or len(styles) > takes_style:
+            known = ", ".join((*cls.shipped, *cls.published, "a file of weights"))
+            name = _name(cls)
+            picture = " and one picture of a style" if takes_style else ", which has learned one style"
             raise SettingError(
-                f"A network has learned one style, and {len(words)} are named: name one of {names}."
+                f"{name} takes one network{picture}, not {', '.join(words)}: take one of {known}, train one "
+                f"(nst train {name} -h), or take --method adain, which paints any style."
             )
-        if words[0] not in known and Path(words[0]).suffix.lower() not in WEIGHTS:
-            raise SettingError(
-                f"No network has learned '{words[0]}': take one of {names}, train one (nst train "
-                f"{_name(cls)} -h), or take --method adain, which paints any style."
-            )
-        return cls.load(words[0], **options), None
+        return cls.load(weights[0], **options), load_image(styles[0], size=size) if styles else None
+
+    @classmethod
+    def has_weights(cls, word: str) -> bool:
+        """Whether a word names a network that has learned: one by name, or a file."""
+        return word in (*cls.shipped, *cls.published) or Path(word).suffix.lower() in WEIGHTS
 
 
 def _name(cls: type[Method]) -> str:
@@ -243,22 +272,15 @@ def _name(cls: type[Method]) -> str:
     return next((name for name, method in METHODS.items() if method is cls), cls.__name__.lower())
 
 
-def weights_and_styles(cls: type[Method], words: Sequence[str]) -> tuple[str, list[str]]:
-    """Which of the command's words are weights, of which the first known ones are the default; the others.
+def numbered(word: str, *besides: str) -> tuple[str, str]:
+    """NAME[:NUMBER] -> name and number, which is 0 if it is not said; or a word of ``besides``."""
+    name, sign, number = word.rpartition(":")
+    return (name, number) if sign and (number.isdigit() or number in besides) else (word, "0")
 
-    Raises:
-        SettingError: not one file of weights, or more than one picture.
-    """
-    known = (*cls.shipped, *cls.published)
-    weights = [w for w in words if w in known or Path(w).suffix.lower() in WEIGHTS]
-    styles = [w for w in words if w not in weights]
-    weights = weights or list(known[:1])
-    if len(weights) != 1 or len(styles) > 1:
-        raise SettingError(
-            f"{_name(cls)} takes one file of weights (nst train {_name(cls)} -h) and one picture of a style, "
-            f"not {', '.join(words)}."
-        )
-    return weights[0], styles
+
+def inside(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those whose names begin so, without this beginning."""
+    return {key.removeprefix(prefix): one for key, one in tensors.items() if key.startswith(prefix)}
 
 
 def schedule_of(values: Mapping[str, Any], **more: Any) -> Schedule:
@@ -284,12 +306,29 @@ def postprocess(made: Tensor, content: Tensor, keep_colors: bool | str = False) 
 
 def blend(made: Tensor, content: Tensor, strength: float, masks: Sequence[Tensor] | None = None) -> Tensor:
     """So much of what was made, inside the masks, and the content elsewhere; (N, 3, H, W) on the CPU."""
-    if not 0 <= strength <= 1:
-        raise SettingError(f"strength is from 0 (the content) to 1 (the full style), not {strength}.")
+    check_strength(strength)
     if strength == 1 and masks is None:
         return made
     share = 1.0 if masks is None else torch.stack([m.cpu() for m in masks]).sum(0).clamp(0, 1)
     return content.cpu() + strength * share * (made - content.cpu())
+
+
+def check_strength(strength: float) -> None:
+    """Raises a SettingError unless this is a share of the style."""
+    if not 0 <= strength <= 1:
+        raise SettingError(f"strength is from 0 (the content) to 1 (the full style), not {strength}.")
+
+
+def style_list(styles: Any) -> list[Any]:
+    """One style, or several, as a list of them.
+
+    Raises:
+        SettingError: there is none.
+    """
+    found = [styles] if isinstance(styles, Tensor) else list(styles or ())
+    if not found:
+        raise SettingError("The list of styles is empty: give a style picture, or a set of portraits.")
+    return found
 
 
 def color_mode(keep_colors: bool | str) -> str:

@@ -10,9 +10,8 @@ Paper E compares itself with it. "Released code" is the authors' PyTorch program
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from itertools import chain
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -25,9 +24,10 @@ from ..faces.align import SIZE
 from ..faces.style_sets import load_style_set
 from ..losses import least_squares_loss
 from ..nets.cyclegan import STRIDE, PatchDiscriminator, ResnetGenerator, generator_from_official
+from ..nets.hardware import seeded
 from ..pictures.files import check_picture
 from ..training import Pictures, ReplayPool, Schedule, Step, Task
-from .base import Method, blend, pad_to_multiple, postprocess
+from .base import Method, pad_to_multiple, style_list
 
 LEAST = 16  # pixels a side: reflection needs more than one at a quarter of the size
 
@@ -45,8 +45,6 @@ SIZES: dict[str, dict[str, Any]] = {
     # 200 epochs, as in the paper's section 7.1.
     "paper": {"steps": 200_000, "batch": 1, "size": 256, "faces": 1000, "width": 64, "blocks": 9},
 }
-
-Net = TypeVar("Net")
 
 
 @settings
@@ -138,7 +136,7 @@ class CycleTask(AdversarialTask):
         """All of the settings, and both sets, as a few of their numbers."""
         first = self.portraits([0])
         style = [len(self.portraits), round(float(first.mean()), 5), round(float(first.std()), 5)]
-        return {"method": "cyclegan", **asdict(self.settings), "pictures": len(self.faces), "style": style}
+        return super().describe() | {"pictures": len(self.faces), "style": style}
 
     def batch(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Faces and portraits, (N, 3, S, S) each, in [-1, 1]."""
@@ -150,10 +148,7 @@ class CycleTask(AdversarialTask):
         self.train_discriminators(step, False)
         made, same_y = m["generator"](torch.cat([x, y])).chunk(2)
         found, same_x = m["backward"](torch.cat([y, x])).chunk(2)
-        scores = {
-            "portrait": m["portrait_discriminator"](made),
-            "face": m["face_discriminator"](found),
-        }
+        scores = {"portrait": m["portrait_discriminator"](made), "face": m["face_discriminator"](found)}
         losses = self.losses(
             scores, (m["backward"](made), x), (m["generator"](found), y), (same_y, y), (same_x, x)
         )
@@ -162,11 +157,8 @@ class CycleTask(AdversarialTask):
         self.train_discriminators(step, True)
         older = self.pools["portraits"].exchange(made, step.generator)
         old_faces = self.pools["faces"].exchange(found, step.generator)
-        parts = [
-            discriminator_loss(m["portrait_discriminator"], older, y),
-            discriminator_loss(m["face_discriminator"], old_faces, x),
-        ]
-        discriminators = torch.stack(parts).sum()
+        discriminators = discriminator_loss(m["portrait_discriminator"], older, y)
+        discriminators = discriminators + discriminator_loss(m["face_discriminator"], old_faces, x)
         step.descend(discriminators, "discriminator")
         return {"total": total, **losses, "discriminator": discriminators}
 
@@ -222,44 +214,27 @@ class CycleGAN(Method):
         if not isinstance(faces, Pictures):
             faces = Pictures(faces, s.size, zoom=ZOOM, seed=schedule.seed)
 
-        def networks() -> list[nn.Module]:
-            generators = [ResnetGenerator(s.width, s.blocks) for _ in range(2)]
-            return [*generators, PatchDiscriminator(s.width), PatchDiscriminator(s.width)]
-
-        generator, self.backward, *discriminators = self.seeded(networks)
+        with seeded(self.seed):
+            generator, self.backward = (ResnetGenerator(s.width, s.blocks) for _ in range(2))
+            discriminators = [PatchDiscriminator(s.width) for _ in range(2)]
         self.generator = self.generator or generator
         named = zip(("portrait_discriminator", "face_discriminator"), discriminators, strict=True)
         # Another order than the faces', or the same two would always meet.
         portraits = Pictures(given, s.size, zoom=ZOOM, seed=schedule.seed + 1)
         return CycleTask(self.generator, self.backward, dict(named), faces, portraits, s)
 
-    def seeded(self, make: Callable[[], Net]) -> Net:
-        """What is made with random numbers of this method's seed alone."""
-        with torch.random.fork_rng([]):
-            torch.default_generator.manual_seed(self.seed)
-            return make()
+    def paint(self, content: Tensor, style: Any, how: str) -> Tensor:
+        """See :meth:`.Method.paint`; it has learned faces that fill the picture, and paints others less."""
+        return self.generated(content)
 
-    def stylize(
-        self, content: Tensor, style: Any = None, *, strength: float = 1.0, keep_colors: bool | str = False,
-        masks: Sequence[Tensor] | None = None, **own: Any,
-    ) -> Tensor:  # fmt: skip
-        """See :meth:`.Method.stylize`; ``strength`` blends the generator's picture with the content.
-
-        It has learned faces that fill the picture; others it paints as well, but less like the style.
-        """
-        made = self.painted(content)
-        return blend(postprocess(made, content, keep_colors), content, strength, masks)
-
-    @torch.no_grad()
-    def painted(self, content: Tensor, *codes: Tensor) -> Tensor:
+    def generated(self, content: Tensor, *codes: Tensor) -> Tensor:
         """The generator's pictures, in [0, 1], of sides rounded up to multiples of 4."""
         check_picture("content", content, LEAST)
         if self.generator is None:
             raise SettingError("No style has been learned yet: call fit, or load a style.")
         net = self.generator.to(self.device)
         images = 2 * pad_to_multiple(content, STRIDE).to(self.device) - 1
-        half = self.precision == torch.bfloat16
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+        with self.autocast():
             made = net(images, *(code.to(self.device) for code in codes))
         return (made.float() + 1) / 2
 
@@ -275,15 +250,3 @@ class CycleGAN(Method):
     def read_styles(cls, words: Sequence[str], size: int | None = None) -> list[Tensor]:
         """Style sets, or folders of portraits: (K, 3, size, size) each."""
         return [load_style_set(word, size or SIZE).pictures for word in words]
-
-
-def style_list(styles: Any) -> list[Tensor]:
-    """One set of portraits, or several, as a list of them.
-
-    Raises:
-        SettingError: there is none.
-    """
-    found = [styles] if isinstance(styles, Tensor) else list(styles or ())
-    if not found:
-        raise SettingError("The list of styles is empty: give a set of portraits.")
-    return found

@@ -7,10 +7,8 @@ itself is that of Karras et al. 2020, "Analyzing and Improving the Image Quality
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
@@ -27,7 +25,7 @@ from ..faces.identity import Identity, portrait_alignment
 from ..metrics import Lpips
 from ..nets.face_encoder import SIZE, FaceEncoder, from_state
 from ..nets.hardware import resolve_device
-from ..nets.style_generator import STYLE, StyleGenerator
+from ..nets.style_generator import StyleGenerator, check_codes
 from ..pictures.files import check_picture, resize
 
 Space = Literal["w", "z"]
@@ -100,20 +98,12 @@ class ReconstructionLoss:
         lpips: of the settings' network; None: made here.
         identity: None: made here, if it has a weight.
         device: where to.
-
-    Raises:
-        SettingError: LPIPS of another network than the settings'.
     """
 
     def __init__(
         self, targets: Tensor, settings: Settings, lpips: Lpips | None = None,
         identity: Identity | None = None, device: str | torch.device = "auto",
     ) -> None:  # fmt: skip
-        if lpips is not None and lpips.backbone != settings.network:
-            raise SettingError(
-                f"The settings ask for LPIPS with {settings.network}, and the one given has "
-                f"{lpips.backbone}: change one of both."
-            )
         self.settings, self.targets, self.lpips = settings, 2 * targets - 1, lpips
         with torch.no_grad():
             if settings.perceptual_weight:
@@ -187,9 +177,7 @@ def descend(
         adam.step()
         after()
         if not all(bool(tensor.isfinite().all()) for tensor in (total, *changed)):
-            raise OptimizationError(
-                f"The loss is not a number at step {number + 1}: lower the learning rate."
-            )
+            raise OptimizationError(f"The loss is no number at step {number + 1}: lower the learning rate.")
         row = {name: float(part.detach().mean()) for name, part in {"total": total, **parts}.items()}
         history.append({"step": number + 1, **row})
     return history
@@ -221,7 +209,7 @@ def invert(
     Raises:
         ImageError: not pictures, or not square.
         OptimizationError: the loss is no longer a number.
-        SettingError: codes of another shape, no start in the space "z", LPIPS of another network.
+        SettingError: codes of another shape, no start in the space "z".
     """
     targets = check_portraits(pictures)
     first, s = next(generator.parameters()), settings
@@ -298,24 +286,16 @@ def check_portraits(pictures: Tensor) -> Tensor:
     check_picture("portrait", pictures)
     height, width = pictures.shape[-2:]
     if height != width:
-        raise ImageError(
-            f"A portrait is square, not {width}×{height} pixels: cut the face out with align_portrait."
-        )
+        raise ImageError(f"A portrait is square, not {width}×{height} pixels: cut it out by align_portrait.")
     if not bool(((pictures >= 0) & (pictures <= 1)).all()):
         raise ImageError("Portraits have values in [0, 1], and these have others: see load_image.")
     return pictures.detach().float()
 
 
-def load_encoder(
-    path: str | os.PathLike[str] | None = None, device: str | torch.device = "auto"
-) -> FaceEncoder:
-    """An encoder from its file; None: the one the course carries, for the face prior.
-
-    Raises:
-        SettingError: the file holds no such network.
-    """
-    found = Path(path) if path else assets.data_path("weights/face_encoder.safetensors")
-    return from_state(read_weights(found)[0]).to(resolve_device(device))
+def load_encoder(device: str | torch.device = "auto") -> FaceEncoder:
+    """The encoder that the course carries, for the face prior."""
+    found = read_weights(assets.data_path("weights/face_encoder.safetensors"))[0]
+    return from_state(found).to(resolve_device(device))
 
 
 @torch.no_grad()
@@ -342,15 +322,8 @@ def mean_w(generator: StyleGenerator) -> Tensor:
 def _start(start: Tensor | None, generator: StyleGenerator, space: str, count: int) -> Tensor:
     if start is None:
         if space == "z":
-            raise SettingError(
-                "In the space 'z' there is no mean to begin with: give an encoder's codes as start, or take "
-                "the space 'w'."
-            )
+            raise SettingError("In the space 'z' there is no mean to begin with: give codes as start.")
         start = mean_w(generator)
-    if start.shape[1:] not in ((STYLE,), (generator.layers, STYLE)) or len(start) not in (1, count):
-        raise SettingError(
-            f"The start of {count} pictures is ({count}, {generator.layers}, {STYLE}), or one for all, and "
-            f"not {tuple(start.shape)}."
-        )
+    check_codes(start, generator.layers)
     plus = start[:, None].expand(-1, generator.layers, -1) if start.ndim == 2 else start
     return plus.detach().expand(count, -1, -1)

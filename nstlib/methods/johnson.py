@@ -8,21 +8,21 @@ lost is choice: one style, one strength, one way of painting it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Annotated, Any, ClassVar, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..errors import Count, NotNegative, Positive, SettingError, settings
+from ..errors import Count, Fraction, NotNegative, Positive, SettingError, settings
 from ..errors import Settings as Base
 from ..losses import content_loss, gram_matrix, style_loss, total_variation
 from ..nets.features import FeatureExtractor
+from ..nets.hardware import seeded
 from ..nets.johnson import STRIDE, TransformNet, from_official
 from ..pictures.files import check_picture
-from ..training import Pictures, Schedule, Step, Task, TrainingResult, cosine_decay
-from .base import Method, blend, pad_to_multiple, postprocess
+from ..training import Pictures, Schedule, Step, Task, TrainingResult
+from .base import Method, pad_to_multiple, style_list
 
 SHIPPED = ("starry_night", "the_kiss", "great_wave", "ink")
 """Styles whose trained networks the course carries, in ``data/weights``."""
@@ -50,7 +50,7 @@ class Settings(Base):
     style_weight: NotNegative = Field(default=1e5, description="How much style.")
     tv_weight: NotNegative = 0.0  # Johnson: 1e-6 to 1e-4 of squared differences; ours is absolute, see losses
     size: Pixels = Field(default=256, description="Side of the crops in pixels.")  # Johnson, section 4.1
-    zoom: tuple[float, float] = (0.5, 1.0)  # of the crops, as a part of the picture: ours
+    zoom: tuple[Positive, Fraction] = (0.5, 1.0)  # of the crops, as a part of the picture: ours
     style_size: Pixels = Field(
         default=256, description="Longest side of the style picture in pixels; smaller gives finer strokes."
     )
@@ -82,16 +82,14 @@ class TransferTask(Task):
         self, net: TransformNet, faces: Pictures, styles: Sequence[Tensor], settings: Settings, steps: int,
         *, device: str | torch.device = "auto", precision: str | torch.dtype = "auto",
     ) -> None:  # fmt: skip
-        self.settings, self.faces, self.steps = settings, faces, steps
+        self.settings, self.faces, self.steps, self.decay = settings, faces, steps, settings.decay
         options: dict[str, Any] = {"device": device, "precision": precision}
         self.features = FeatureExtractor("vgg16", [*settings.style_layers, settings.content_layer], **options)
         self.content_features = FeatureExtractor("vgg16", [settings.content_layer], **options)
         with torch.no_grad():
-            grams = [
-                {name: gram_matrix(features, "chw") for name, features in self.features(style).items()}
-                for style in styles
-            ]
-        self.targets = {n: torch.stack([gram[n] for gram in grams]).mean(0) for n in settings.style_layers}
+            found = [self.features(style) for style in styles]
+            grams = {n: [gram_matrix(one[n], "chw") for one in found] for n in settings.style_layers}
+        self.targets = {name: torch.stack(several).mean(0) for name, several in grams.items()}
         self.modules = {"net": net}
         head = list(net.deconv3.parameters())
         body = [p for name, p in net.named_parameters() if not name.startswith("deconv3.")]
@@ -106,15 +104,9 @@ class TransferTask(Task):
         style = {name: [round(float(v), 6) for v in gram[0, 0, :3]] for name, gram in self.targets.items()}
         crops = {key: getattr(self.faces, key) for key in ("size", "zoom", "flip", "seed")}
         # Where the learning rate falls towards the end, another end is another training.
-        until = self.steps if self.settings.decay != 1 else None
-        return {
-            "method": "johnson", **asdict(self.settings), "pictures": len(self.faces), "crops": crops,
-            "style": style, "until": until,
-        }  # fmt: skip
-
-    def rate(self, progress: float) -> float:
-        """From 1 to the settings' ``decay``, along half a cosine."""
-        return cosine_decay(progress, self.settings.decay)
+        until = self.steps if self.decay != 1 else None
+        more = {"pictures": len(self.faces), "crops": crops, "style": style, "until": until}
+        return super().describe() | more
 
     def step(self, step: Step) -> dict[str, Tensor]:
         """The network's picture of the batch, its losses, one step of Adam."""
@@ -135,12 +127,10 @@ class TransferTask(Task):
         with torch.no_grad():
             wanted = self.content_features(contents)[s.content_layer]
         found = self.features(images)
+        style = [style_loss(found[n], self.targets[n], "neural_style_pt") for n in s.style_layers]
         parts = {
             "content": s.content_weight * content_loss(found[s.content_layer], wanted),
-            "style": s.style_weight
-            * torch.stack(
-                [style_loss(found[n], self.targets[n], "neural_style_pt") for n in s.style_layers]
-            ).sum(),
+            "style": s.style_weight * torch.stack(style).sum(),
             "tv": s.tv_weight * total_variation(images),
         }
         return {"total": torch.stack(list(parts.values())).sum(), **parts}
@@ -170,15 +160,20 @@ class Johnson(Method):
 
     def __init__(self, settings: Settings | None = None, **options: Any) -> None:
         super().__init__(settings, **options)
-        self.net = _untrained(self.settings, self.seed)
+        with seeded(self.seed):
+            self.net = TransformNet(self.settings.width, normalization=self.settings.normalization)
+        # It is to begin with gray pictures of some contrast, not with black ones: its last layer writes
+        # [0, 255], which torch's own initialization does not know.
+        layer = self.net.deconv3.conv2d
+        with torch.no_grad():
+            layer.weight.mul_(255 / 4)
+            layer.get_parameter("bias").fill_(255 / 2)
         self._ready()
 
     def task(self, faces: Any, styles: Tensor | Sequence[Tensor], schedule: Schedule) -> TransferTask:
         """The training of the network it has: untrained, or of another style."""
-        styles = [styles] if isinstance(styles, Tensor) else list(styles)
-        if not styles:
-            raise SettingError("The list of styles is empty: give a style picture.")
-        styles = [one for style in styles for one in check_picture("style", style, LEAST).split(1)]
+        given = [check_picture("style", one, LEAST) for one in style_list(styles)]
+        styles = [one for several in given for one in several.split(1)]
         if not isinstance(faces, Pictures):
             faces = Pictures(faces, self.settings.size, zoom=self.settings.zoom, seed=schedule.seed)
         self._pictures = len(faces)
@@ -197,16 +192,11 @@ class Johnson(Method):
         self.about["pictures"] = self._pictures
         return result
 
-    @torch.inference_mode()
-    def stylize(
-        self, content: Tensor, style: Any = None, *, strength: float = 1.0, keep_colors: bool | str = False,
-        masks: Sequence[Tensor] | None = None, **own: Any,
-    ) -> Tensor:  # fmt: skip
-        """See :meth:`Method.stylize`; ``strength`` blends the network's picture with the content."""
+    def paint(self, content: Tensor, style: Any, how: str) -> Tensor:
+        """See :meth:`.Method.paint`."""
         check_picture("content", content, LEAST)
         images = (255 * pad_to_multiple(content, STRIDE)).to(self.device, self.precision)
-        made = self.net(images.contiguous(memory_format=self._memory_format)) / 255
-        return blend(postprocess(made, content, keep_colors), content, strength, masks)
+        return self.net(images.contiguous(memory_format=self._memory_format)) / 255
 
     def state(self) -> dict[str, Tensor]:
         """The network's weights, in the published layout."""
@@ -229,18 +219,3 @@ class Johnson(Method):
         }
         form: dict[str, Any] = {"memory_format": self._memory_format}
         self.net.to(self.device, self.precision).to(**form).eval().requires_grad_(False)
-
-
-def _untrained(settings: Settings, seed: int) -> TransformNet:
-    """A network that begins with gray pictures of some contrast, not with black ones.
-
-    Its last layer writes [0, 255], which torch's own initialization does not know.
-    """
-    with torch.random.fork_rng([]):
-        torch.default_generator.manual_seed(seed)
-        net = TransformNet(settings.width, normalization=settings.normalization)
-    layer = net.deconv3.conv2d
-    with torch.no_grad():
-        layer.weight.mul_(255 / 4)
-        nn.init.constant_(cast(Tensor, layer.bias), 255 / 2)
-    return net

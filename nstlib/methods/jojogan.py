@@ -13,30 +13,26 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, ClassVar, Literal, Self
+from functools import partial
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..errors import Fraction, NotNegative, Positive, SettingError, settings
+from ..errors import Fraction, Positive, SettingError, settings
 from ..errors import Settings as Base
 from ..faces.align import align_portrait
 from ..faces.generated import Faces
-from ..faces.identity import Identity, portrait_alignment
 from ..nets.features import FeatureExtractor
-from ..nets.style_generator import STRUCTURE, STYLE, StyleGenerator
+from ..nets.official import check_layout
+from ..nets.style_generator import STRUCTURE, STYLE, StyleGenerator, check_codes
 from ..nets.stylegan2 import DiscriminatorFeatures
 from ..pictures.files import load_image, resize
 from ..training import Schedule, Step, Task, TrainingResult
-from .base import Method, postprocess
+from .base import Method, check_strength, postprocess, style_list
 from .inversion import check_portraits, encode, load_encoder, mean_w
-
-KEEPING_COLORS = {18: (9, 11, 15, 16, 17), 12: (7, 8, 9, 10)}
-"""Codes that are mixed where colors are to be kept, by how many codes the generator has: released code's for
-1024 pixels; for the face prior ours, whose colors are nearly all in its last code. What is not mixed stays
-in charge of the colors, because no pair teaches to overrule it."""
 
 Encode = Callable[[Tensor], Tensor]
 """Portraits (N, 3, size, size) in [0, 1] -> their codes w+ (N, layers, 512)."""
@@ -50,36 +46,12 @@ class Settings(Base):
 
     learning_rate: Positive = Field(default=2e-3, description="Of Adam.")  # (0, 0.99); released code
     decay: Positive = 1.0  # the last step's learning rate as a part of the first's, by a cosine: ours
-    mixed: tuple[int, ...] | None = Field(default=None, min_length=1)  # codes; None: as keep_colors says
-    keep_colors: bool = False  # mix not all codes from 7 on, but KEEPING_COLORS alone; released code
-    mixing: Fraction = 1.0  # how far mixed codes go from the style's, 0, to random ones, 1; released code
     truncation: Fraction = 1.0  # of the random codes to the mean w: 1 is none, as released
-    noise: Literal["fixed", "random"] = "random"  # of the generator's maps, if it has some; released code
-    compare: Literal["auto", "vgg"] = "auto"  # features; "auto": a discriminator's, if given
-    vgg_layers: tuple[str, ...] = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")  # of VGG-16: ours
+    vgg_layers: tuple[str, ...] = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")  # if no discriminator is: ours
     relative_features: bool = False  # differences are divided by what the style's features measure: ours
     # The learning rate is meant for StyleGAN2, whose weights all have a deviation near 1. With True each
     # tensor's own rate is that times its root mean square, so that it means the same for any generator: ours.
     relative_rates: bool = False
-    identity_weight: NotNegative = 0.0  # of 1 - cosine to the face before fine-tuning; the paper's, optional
-
-    def mask(self, layers: int) -> Tensor:
-        """How far each of a generator's codes goes to a random one: (layers, 1), 0 for those that stay.
-
-        Raises:
-            SettingError: the generator has no such codes, or it is not known which keep its colors.
-        """
-        chosen = self.mixed or tuple(range(STRUCTURE, layers))
-        if self.mixed is None and self.keep_colors:
-            chosen = KEEPING_COLORS.get(layers, ())
-        if not chosen or not 0 <= min(chosen) <= max(chosen) < layers:
-            raise SettingError(
-                f"A generator of {layers} codes cannot mix {chosen or 'those that keep its colors'}: name "
-                f"some of 0 to {layers - 1} in mixed."
-            )
-        mask = torch.zeros(layers, 1)
-        mask[list(chosen)] = self.mixing
-        return mask
 
 
 AS_RELEASED = Settings()
@@ -87,7 +59,7 @@ AS_RELEASED = Settings()
 open, it says."""
 
 SMALL = Settings(
-    compare="vgg", relative_features=True,
+    relative_features=True,
     # 16 of the prior's 71 tensors have a size of 0.01 or less: at 2e-3 for all, it is soon destroyed.
     relative_rates=True, learning_rate=5e-3, decay=0.1,
     truncation=0.7,  # at 1 the pairs' colors differ so much that 60 steps end in pale pictures
@@ -121,16 +93,14 @@ class PairsTask(Task):
         codes: w+ of these, (S, layers, 512).
         features: pictures in [-1, 1] -> list of feature maps.
         settings: see :class:`Settings`.
-        identity: tells faces apart, if that has a weight.
     """
 
     def __init__(
         self, net: StyleGenerator, source: StyleGenerator, targets: Tensor, codes: Tensor,
-        features: Callable[[Tensor], Sequence[Tensor]], settings: Settings, identity: Identity | None = None,
+        features: Callable[[Tensor], Sequence[Tensor]], settings: Settings,
     ) -> None:  # fmt: skip
         self.source, self.codes, self.features, self.settings = source, codes, features, settings
-        self.decay, self.identity = settings.decay, identity
-        self.mask, self.center = settings.mask(source.layers).to(codes), mean_w(source)
+        self.decay, self.center = settings.decay, mean_w(source)
         with torch.no_grad():
             self.targets = [layer.float() for layer in features(targets)]
             self.first = source(codes[:1], space="w")
@@ -139,23 +109,21 @@ class PairsTask(Task):
         for p in filter(lambda p: p.requires_grad, net.parameters()):
             size = max(float(p.detach().square().mean().sqrt()), _LEAST) if settings.relative_rates else 1.0
             learning.append({"params": [p], "lr": settings.learning_rate * size})
-        self.modules: dict[str, nn.Module] = {"net": net}
-        self.optimizers: dict[str, torch.optim.Optimizer] = {
-            "main": torch.optim.Adam(learning, betas=(0.0, 0.99))
-        }
+        self.modules = {"net": net}
+        self.optimizers = {"main": torch.optim.Adam(learning, betas=(0.0, 0.99))}
 
     def describe(self) -> dict[str, Any]:
         """All of the settings, and the generator and the style, as a few of their numbers."""
         few = [self.first, *self.codes, *self.targets]
         numbers = [[round(float(v), 4) for v in some.flatten()[:3]] for some in few]
-        return {"method": "jojogan", "numbers": numbers, **asdict(self.settings)}
+        return super().describe() | {"numbers": numbers}
 
     def batch(self, positions: Sequence[int]) -> Tensor:
         """Which styles: in turn, so that each is shown as often as the others."""
         return torch.tensor([position % len(self.codes) for position in positions])
 
     def mixed(self, which: Tensor, generator: torch.Generator) -> Tensor:
-        """Codes of these styles, some of them replaced by random ones: (N, layers, 512).
+        """Codes of these styles, those behind the structure replaced by random ones: (N, layers, 512).
 
         Args:
             which: numbers of styles, (N,).
@@ -163,32 +131,22 @@ class PairsTask(Task):
         """
         z = torch.randn(len(which), STYLE, generator=generator).to(self.codes)
         with torch.no_grad():
-            w = self.source.style(z)
-            if self.settings.truncation != 1:
-                w = torch.lerp(self.center, w, self.settings.truncation)
-        return torch.lerp(self.codes[which], w[:, None], self.mask)
+            w = self.source.w_plus(z, "z", self.settings.truncation, self.center)
+        return torch.cat([self.codes[which, :STRUCTURE], w[:, STRUCTURE:]], 1)
 
     def step(self, step: Step) -> dict[str, Tensor]:
-        """The pictures of mixed codes, their losses, one step of the generator."""
-        s, which = self.settings, step.batch.to(self.codes.device)
+        """The pictures of mixed codes, their loss, one step of the generator."""
+        which = step.batch.to(self.codes.device)
         codes = self.mixed(which, step.generator)
-        noise = self.source.noise_maps()
-        if s.noise == "random":
-            # Drawn on the CPU, so that it is the same on every device.
-            noise = [
-                None if m is None else torch.randn(len(codes), *m.shape[1:], generator=step.generator).to(m)
-                for m in noise
-            ]
+        # Drawn on the CPU, so that it is the same on every device.
+        noise = [
+            m if m is None else torch.randn(len(codes), *m.shape[1:], generator=step.generator).to(m)
+            for m in self.source.noise_maps()
+        ]
         made = step.modules["net"](codes, space="w", noise=noise).float()
-        losses = {"features": self.difference(made, which)}
-        if s.identity_weight and self.identity is not None:
-            with torch.no_grad():
-                before = self.source(codes, space="w", noise=noise)
-            a, b = (self.identity.embed((x + 1) / 2, portrait_alignment()) for x in (made, before))
-            losses["identity"] = s.identity_weight * (1 - (a * b).sum(1).mean())
-        total = torch.stack([*losses.values()]).sum()
-        step.descend(total)
-        return {"total": total, **losses}
+        loss = self.difference(made, which)
+        step.descend(loss)
+        return {"total": loss}
 
     def difference(self, made: Tensor, which: Tensor) -> Tensor:
         """Mean absolute difference of the features, averaged over the layers.
@@ -249,11 +207,6 @@ class JoJoGAN(Method):
         self.source = copy.deepcopy(source).to(self.device).requires_grad_(False).eval()
         self.size = self.source.size
         if isinstance(features, DiscriminatorFeatures):
-            if features.size != self.size:
-                raise SettingError(
-                    f"The discriminator takes {features.size} pixels a side, and the generator draws "
-                    f"{self.size}: take the one that came with it."
-                )
             features = copy.deepcopy(features).to(self.device).requires_grad_(False).eval().features
         self._features, self._encode = features, encode
         self.net: StyleGenerator | None = None
@@ -271,26 +224,22 @@ class JoJoGAN(Method):
         """
         pictures = resize(check_portraits(portraits), (self.size, self.size)).to(self.device)
         if self._encode is None:
-            encoder = load_encoder(device=self.device)
-            self._encode = lambda some: encode(some, encoder)
+            self._encode = partial(encode, encoder=load_encoder(self.device))
         with torch.no_grad():
-            return self._checked(self._encode(pictures), len(pictures))
+            return self._encode(pictures)
 
     def task(self, faces: Any, styles: Any, schedule: Schedule) -> PairsTask:
         """The training on the style's portraits (S, 3, H, H), or a list of such, from the generator given."""
         s = self.settings
         side = (self.size, self.size)
-        given = [styles] if isinstance(styles, Tensor) else list(styles or ())
-        if not given:
-            raise SettingError("The list of styles is empty: give a style picture.")
+        given = style_list(styles)
         pictures = torch.cat([resize(check_portraits(one), side) for one in given]).to(self.device)
-        features = None if s.compare == "vgg" else self._features
+        features = self._features
         if features is None:
             extractor = FeatureExtractor("vgg16", s.vgg_layers, precision="float32", device=self.device)
             features = lambda pictures: list(extractor((pictures + 1) / 2).values())  # noqa: E731
-        identity = Identity(self.device) if s.identity_weight else None
         codes, self.net = self.encode(pictures), copy.deepcopy(self.source)
-        return PairsTask(self.net, self.source, 2 * pictures - 1, codes, features, s, identity)
+        return PairsTask(self.net, self.source, 2 * pictures - 1, codes, features, s)
 
     def fit(
         self, faces: Any = None, styles: Any = None, *, schedule: Schedule | None = None, **options: Any
@@ -346,10 +295,9 @@ class JoJoGAN(Method):
         """
         if self.net is None:
             raise SettingError("No style has been learned yet: call fit with a style picture, or load one.")
-        if not 0 <= strength <= 1:
-            raise SettingError(f"strength is {strength}, but must be from 0, no style, to 1.")
-        w_plus = self._checked(codes, len(codes))
-        after = self.net.state_dict()
+        check_strength(strength)
+        check_codes(codes, self.source.layers)
+        w_plus, after = codes.detach().to(self.device, torch.float32), self.net.state_dict()
         weights = {
             key: torch.lerp(t, after[key], strength) if t.is_floating_point() else t
             for key, t in self.source.state_dict().items()
@@ -359,10 +307,8 @@ class JoJoGAN(Method):
 
     def state(self) -> dict[str, Tensor]:
         """What has learned: all but the mapping network."""
-        net = self.net
-        return (
-            {} if net is None else {k: t for k, t in net.state_dict().items() if not k.startswith("style.")}
-        )
+        state = {} if self.net is None else self.net.state_dict()
+        return {key: tensor for key, tensor in state.items() if not key.startswith("style.")}
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Take back what :meth:`state` gave.
@@ -372,12 +318,8 @@ class JoJoGAN(Method):
         """
         net = copy.deepcopy(self.source)
         state = net.state_dict()
-        own = {key: t.shape for key, t in state.items() if not key.startswith("style.")}
-        if {key: t.shape for key, t in tensors.items()} != own:
-            raise SettingError(
-                f"The file holds no style of this generator ({net.size} pixels a side, {net.layers} codes): "
-                "load it with the generator it was learned from."
-            )
+        own = {key: tensor for key, tensor in state.items() if not key.startswith("style.")}
+        check_layout(f"a style of this generator of {net.size} pixels", own, tensors)
         net.load_state_dict(state | dict(tensors))
         self.net = net
 
@@ -401,12 +343,3 @@ class JoJoGAN(Method):
         schedule = Schedule(steps=o.iterations or STEPS, batch=len(styles), seed=method.seed)
         method.fit(styles=styles, schedule=schedule, progress=progress)
         return method, None
-
-    def _checked(self, codes: Tensor, count: int) -> Tensor:
-        wanted = (count, self.source.layers, STYLE)
-        if codes.shape != wanted:
-            raise SettingError(
-                f"The generator draws {count} pictures from codes {wanted}, not {tuple(codes.shape)}: take "
-                "an encoder that was made for it."
-            )
-        return codes.detach().to(self.device, torch.float32)

@@ -16,7 +16,6 @@ masks they were made with, where released code gives them those of another face.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -29,11 +28,12 @@ from ..faces.parse import FaceParser, portrait_masks
 from ..losses import least_squares_loss
 from ..metrics import Lpips
 from ..nets.cyclegan import DrawingGenerator, PatchDiscriminator, ResnetGenerator, drawing_from_official
+from ..nets.hardware import seeded
 from ..pictures.color import luminance
 from ..pictures.files import check_picture, resize
 from ..training import Pictures, Schedule, Step, shuffled
 from . import cyclegan
-from .base import blend, postprocess
+from .base import numbered, style_list
 from .cyclegan import LEAST, AdversarialTask, CycleGAN, discriminator_loss
 
 REGIONS = ("nose", "eye", "lip")
@@ -48,9 +48,7 @@ class Settings(cyclegan.Settings):
     """What is learned. Weights are those of released code, and of the paper's section 4."""
 
     cycle_weight: NotNegative = 5.0  # of either cycle; the relaxed one's falls to a tenth as it goes on
-    truncation_weight: NotNegative = (
-        5.0  # of the relaxed cycle by way of 64 grays; 0 at first, then 0.9 of it
-    )
+    truncation_weight: NotNegative = 5.0  # of the relaxed cycle through 64 grays: from 0 to 0.9 of it
     style_weight: NotNegative = 1.0  # of the classifier, where there are several styles
     local_weight: NotNegative = 0.5  # of each local discriminator
     identity_weight: NotNegative = 0.0  # a drawing has one channel, a photograph three: there is none
@@ -118,8 +116,7 @@ class DrawingTask(AdversarialTask):
     def describe(self) -> dict[str, Any]:
         """All of the settings, and both sets, as a few of their numbers."""
         style = [len(self.drawings), self.count, round(float(self.drawings[0].mean()), 5)]
-        known = {"pictures": len(self.faces), "style": style}
-        return {"method": "portrait_drawing", **asdict(self.settings), **known}
+        return super().describe() | {"pictures": len(self.faces), "style": style}
 
     def batch(self, positions: Sequence[int]) -> tuple[Tensor, ...]:
         """Photographs and drawings in [-1, 1], the masks of either, the drawings' styles."""
@@ -127,10 +124,8 @@ class DrawingTask(AdversarialTask):
         which = shuffled(len(self.faces), seed, positions), shuffled(len(self.drawings), seed + 1, positions)
         for position, face, drawing in zip(positions, *which, strict=True):
             picture, drawn = self.faces([position]), self.drawings[drawing, None]
-            pair = [
-                torch.cat([2 * one - 1, self._mask(key, one)], 1)
-                for key, one in (((True, face), picture), ((False, drawing), drawn))
-            ]
+            keyed = {(True, face): picture, (False, drawing): drawn}
+            pair = [torch.cat([2 * one - 1, self._mask(key, one)], 1) for key, one in keyed.items()]
             random = np.random.default_rng([seed, position, 4])
             rows.append([one.flip(3) if random.random() < 0.5 else one for one in pair])
         photographs, drawings = (torch.cat(column) for column in zip(*rows, strict=True))
@@ -184,9 +179,9 @@ class DrawingTask(AdversarialTask):
         scores, logits = _scored(m["drawing_discriminator"], drawn)
         views = zip(REGIONS, masks.split(1, 1), strict=True)
         local = [m[f"{name}_discriminator"](outside_white(drawn, mask)) for name, mask in views]
+        face_scores = m["face_discriminator"](faces)
         losses = {
-            "adversarial": least_squares_loss(scores, 1)
-            + least_squares_loss(m["face_discriminator"](faces), 1),
+            "adversarial": least_squares_loss(scores, 1) + least_squares_loss(face_scores, 1),
             "local": s.local_weight * torch.stack([least_squares_loss(one, 1) for one in local]).sum(),
         }
         if logits is not None:
@@ -264,19 +259,17 @@ class PortraitDrawing(CycleGAN):
 
         Faces are a folder or pictures, framed likewise: crops of them would have the eyes elsewhere.
         """
-        s, sets = self.settings, cyclegan.style_list(styles)
+        s, sets = self.settings, style_list(styles)
         if isinstance(faces, Pictures):
             raise SettingError("Portrait drawing learns on whole faces: give a folder or a tensor.")
         side = (s.size, s.size)
         gray = [_gray(resize(check_picture("style", one, LEAST), side)) for one in sets]
         numbers = [torch.full((len(one),), number) for number, one in enumerate(gray)]
-        generators, discriminators = self.seeded(lambda: self._networks(len(sets)))
+        with seeded(self.seed):
+            generators, discriminators = self._networks(len(sets))
         if self.generator is not None:
             if self.generator.styles != len(sets):
-                raise SettingError(
-                    f"The network draws in {self.generator.styles} styles, and {len(sets)} are given: give "
-                    "as many."
-                )
+                raise SettingError(f"Give {self.generator.styles} sets, one for each style, not {len(sets)}.")
             generators["generator"] = self.generator
         self.generator, self.backward = generators["generator"], generators["backward"]
         parsers: list[FaceParser] = []  # made when the first picture is parsed
@@ -303,19 +296,13 @@ class PortraitDrawing(CycleGAN):
             "backward": ResnetGenerator(s.width, s.blocks, inputs=1),
         }, discriminators
 
-    def stylize(
-        self, content: Tensor, style: Any = None, *, strength: float = 1.0, keep_colors: bool | str = False,
-        masks: Sequence[Tensor] | None = None, **own: Any,
-    ) -> Tensor:  # fmt: skip
-        """See :meth:`.Method.stylize`; gray, unless the content's colors are kept.
+    def paint(self, content: Tensor, style: Any, how: str) -> Tensor:
+        """See :meth:`.Method.paint`; gray, unless the content's colors are kept.
 
         Args:
             content: (N, 3, H, W), RGB in [0, 1]; best a face, framed like FFHQ.
             style: the number of a style, from 0 (None: 0), or how much of each, as a list of numbers.
-            strength: blends the drawing with the content.
-            keep_colors: the drawing's brightness, the content's colors.
-            masks: where to draw.
-            own: there are no more options.
+            how: the way with colors.
 
         Raises:
             SettingError: nothing was learned, or there is no such style.
@@ -325,12 +312,9 @@ class PortraitDrawing(CycleGAN):
         if len(code) == 1 and int(code[0]) in range(count):
             code = [float(number == code[0]) for number in range(count)]
         if len(code) != count:
-            raise SettingError(
-                f"The network draws in {count} styles: name one of 0 to {count - 1}, or how much of each."
-            )
+            raise SettingError(f"There are {count} styles: name one of 0 to {count - 1}, or shares of each.")
         codes = torch.tensor([code] * len(content), dtype=torch.float32)
-        made = self.painted(content, codes).expand(-1, 3, -1, -1)
-        return blend(postprocess(made, content, keep_colors), content, strength, masks)
+        return self.generated(content, codes).expand(-1, 3, -1, -1)
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Weights in the published layout, ours or the authors'."""
@@ -349,8 +333,6 @@ class PortraitDrawing(CycleGAN):
         cls, words: Sequence[str], chosen: Mapping[str, Any], *, size: int, progress: bool, **options: Any
     ) -> tuple[Self, Any]:
         """FILE[:NUMBER]: the weights, and which of their styles."""
-        name, sign, number = words[0].rpartition(":") if len(words) == 1 else ("", "", "")
-        if not sign or not number.isdigit():
-            return super().open(words, chosen, size=size, progress=progress, **options)
-        method, _ = super().open([name], chosen, size=size, progress=progress, **options)
-        return method, int(number)
+        named = [numbered(word) for word in words]
+        names = [name for name, _ in named]
+        return super().open(names, chosen, size=size, progress=progress, **options)[0], int(named[0][1])

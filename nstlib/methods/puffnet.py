@@ -37,18 +37,7 @@ from ..nets.puff_extractors import ContentExtractor, StyleExtractor
 from ..nets.transformer_style import FusionTransformer, StyleTransformer
 from ..training import Step
 from . import stytr2
-from .stytr2 import (
-    CONTENT_LAYERS,
-    LAYERS,
-    OURS,
-    PIXELS,
-    SMOKE,
-    Stage,
-    StyleTask,
-    StyTr2,
-    content_distance,
-    style_distance,
-)
+from .stytr2 import CONTENT_LAYERS, LAYERS, OURS, PIXELS, SMOKE, Stage, StyleTask, StyTr2
 
 
 @settings
@@ -62,8 +51,6 @@ class Settings(stytr2.Settings):
 
 class PuffTask(StyleTask):
     """StyTr2's step, with pictures taken apart: "detail" gives pure content, "base" pure style."""
-
-    rare = ("identity_features", "pure_content")
 
     def __init__(self, modules: dict[str, nn.Module], *args: Any, **options: Any) -> None:
         super().__init__(modules, *args, **options)
@@ -95,16 +82,20 @@ class PuffTask(StyleTask):
         s, originals = self.settings, torch.cat([contents, styles])
         # Means over contents and styles are half the sum of both.
         if stage == "pixels":
-            style, content = 2 * content_loss(strokes, originals), 2 * content_distance(lines, originals)
+            style, content = (
+                2 * content_loss(strokes, originals),
+                2 * stytr2.content_distance(lines, originals),
+            )
         else:
             first = LAYERS[0]
             wanted, found = self.first_features(originals)[first], self.first_features(strokes)[first]
-            style, content = 2 * style_distance(found, wanted), contents.new_zeros(())
+            style, content = 2 * stytr2.style_distance(found, wanted), contents.new_zeros(())
         if stage == "all":
             with torch.no_grad():
                 deep = self.features(originals)
             own = self.features(lines)
-            content = 2 * torch.stack([content_distance(own[n], deep[n]) for n in CONTENT_LAYERS]).sum()
+            contents = torch.stack([stytr2.content_distance(own[n], deep[n]) for n in CONTENT_LAYERS])
+            content = 2 * s.deep_every * contents.sum()
         return {
             "pure_style": s.extractor_weight * style,
             "pure_content": s.extractor_weight * s.pure_content_weight * content,

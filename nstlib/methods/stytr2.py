@@ -49,13 +49,14 @@ from ..errors import Settings as Base
 from ..faces.style_sets import load_style_set
 from ..losses import content_loss
 from ..nets.features import FeatureExtractor
+from ..nets.hardware import seeded
 from ..nets.transformer_style import PATCH, StyleTransformer, Transformer
 from ..nets.u2_local import normalized
 from ..pictures import color
-from ..pictures.files import PICTURE_ENDINGS, check_picture, load_image
+from ..pictures.files import PICTURE_ENDINGS, check_picture
 from ..training import Pictures, Schedule, Step, Task, cosine_decay
 from .adain import adain, channel_statistics
-from .base import Method, blend, color_mode, pad_to_multiple, postprocess, weights_and_styles
+from .base import Method, pad_to_multiple
 
 LEAST = 2 * PATCH  # pixels a side: the decoder mirrors its border
 LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")  # of VGG-19, mirrored at the border
@@ -136,28 +137,22 @@ class Styles:
 class StyleTask(Task):
     """One step: a face in a style, the face in its own style, and the style's picture in its own.
 
-    Attributes:
-        rare: losses that are computed every :attr:`Settings.deep_every` steps, and 0 in the others.
-
     Args:
         modules: "net", what paints.
         faces: pictures to learn on.
         styles: likewise.
-        method: the name of the method.
         settings: see :class:`Settings`.
         steps: of the whole training.
         device: see :func:`nstlib.nets.hardware.resolve_device`.
         precision: of VGG's features.
     """
 
-    rare: ClassVar[Sequence[str]] = ("identity_features",)
-
     def __init__(
         self, modules: dict[str, nn.Module], faces: Pictures, styles: Styles, settings: Any, steps: int,
-        *, method: str, device: torch.device, precision: torch.dtype,
+        *, device: torch.device, precision: torch.dtype,
     ) -> None:  # fmt: skip
         self.modules, self.faces, self.styles, self.settings = modules, faces, styles, settings
-        self.method, self.steps = method, steps
+        self.steps = steps
         options: dict[str, Any] = {"padding": "reflect", "device": device, "precision": precision}
         self.features = FeatureExtractor("vgg19", LAYERS, **options)
         parameters = [p for net in modules.values() for p in net.train().requires_grad_(True).parameters()]
@@ -167,7 +162,7 @@ class StyleTask(Task):
         """The settings, the numbers of pictures, and a few numbers of the styles."""
         first = [round(float(v), 5) for v in self.styles([0]).mean((0, 2, 3))]
         counts = {"faces": len(self.faces), "styles": [len(one) for one in self.styles.sources]}
-        return {"method": self.method, **asdict(self.settings), **counts, "style": first}
+        return super().describe() | {**counts, "style": first}
 
     def batch(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Faces and styles, (N, 3, S, S) each."""
@@ -187,8 +182,6 @@ class StyleTask(Task):
             stage = "pixels"
         pictures, more = self.paint(step, contents, styles, stage)
         parts = self.losses(pictures.float(), contents, styles, stage) | more
-        if stage == "all":
-            parts |= {name: s.deep_every * parts[name] for name in self.rare}
         total = torch.stack(list(parts.values())).sum()
         step.descend(total)
         return {"total": total, **parts}
@@ -234,7 +227,7 @@ class StyleTask(Task):
             parts |= {"content": over(torch.stack(content)), "style": over(torch.stack(style))}
             if stage == "all":
                 own = [2 * content_loss(found[n][count:], wanted[n]) for n in LAYERS]
-                parts["identity_features"] = over(torch.stack(own))
+                parts["identity_features"] = self.settings.deep_every * over(torch.stack(own))
         return {name: weights[name] * loss for name, loss in parts.items()}
 
 
@@ -269,6 +262,7 @@ class StyTr2(Method):
     shipped: ClassVar[Sequence[str]] = ("course",)
     settings_class: ClassVar[type[Base]] = Settings
     takes = frozenset({"size", "style_size", "color", "precision", "strength"})
+    any_style = True
     published: ClassVar[Sequence[str]] = ("wikiart",)
     task_class: ClassVar[type[StyleTask]] = StyleTask
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -282,8 +276,7 @@ class StyTr2(Method):
 
     def __init__(self, settings: Any = None, **options: Any) -> None:
         super().__init__(settings, **options)
-        with torch.random.fork_rng([]):
-            torch.default_generator.manual_seed(self.seed)
+        with seeded(self.seed):
             self.build()
 
     def build(self) -> None:
@@ -308,29 +301,22 @@ class StyTr2(Method):
             faces = Pictures(faces, s.size, seed=seed)
         sources = styles if isinstance(styles, list | tuple) else [styles]
         return self.task_class(
-            self.modules(), faces, Styles(sources, s.size, seed + 1), s, schedule.steps,
-            method=type(self).__name__.lower(), device=self.device, precision=self.precision,
+            self.modules(), faces, Styles(sources, s.size, seed + 1), s, schedule.steps, device=self.device,
+            precision=self.precision,
         )  # fmt: skip
 
-    @torch.no_grad()
-    def stylize(
-        self, content: Tensor, style: Any = None, *, strength: float = 1.0, keep_colors: bool | str = False,
-        masks: Sequence[Tensor] | None = None, **own: Any,
-    ) -> Tensor:  # fmt: skip
-        """See :meth:`.Method.stylize`; one style, of any size, and any content of at least 16 pixels."""
+    def paint(self, content: Tensor, style: Any, how: str) -> Tensor:
+        """See :meth:`.Method.paint`; one style, of any size, and any content of at least 16 pixels."""
         if not self.about:
             raise SettingError("Nothing has been learned yet: call fit, or load weights.")
         if style is None:
             raise SettingError("There is no style: give a picture.")
         check_picture("content", content, LEAST)
         check_picture("style", style, LEAST, count=1)
-        how = color_mode(keep_colors)
         style = color.prepare_style(how, style, content[:1]).expand(len(content), -1, -1, -1)
         pair = (pad_to_multiple(images, PATCH).to(self.device) for images in (content, style))
-        half = self.precision == torch.bfloat16
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            made = self.painted(*pair)
-        return blend(postprocess(made, content, how), content, strength, masks)
+        with self.autocast():
+            return self.painted(*pair)
 
     def painted(self, contents: Tensor, styles: Tensor) -> Tensor:
         """The network's pictures."""
@@ -360,17 +346,3 @@ class StyTr2(Method):
             else load_style_set(word).pictures
             for word in words
         ]  # fmt: skip
-
-    @classmethod
-    def words(cls, style: str, artwork: str, number: int) -> list[str]:
-        """See :meth:`.Method.words`; one network paints any style."""
-        known = super().words(style, artwork, number)
-        return [artwork, *known] if known or cls.shipped else []
-
-    @classmethod
-    def open(
-        cls, words: Sequence[str], chosen: Mapping[str, Any], *, size: int, progress: bool, **options: Any
-    ) -> tuple[Self, Any]:
-        """Weights and a style's picture, in any order; without weights the course's first ones."""
-        weights, style = weights_and_styles(cls, words)
-        return cls.load(weights, **options), load_image(style[0], size=size) if style else None

@@ -34,9 +34,8 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -45,18 +44,19 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..errors import Count, ImageError, NotNegative, Positive, SettingError, settings
+from ..errors import Count, ImageError, NotNegative, Positive, SettingError, known, settings
 from ..errors import Settings as Base
 from ..faces import parse
-from ..faces.style_sets import StyleSet, load_style_set
+from ..faces.style_sets import load_style_set
 from ..losses import content_loss, discriminator_loss, generator_loss, gram_matrix
 from ..nets.cyclegan import PatchDiscriminator
 from ..nets.features import FeatureExtractor
+from ..nets.hardware import seeded
 from ..nets.u2_local import Generator, concatenated, normalized
 from ..pictures import color
-from ..pictures.files import check_mask, check_picture, load_image, resize
+from ..pictures.files import check_mask, check_picture, resize
 from ..training import Pictures, Schedule, Step, Task, shuffled
-from .base import Method, blend, color_mode, postprocess, weights_and_styles
+from .base import Method, blend, color_mode, postprocess
 
 LEAST = 33  # pixels a side: instance normalization needs two places at the encoders' deepest level
 
@@ -110,9 +110,8 @@ class Options(Base):
     style_masks: tuple[Tensor, ...] | None = None  # (1, 1, H', W') of each region in the style; None: parsed
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.regions if name not in parse.REGIONS]
-        if unknown:
-            raise SettingError(f"There is no region '{unknown[0]}': choose of {', '.join(parse.REGIONS)}.")
+        for name in self.regions:
+            known("region", name, parse.REGIONS)
 
 
 def local_style_loss(
@@ -215,8 +214,7 @@ class U2Task(Task):
         self.layers = (*settings.style_layers, settings.content_layer)
         self.features = FeatureExtractor("vgg19", self.layers, device=device, precision=precision)
         printed = settings.form == "printed"
-        with torch.random.fork_rng([]):
-            torch.default_generator.manual_seed(seed)
+        with seeded(seed):
             # Features are at a quarter of the size already.
             kind = {"layers": 1, "inputs": 11 * settings.width} if printed else {"layers": 2}
             self.modules = {
@@ -237,7 +235,7 @@ class U2Task(Task):
         first = [round(float(v), 4) for v in self.artworks.pictures.crop(0, 0).mean((0, 2))[:, :4].flatten()]
         counts = {"faces": len(self.faces.pictures), "artworks": len(self.artworks.pictures)}
         until = self.steps if self.decay != 1 else None
-        return {"method": "u2_local", **asdict(self.settings), **counts, "style": first, "until": until}
+        return super().describe() | {**counts, "style": first, "until": until}
 
     def batch(self, positions: Sequence[int]) -> Any:
         """Photographs and artworks, (N, 10, H, W) each."""
@@ -352,8 +350,7 @@ class U2Local(Method):
     def __init__(self, settings: Settings | None = None, **options: Any) -> None:
         super().__init__(settings, **options)
         self.style: Tensor | None = None
-        with torch.random.fork_rng([]):
-            torch.default_generator.manual_seed(self.seed)
+        with seeded(self.seed):
             self.net = _generator(self.settings).to(self.device).eval()
 
     @cached_property
@@ -379,17 +376,14 @@ class U2Local(Method):
 
         Args:
             faces: portraits framed like FFHQ: a folder, files, or (N, 3, H, W).
-            styles: artworks framed alike: the name of a style set, a folder, a set, or (N, 3, H, W).
+            styles: artworks framed alike: the name of a style set, a folder, or (N, 3, H, W).
             schedule: how long.
         """
         s = self.settings
         if faces is None:
             raise SettingError("There are no photographs to learn on: name a folder of portraits.")
-        if isinstance(styles, str | os.PathLike):
-            styles = load_style_set(styles, s.whole)
-        pictures = styles.pictures if isinstance(styles, StyleSet) else styles
-        if not isinstance(pictures, Tensor):
-            pictures = torch.cat([resize(one, (s.whole, s.whole)) for one in pictures])
+        named = isinstance(styles, str | os.PathLike)
+        pictures = load_style_set(styles, s.whole).pictures if named else styles
         parser = self.parser if s.local else None
         seed = schedule.seed
         artworks = Portraits(pictures, s, seed + 1, parser)
@@ -486,20 +480,6 @@ class U2Local(Method):
         if len(words) != 1:
             raise SettingError(f"One set of artworks is learned at a time, not {', '.join(words)}.")
         return words[0]
-
-    @classmethod
-    def words(cls, style: str, artwork: str, number: int) -> list[str]:
-        """See :meth:`.Method.words`; the network and the artwork."""
-        known = super().words(style, artwork, number)
-        return [artwork, *known] if known else []
-
-    @classmethod
-    def open(
-        cls, words: Sequence[str], chosen: Mapping[str, Any], *, size: int, progress: bool, **options: Any
-    ) -> tuple[Self, Any]:
-        """Weights, an artwork, or both in any order; without weights the course's first ones."""
-        weights, artworks = weights_and_styles(cls, words)
-        return cls.load(weights, **options), load_image(artworks[0], size=size) if artworks else None
 
 
 def _generator(settings: Settings) -> Generator:

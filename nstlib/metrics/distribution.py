@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import assets
-from ..errors import SettingError
+from ..errors import SettingError, known
 from ..nets import inception
 from ..nets.hardware import resolve_device
 from .pixel import check_pictures
@@ -72,9 +72,7 @@ class InceptionFeatures:
     """
 
     def __init__(self, resize: str = "antialiased", *, device: str | torch.device = "auto") -> None:
-        if resize not in RESIZES:
-            raise SettingError(f"The resize of FID is one of {', '.join(RESIZES)}, not '{resize}'.")
-        self.resize, self.device = RESIZES[resize], resolve_device(device)
+        self.resize, self.device = RESIZES[known("resize of FID", resize, RESIZES)], resolve_device(device)
         net = inception.from_official(assets.load_tensors("fid_inception"))
         self.net = net.to(self.device).to(memory_format=torch.channels_last)
 

@@ -35,7 +35,7 @@ from .perceptual import Lpips, VggDistance
 from .protocol import DEFAULT, METRICS, Protocol, digest
 from .table import Measurement, Problem
 
-LARGE = 512  # pixels a side; larger pictures come one pair at a time, or a batch would not fit into memory
+LARGE = 512  # pixels a side; larger pictures come one pair at a time, as those of several sizes
 
 Pictures = str | os.PathLike[str] | Tensor | Sequence[str | os.PathLike[str] | Tensor]
 Instrument = Callable[..., Tensor]  # (N, 3, H, W), one or two of them, to (N,) or (N, D)
@@ -66,9 +66,8 @@ def instruments(protocol: Protocol, device: torch.device) -> dict[str, Instrumen
         "style": lambda: vgg().style,
         "features": lambda: InceptionFeatures(protocol.fid_resize, device=device),
     }
-    return {
-        name: makers[name]() for name in (*protocol.of_pairs, *(["features"] if protocol.of_sets else []))
-    }
+    names = [*protocol.of_pairs, *(["features"] if protocol.of_sets else [])]
+    return {name: makers[name]() for name in names}
 
 
 def measure(
@@ -94,8 +93,8 @@ def measure(
         A :class:`Measurement`; ``save`` writes it, ``summary`` and ``rows`` are tables.
 
     Raises:
-        ImageError: a folder without pictures.
-        SettingError: a folder that is missing, no pair at all, a wrong argument.
+        ImageError: a folder that is missing, or without pictures.
+        SettingError: no pair at all, a wrong argument.
         AssetError: a network cannot be had; nothing has been measured then.
     """
     began = time.monotonic()
@@ -105,7 +104,7 @@ def measure(
     failures: Failures = {}
     pairs = pair_up([list_pictures(a, 0, names[0]), list_pictures(b, 1, names[1])], names, protocol, failures)
     tools = instruments(protocol, device)  # now: a network that cannot be had is told before minutes of work
-    if protocol.resolution is None or protocol.resolution > LARGE:
+    if protocol.crop != "center" or protocol.resolution is None or protocol.resolution > LARGE:
         batch = 1
     done: list[Pair] = []
     interrupted = False
@@ -162,17 +161,15 @@ def _measure(
     of_pairs = [name for name in tools if name != "features"]
     for names, looks in ((of_pairs, pairs), (["features"] if "features" in tools else [], singles)):
         read = [look for look in looks if all(picture.image is not None for picture in look)]
-        for _, same in itertools.groupby(read, key=lambda look: [picture.image.shape for picture in look]):
-            group = list(same)
-            # Moved once for all metrics: those that share a network know the batch again.
-            batches = [torch.cat([x.image for x in side]).to(device) for side in zip(*group, strict=True)]
-            for name in names:
-                title = METRICS[name].title if name in METRICS else "Inception"
-                for look, value in zip(group, _apply(tools[name], batches), strict=True):
-                    if isinstance(value, str):
-                        failures.setdefault((look[-1].label, value), []).append(title)
-                    else:
-                        look[0].values[name] = value
+        # Moved once for all metrics: those that share a network know the batch again.
+        batches = [torch.cat([x.image for x in side]).to(device) for side in zip(*read, strict=True)]
+        for name in names if read else ():
+            title = METRICS[name].title if name in METRICS else "Inception"
+            for look, value in zip(read, _apply(tools[name], batches), strict=True):
+                if isinstance(value, str):
+                    failures.setdefault((look[-1].label, value), []).append(title)
+                else:
+                    look[0].values[name] = value
     for (picture,) in singles:
         picture.image = None
 
@@ -270,16 +267,11 @@ def list_pictures(source: Pictures, side: int, name: str) -> list[Picture]:
     """The pictures of a folder (by name), a list or a tensor.
 
     Raises:
-        ImageError: the folder holds no picture.
-        SettingError: the folder is missing, or there are none.
+        ImageError: the folder is missing, or holds no picture.
+        SettingError: the list is empty.
     """
     if isinstance(source, str | os.PathLike):
-        path = Path(source)
-        if not path.exists():
-            raise SettingError(f"There is no folder or picture '{path}': check the path.")
-        source = [path]
-        if path.is_dir():
-            source = files.list_pictures(path)
+        source = [source] if Path(source).is_file() else files.list_pictures(source)
     found = []
     for i, item in enumerate(source.split(1) if isinstance(source, Tensor) and len(source) else source):
         if isinstance(item, Tensor):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import assets
-from ..errors import SettingError
+from ..errors import known
 from ..losses import gram_matrix
 from ..nets.features import FeatureExtractor
 from ..nets.hardware import resolve_device
@@ -53,17 +53,12 @@ class Lpips(nn.Module):
     """
 
     def __init__(
-        self,
-        backbone: str = "alexnet",
-        *,
-        device: str | torch.device = "auto",
+        self, backbone: str = "alexnet", *, device: str | torch.device = "auto",
         tensors: Mapping[str, Tensor] | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
-        if backbone not in _BACKBONES:
-            raise SettingError(f"LPIPS looks through one of {', '.join(_BACKBONES)}, not '{backbone}'.")
-        self.backbone, self.device = backbone, resolve_device(device)
-        self.least = smallest_side(backbone, _BACKBONES[backbone][1])
+        self.device = resolve_device(device)
+        self.least = smallest_side(backbone, _BACKBONES[known("backbone of LPIPS", backbone, _BACKBONES)][1])
         self.net = _package_module(backbone, assets.load_tensors(backbone) if tensors is None else tensors)
         self.requires_grad_(False).eval()
         self.to(self.device).to(memory_format=torch.channels_last)  # a fifth faster on a processor

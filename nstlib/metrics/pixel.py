@@ -11,7 +11,7 @@ import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from ..errors import ImageError, SettingError
+from ..errors import ImageError, SettingError, known
 from ..pictures.files import check_picture
 
 _TOLERANCE = 1 / 255  # rounding leaves [0, 1] by less than one 8-bit level
@@ -69,9 +69,7 @@ def ssim(a: Tensor, b: Tensor, window: str = "gaussian") -> Tensor:
         ImageError: not pictures, values outside [0, 1], or smaller than the window.
         SettingError: unknown window, or pictures that differ in number or size.
     """
-    if window not in SSIM_WINDOWS:
-        raise SettingError(f"The window of SSIM is one of {', '.join(SSIM_WINDOWS)}, not '{window}'.")
-    options = SSIM_WINDOWS[window]
+    options = SSIM_WINDOWS[known("window of SSIM", window, SSIM_WINDOWS)]
     check_pair(a, b, least=options["win_size"])
     pairs = zip(*(x.detach().cpu().double().numpy() for x in (a, b)), strict=True)
     values = [structural_similarity(x, y, channel_axis=0, data_range=1.0, **options) for x, y in pairs]
@@ -97,10 +95,7 @@ def check_pictures(name: str, images: Tensor, least: int = 1, count: int | None 
     """
     low, high = (x.item() for x in check_picture(name, images, least, count).detach().aminmax())
     if low < -_TOLERANCE or high > 1 + _TOLERANCE:
-        raise ImageError(
-            f"The {name} has values from {low:.3g} to {high:.3g}, not from 0 to 1: call .clamp(0, 1) if that "
-            "is meant, or divide by 255 first."
-        )
+        raise ImageError(f"The {name} has values from {low:.3g} to {high:.3g}, not from 0 to 1: scale it.")
     return images
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from ..errors import Count, Seed, SettingError, Settings, settings
+from ..errors import Count, Seed, SettingError, Settings, known, settings
 
 DEFINITIONS = 1
 """Raised whenever the same protocol and pictures would give other numbers than before."""
@@ -92,17 +92,12 @@ class Protocol(Settings):
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95  # of the intervals
 
     def __post_init__(self) -> None:
-        if unknown := [name for name in self.metrics if name not in METRICS]:
-            raise SettingError(f"There is no metric {unknown[0]!r}: choose from {', '.join(METRICS)}.")
-        if not self.metrics:
-            raise SettingError(f"No metric is asked for: choose from {', '.join(METRICS)}.")
+        for name in self.metrics or (None,):
+            known("metric", name, METRICS)
         # A frozen dataclass fills its own fields this way only.
         object.__setattr__(self, "metrics", tuple(name for name in METRICS if name in self.metrics))
         if self.pairs == "none" and self.of_pairs:
-            raise SettingError(
-                f"Without pairs there is no {self.of_pairs[0]}: measure fid and kid only, or pair the "
-                "pictures by 'name' or 'order'."
-            )
+            raise SettingError(f"Without pairs there is no {self.of_pairs[0]}: pair by 'name' or 'order'.")
 
     @property
     def of_pairs(self) -> tuple[str, ...]:

@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ..errors import SettingError
+from ..errors import known
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -65,10 +64,5 @@ def from_official(name: str, state_dict: Mapping[str, Tensor]) -> nn.Module:
     Example:
         >>> net = from_official("dualstylegan", torch.load("generator.pt")["g_ema"])   # doctest: +SKIP
     """
-    if name not in OFFICIAL:
-        near = difflib.get_close_matches(name, OFFICIAL, 1, 0.0)[0]
-        raise SettingError(
-            f"There is no published network '{name}': did you mean '{near}'? They are {', '.join(OFFICIAL)}."
-        )
-    module, function = OFFICIAL[name]
+    module, function = OFFICIAL[known("published network", name, OFFICIAL)]
     return getattr(import_module(f"{__name__}.{module}"), function)(state_dict)

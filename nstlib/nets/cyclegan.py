@@ -123,11 +123,8 @@ class DrawingGenerator(nn.Module):
     def forward(self, images: Tensor, codes: Tensor) -> Tensor:
         """Down twice, the code beside the features, through the residual blocks, up twice."""
         features = self.model0(images)
-        return self.model(torch.cat([features, _spread(codes, features)], 1))
-
-
-def _spread(codes: Tensor, features: Tensor) -> Tensor:
-    return codes.to(features)[:, :, None, None].expand(-1, -1, *features.shape[-2:])
+        spread = codes.to(features)[:, :, None, None].expand(-1, -1, *features.shape[-2:])
+        return self.model(torch.cat([features, spread], 1))
 
 
 class PatchDiscriminator(nn.Module):
@@ -177,13 +174,12 @@ def generator_from_official(state_dict: Mapping[str, Tensor]) -> ResnetGenerator
         SettingError: a tensor is missing, unexpected or of another shape.
     """
     own = _learned(state_dict)
-    return load_strict(
-        "a ResNet generator of CycleGAN",
-        lambda: ResnetGenerator(
-            len(own["model.1.weight"]), _blocks(own), own["model.1.weight"].shape[1], _outputs(own)
-        ),
-        own,
-    )
+
+    def make() -> ResnetGenerator:
+        outputs, inputs = own["model.1.weight"].shape[:2]
+        return ResnetGenerator(outputs, _blocks(own), inputs, _outputs(own))
+
+    return load_strict("a ResNet generator of CycleGAN", make, own)
 
 
 def drawing_from_official(state_dict: Mapping[str, Tensor]) -> DrawingGenerator:
@@ -209,12 +205,12 @@ def discriminator_from_official(state_dict: Mapping[str, Tensor]) -> PatchDiscri
         SettingError: a tensor is missing, unexpected or of another shape.
     """
     own = _learned(state_dict)
-    layers = sum(key.endswith(".weight") for key in own) - 2
-    return load_strict(
-        "a discriminator of patches",
-        lambda: PatchDiscriminator(len(own["model.0.weight"]), layers, own["model.0.weight"].shape[1]),
-        own,
-    )
+
+    def make() -> PatchDiscriminator:
+        outputs, inputs = own["model.0.weight"].shape[:2]
+        return PatchDiscriminator(outputs, sum(key.endswith(".weight") for key in own) - 2, inputs)
+
+    return load_strict("a discriminator of patches", make, own)
 
 
 def _learned(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

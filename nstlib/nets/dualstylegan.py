@@ -123,13 +123,9 @@ class DualStyleGAN(nn.Module):
     """
 
     def __init__(
-        self,
-        size: int = 1024,
-        channels: Sequence[int] | None = None,
-        *,
-        source: StyleGenerator | None = None,
-        bottleneck_channels: int | None = None,
-    ) -> None:
+        self, size: int = 1024, channels: Sequence[int] | None = None, *,
+        source: StyleGenerator | None = None, bottleneck_channels: int | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.style = mapping_network(2)
         self.generator = Generator(size, channels) if source is None else source
@@ -150,19 +146,11 @@ class DualStyleGAN(nn.Module):
         return {k: v for k, v in self.state_dict().items() if not k.startswith("generator.")}
 
     def forward(
-        self,
-        intrinsic: Tensor,
-        extrinsic: Tensor | None = None,
-        *,
-        space: str = "z",
-        extrinsic_space: str = "z",
-        interp_weights: float | Sequence[float] | Tensor = 1.0,
-        fuse_index: int | None = None,
-        keep_colors: bool = False,
-        truncation: float = 1.0,
-        center: Tensor | None = None,
-        noise: Sequence[Tensor | None] | None = None,
-    ) -> Tensor:
+        self, intrinsic: Tensor, extrinsic: Tensor | None = None, *, space: str = "z",
+        extrinsic_space: str = "z", interp_weights: float | Sequence[float] | Tensor = 1.0,
+        fuse_index: int | None = None, keep_colors: bool = False, truncation: float = 1.0,
+        center: Tensor | None = None, noise: Sequence[Tensor | None] | None = None,
+    ) -> Tensor:  # fmt: skip
         """Codes to pictures, differentiable.
 
         Args:
@@ -184,7 +172,7 @@ class DualStyleGAN(nn.Module):
             (N, 3, size, size), RGB, about [-1, 1] (not clamped).
 
         Raises:
-            SettingError: codes or weights of another shape; an unknown space; a negative ``fuse_index``.
+            SettingError: codes or weights of another shape; an unknown space.
         """
         source = self.generator
         face = source.w_plus(intrinsic, space)
@@ -193,11 +181,6 @@ class DualStyleGAN(nn.Module):
         if extrinsic is None:
             return source.synthesize(w_plus, maps)
         art = source.w_plus(extrinsic, extrinsic_space)
-        if len(art) not in (1, len(face)):
-            raise SettingError(
-                f"{len(face)} faces take {len(face)} styles, or a single one, not {len(art)}: repeat "
-                "one of both."
-            )
         art = art.expand(len(face), -1, -1)
         if keep_colors:
             art = torch.cat([art[:, :STRUCTURE], face[:, STRUCTURE:]], 1)
@@ -208,9 +191,8 @@ class DualStyleGAN(nn.Module):
         mixed = list(w_plus.unbind(1))
         for index in range(STRUCTURE, self.layers):
             if fused[index]:
-                mixed[index] = torch.lerp(
-                    mixed[index], self.res[index](art[:, index]), weights[:, index, None]
-                )
+                color = self.res[index](art[:, index])
+                mixed[index] = torch.lerp(mixed[index], color, weights[:, index, None])
 
         def residual(index: int, x: Tensor) -> Tensor:
             if index >= STRUCTURE or not fused[index]:
@@ -226,18 +208,13 @@ class DualStyleGAN(nn.Module):
             return found.expand(1, self.layers)
         if found.shape not in ((self.layers,), (1, self.layers), (len(face), self.layers)):
             raise SettingError(
-                f"interp_weights is a number or has one for each of {self.layers} layers, not the shape "
-                f"{tuple(found.shape)}: see layer_weights."
+                f"interp_weights {tuple(found.shape)} are not one for each layer ({self.layers})."
             )
         return found.reshape(-1, self.layers)
 
     def _fused(self, weights: Tensor, fuse_index: int | None) -> list[bool]:
         """Which layers the extrinsic path enters; for a weight of 0 nothing is computed."""
         last = self.layers if fuse_index is None else fuse_index
-        if last < 0:
-            raise SettingError(
-                f"fuse_index is the last layer with the extrinsic path, 0 or more, not {last}."
-            )
         entered = weights.detach().ne(0).any(0).tolist()
         return [0 < last >= index and (one or weights.requires_grad) for index, one in enumerate(entered)]
 

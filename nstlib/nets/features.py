@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from .. import assets
 from ..errors import SettingError
 from .hardware import resolve_device, resolve_precision
-from .vgg import LayeredNet, smallest_side
+from .vgg import Border, LayeredNet, smallest_side
 
 # torchvision's networks (LPIPS uses the same) were trained on RGB normalized with these.
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -53,16 +53,10 @@ class FeatureExtractor(nn.Module):
     std: Tensor
 
     def __init__(
-        self,
-        network: str = "vgg19",
-        layers: Sequence[str] = ("relu4_2",),
-        *,
-        pooling: str = "max",
-        padding: str = "zeros",
-        precision: str | torch.dtype = "auto",
-        device: str | torch.device = "auto",
+        self, network: str = "vgg19", layers: Sequence[str] = ("relu4_2",), *, pooling: str = "max",
+        padding: Border = "zeros", precision: str | torch.dtype = "auto", device: str | torch.device = "auto",
         tensors: Mapping[str, Tensor] | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
         if isinstance(layers, str):
             raise SettingError(f"layers is a list of names: write ['{layers}'].")
@@ -97,18 +91,13 @@ class FeatureExtractor(nn.Module):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Activations of the named layers, in the order of ``layers``."""
         if images.ndim != 4 or images.shape[1] != 3:
+            raise SettingError(f"Pictures are (N, 3, H, W), not {tuple(images.shape)}: see load_image.")
+        least, deepest = max((smallest_side(self.network, name), name) for name in self.layer_names)
+        if min(images.shape[-2:]) < least:
             raise SettingError(
-                f"A batch of pictures has the shape (N, 3, H, W), not {tuple(images.shape)}; "
-                "load_image gives the right one."
+                f"A picture of {images.shape[-1]}×{images.shape[-2]} pixels is too small for {deepest} of "
+                f"{self.network}: it needs {least} pixels a side; enlarge it or take a shallower layer."
             )
-        shortest = min(images.shape[-2:])
-        for name in self.layer_names:
-            least = smallest_side(self.network, name)
-            if shortest < least:
-                raise SettingError(
-                    f"A picture of {images.shape[-1]}×{images.shape[-2]} pixels is too small for {name} of "
-                    f"{self.network}: it needs {least} pixels a side; enlarge it or take a shallower layer."
-                )
         x = self.normalize(images.to(self.device, self.mean.dtype))
         x = x.to(self.precision).contiguous(memory_format=self.memory_format)
         found = self.net(x)

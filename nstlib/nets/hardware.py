@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -29,16 +31,10 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
         resolved = torch.device(device)
     except (RuntimeError, TypeError):
         resolved = None
-    if resolved is None or resolved.type not in ("cpu", "cuda", "mps"):
-        raise SettingError(
-            f"'{device}' is no device to compute on here: use 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'."
-        )
-    if resolved.type == "cuda" and not torch.cuda.is_available():
-        raise SettingError(
-            "No CUDA GPU is usable here; use device='cpu' (or 'auto'), or install NVIDIA's driver."
-        )
-    if resolved.type == "mps" and not torch.backends.mps.is_available():
-        raise SettingError("Apple's MPS is not usable here; use device='cpu' (or 'auto').")
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if resolved is None or not there.get(resolved.type):
+        usable = ", ".join(f"'{name}'" for name, usable in there.items() if usable)
+        raise SettingError(f"'{device}' is no device to compute on here: use 'auto', or one of {usable}.")
     return resolved
 
 
@@ -67,15 +63,21 @@ def resolve_precision(
     if precision in formats:
         return formats[precision]
     if precision != "auto":
-        raise SettingError(
-            f"precision is 'auto', 'float32', 'bfloat16' or 'float64' (for checks), not '{precision}'."
-        )
+        raise SettingError(f"precision is 'auto', 'float32', 'bfloat16' or 'float64', not '{precision}'.")
     kind = torch.device(device).type
     if kind == "cpu":
         return torch.bfloat16 if processor_likes_bfloat16() else torch.float32
     if kind == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8:
         return torch.bfloat16
     return torch.float32
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """torch draws from this seed inside the block, and goes on as before behind it."""
+    with torch.random.fork_rng([]):
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 def give_back_memory() -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -46,11 +47,7 @@ class Pooling(nn.Module):
         pool: keeps the size; the branch's 1 × 1 convolution follows it.
     """
 
-    def __init__(
-        self,
-        block: inception.InceptionA | inception.InceptionC | inception.InceptionE,
-        pool: nn.Module = _AVERAGE,
-    ) -> None:
+    def __init__(self, block: Any, pool: nn.Module = _AVERAGE) -> None:
         super().__init__()
         self.block, self.last = block, nn.Sequential(pool, block.branch_pool)
         block.branch_pool = nn.Identity()  # what the block's own pooling gives is left out

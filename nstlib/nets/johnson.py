@@ -14,14 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import SettingError
 from .official import blocks, load_strict
 from .winograd import convolve
 
 STRIDE = 4
 """Factor by which a side is reduced before the residual blocks: sides come out as multiples of it."""
-
-NORMALIZATIONS = ("instance", "batch")
 
 
 class ConvLayer(nn.Module):
@@ -105,8 +102,6 @@ class TransformNet(nn.Module):
 
     def __init__(self, width: int = 32, blocks: int = 5, normalization: str = "instance") -> None:
         super().__init__()
-        if normalization not in NORMALIZATIONS:
-            raise SettingError(f"normalization is 'instance' or 'batch', not '{normalization}'.")
         norm = nn.InstanceNorm2d if normalization == "instance" else nn.BatchNorm2d
         self.width, self.blocks, self.normalization = width, blocks, normalization
         self.conv1, self.in1 = ConvLayer(3, width, 9), norm(width, affine=True)

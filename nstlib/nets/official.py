@@ -47,25 +47,18 @@ def load_in_order(what: str, asset: str, make: Callable[[], Net], tensors: Seque
     state = {key: torch.tensor(0) for key in own if key.endswith("num_batches_tracked")}
     keys = [key for key in own if key not in state]
     if [own[key].numel() for key in keys] != [one.numel() for one in tensors]:
-        raise SettingError(
-            f"These {len(tensors)} tensors are not {what}'s {len(keys)}: one is missing, unexpected or of "
-            f"another shape; give what assets.load_tensors('{asset}') gives."
-        )
+        raise SettingError(f"These are not {what}'s tensors: take assets.load_tensors('{asset}').")
     state |= {key: tensor.reshape(own[key].shape) for key, tensor in zip(keys, tensors, strict=True)}
     return load_strict(what, make, state)
 
 
 def check_layout(what: str, needed: Mapping[str, Tensor], state_dict: Mapping[str, Tensor]) -> None:
     """Raises a SettingError unless the tensors have exactly the names and shapes of those needed."""
-    shared = needed.keys() & state_dict.keys()
+    shapes = {key: getattr(one, "shape", None) for key, one in state_dict.items()}
     wrong = {
-        "lack": [key for key in needed if key not in shared],
-        "have, beyond what it takes,": [key for key in state_dict if key not in shared],
-        "have another shape of": [
-            key
-            for key in needed
-            if key in shared and getattr(state_dict[key], "shape", None) != needed[key].shape
-        ],
+        "lack": [key for key in needed if key not in shapes],
+        "have, beyond what it takes,": [key for key in shapes if key not in needed],
+        "have another shape of": [k for k, one in needed.items() if shapes.get(k, one.shape) != one.shape],
     }
     for how, keys in wrong.items():
         if keys:
@@ -88,7 +81,5 @@ def blocks(state_dict: Mapping[str, Tensor], prefix: str) -> int:
 def check_size(who: str, images: Tensor, side: int, advice: str = "cut the faces out to that size") -> Tensor:
     """The pictures, if they are (N, 3, side, side); a SettingError with the advice otherwise."""
     if images.ndim != 4 or images.shape[1:] != (3, side, side):
-        raise SettingError(
-            f"{who} takes pictures (N, 3, {side}, {side}), not {tuple(images.shape)}: {advice} first."
-        )
+        raise SettingError(f"{who} takes (N, 3, {side}, {side}), not {tuple(images.shape)}: {advice} first.")
     return images

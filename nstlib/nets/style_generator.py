@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..errors import SettingError
+from ..errors import SettingError, known
 
 STYLE = 512
 """Numbers of z and of w."""
@@ -28,10 +28,7 @@ After = Callable[[int, Tensor], Tensor]
 def check_codes(codes: Tensor, layers: int) -> None:
     """Raises a SettingError unless codes are (N, 512) or (N, layers, 512)."""
     if codes.shape[1:] not in ((STYLE,), (layers, STYLE)):
-        raise SettingError(
-            f"Codes are (N, {STYLE}), or (N, {layers}, {STYLE}) with one for each layer, not "
-            f"{tuple(codes.shape)}."
-        )
+        raise SettingError(f"Codes are (N, {STYLE}) or (N, {layers}, {STYLE}), not {tuple(codes.shape)}.")
 
 
 class StyleGenerator(nn.Module):
@@ -50,14 +47,9 @@ class StyleGenerator(nn.Module):
     style: nn.Module
 
     def forward(
-        self,
-        codes: Tensor,
-        *,
-        space: str = "z",
-        truncation: float = 1.0,
-        center: Tensor | None = None,
+        self, codes: Tensor, *, space: str = "z", truncation: float = 1.0, center: Tensor | None = None,
         noise: Sequence[Tensor | None] | None = None,
-    ) -> Tensor:
+    ) -> Tensor:  # fmt: skip
         """Codes to pictures, differentiable.
 
         Args:
@@ -96,9 +88,7 @@ class StyleGenerator(nn.Module):
             SettingError: another shape or space.
         """
         check_codes(codes, self.layers)
-        if space not in ("z", "w"):
-            raise SettingError(f"A code's space is 'z' or 'w', not '{space}'.")
-        w = self.style(codes) if space == "z" else codes
+        w = self.style(codes) if known("space of codes", space, ("z", "w")) == "z" else codes
         w = w[:, None].expand(-1, self.layers, -1) if w.ndim == 2 else w
         return w * truncation if center is None else center + truncation * (w - center)
 

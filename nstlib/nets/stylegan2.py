@@ -15,7 +15,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ..errors import SettingError
+from ..errors import known
 from .official import blocks, check_size, load_strict
 from .style_generator import STRUCTURE, After, StyleGenerator
 from .stylegan2_layers import (
@@ -48,12 +48,8 @@ def channels_for(size: int, channels: Sequence[int] | None = None) -> tuple[int,
     Raises:
         SettingError: a size without a layout.
     """
-    if size not in SIZES:
-        raise SettingError(
-            f"StyleGAN2's pictures have {', '.join(map(str, SIZES[:-1]))} or {SIZES[-1]} pixels a side, not "
-            f"{size}: choose one of these."
-        )
-    return CHANNELS[: SIZES.index(size) + 4] if channels is None else tuple(channels)
+    level = SIZES.index(known("StyleGAN2 for pictures of size", size, SIZES))
+    return CHANNELS[: level + 4] if channels is None else tuple(channels)
 
 
 class Generator(StyleGenerator):

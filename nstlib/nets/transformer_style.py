@@ -43,19 +43,18 @@ class Layer(nn.Module):
     """Attentions, then two linear layers on each place; each is added to its input, and the sum normalized.
 
     Args:
-        width: numbers of a vector.
-        hidden: between the linear layers.
+        width: numbers of a vector; four times as many between the linear layers.
         attentions: 1, or 2 in StyTr2's decoder, whose first one the published files call ``self_attn``,
             though it looks at the style as well.
         dropout: part of the numbers that are left out in training.
     """
 
-    def __init__(self, width: int, hidden: int, attentions: int = 1, dropout: float = 0.1) -> None:
+    def __init__(self, width: int, attentions: int, dropout: float) -> None:
         super().__init__()
         self.names = ("self_attn", "multihead_attn")[:attentions]
         for name in self.names:
             self.add_module(name, nn.MultiheadAttention(width, HEADS, dropout, batch_first=True))
-        self.linear1, self.linear2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.linear1, self.linear2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
         for number in range(1, attentions + 2):
             self.add_module(f"norm{number}", nn.LayerNorm(width))
         self.dropout = nn.Dropout(dropout)
@@ -112,21 +111,16 @@ class Transformer(nn.Module):
     Args:
         width: numbers of a vector, a multiple of 8.
         layers: of each encoder and of the decoder.
-        hidden: between the linear layers; None: four times the width, as published.
         dropout: see :class:`Layer`.
 
     Shape:
         content (N, width, H, W) and style (N, width, H', W') -> (N, width, H, W).
     """
 
-    def __init__(
-        self, width: int = 512, layers: int = 3, hidden: int | None = None, dropout: float = 0.1
-    ) -> None:
+    def __init__(self, width: int = 512, layers: int = 3, dropout: float = 0.1) -> None:
         super().__init__()
-        hidden = hidden or 4 * width
-        self.encoder_c = Stack(layers, width, hidden, 1, dropout)
-        self.encoder_s = Stack(layers, width, hidden, 1, dropout)
-        self.decoder = Stack(layers, width, hidden, 2, dropout, norm=True)
+        self.encoder_c, self.encoder_s = (Stack(layers, width, 1, dropout) for _ in range(2))
+        self.decoder = Stack(layers, width, 2, dropout, norm=True)
         self.new_ps = nn.Conv2d(width, width, 1)
 
     def forward(self, content: Tensor, style: Tensor) -> Tensor:
@@ -143,19 +137,17 @@ class FusionTransformer(nn.Module):
     Args:
         width: see :class:`Transformer`; the shapes are its.
         layers: how many.
-        hidden: see :class:`Transformer`.
         dropout: see :class:`Layer`.
         positional: add the position to the content. The paper does; the released program passes it one
             argument too far to the left, and computes without it.
     """
 
     def __init__(
-        self, width: int = 512, layers: int = 3, hidden: int | None = None, dropout: float = 0.1,
-        positional: bool = True,
-    ) -> None:  # fmt: skip
+        self, width: int = 512, layers: int = 3, dropout: float = 0.1, positional: bool = True
+    ) -> None:
         super().__init__()
         self.positional = positional
-        self.encoder = Stack(layers, width, hidden or 4 * width, 1, dropout)
+        self.encoder = Stack(layers, width, 1, dropout)
         self.new_ps = nn.Conv2d(width, width, 1)
 
     def forward(self, content: Tensor, style: Tensor) -> Tensor:
@@ -230,19 +222,15 @@ def embedding_from_official(state_dict: Mapping[str, Tensor]) -> PatchEmbedding:
 
 def transformer_from_official(state_dict: Mapping[str, Tensor]) -> Transformer:
     """StyTr2's frozen transformer; its sizes are read from the weights."""
-    return load_strict(
-        "StyTr2's transformer", lambda: Transformer(*_sizes(state_dict, "encoder_c")), state_dict
-    )
+    return load_strict("StyTr2's transformer", lambda: Transformer(*_sizes(state_dict)), state_dict)
 
 
 def fusion_from_official(state_dict: Mapping[str, Tensor]) -> FusionTransformer:
     """Puff-Net's frozen transformer, with the position of the paper; its sizes are read from the weights."""
-    return load_strict(
-        "Puff-Net's transformer", lambda: FusionTransformer(*_sizes(state_dict, "encoder")), state_dict
-    )
+    return load_strict("Puff-Net's transformer", lambda: FusionTransformer(*_sizes(state_dict)), state_dict)
 
 
-def _sizes(state_dict: Mapping[str, Tensor], stack: str) -> tuple[int, int, int]:
-    """Width, layers, and what is between the linear layers."""
-    hidden, width = state_dict[f"{stack}.layers.0.linear1.weight"].shape
-    return width, blocks(state_dict, f"{stack}.layers."), hidden
+def _sizes(state_dict: Mapping[str, Tensor]) -> tuple[int, int]:
+    """Width and layers."""
+    stack = next((key for key in state_dict if key.startswith("encoder")), "").split(".")[0]
+    return len(state_dict["new_ps.weight"]), blocks(state_dict, f"{stack}.layers.")

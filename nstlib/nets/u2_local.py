@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -51,10 +52,7 @@ def recolor(
     Returns:
         (N, 3, H, W).
     """
-    whole = (
-        images.new_ones(len(images), 1, *images.shape[2:]),
-        others.new_ones(len(others), 1, *others.shape[2:]),
-    )
+    whole = (torch.ones_like(x[:, :1]) for x in (images, others))
     scale, shift, _ = _recoloring(images, others, *whole)
     if masks is None or other_masks is None:
         return images * scale.mT.unsqueeze(3) + shift.mT.unsqueeze(3)
@@ -153,9 +151,8 @@ class PlainEncoder(nn.Module):
     def __init__(self, channels: tuple[int, ...], norm: Norm) -> None:
         super().__init__()
         pairs = zip((3, *channels), channels, strict=False)
-        self.stages = nn.ModuleList(
-            nn.Sequential(ConvBlock(a, b, norm=norm), ConvBlock(b, b, norm=norm)) for a, b in pairs
-        )
+        stages = (nn.Sequential(ConvBlock(a, b, norm=norm), ConvBlock(b, b, norm=norm)) for a, b in pairs)
+        self.stages = nn.ModuleList(stages)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """What each stage gives."""
@@ -187,13 +184,9 @@ class Decoder(nn.Module):
     def __init__(self, channels: tuple[int, int, int], width: int) -> None:
         super().__init__()
         fused, half, full = (_NOISE + count for count in channels)
-        self.at_quarter = nn.Sequential(_convolution(fused, 4 * width), _convolution(4 * width, 4 * width))
-        self.at_half = nn.Sequential(
-            _convolution(4 * width + half, 2 * width), _convolution(2 * width, 2 * width)
-        )
-        self.at_full = nn.Sequential(
-            _convolution(2 * width + full, 2 * width), _convolution(2 * width, width)
-        )  # fmt: skip
+        self.at_quarter = _convolutions(fused, 4 * width, 4 * width)
+        self.at_half = _convolutions(4 * width + half, 2 * width, 2 * width)
+        self.at_full = _convolutions(2 * width + full, 2 * width, width)
         self.last = nn.Conv2d(width, 3, 1)
         nn.init.normal_(self.last.weight, std=0.05)  # it begins near the recolored picture
         nn.init.zeros_(self.last.get_parameter("bias"))
@@ -211,9 +204,9 @@ class Decoder(nn.Module):
         return noise.expand(len(like), -1, -1, -1).to(like)
 
 
-def _convolution(inputs: int, outputs: int) -> nn.Module:
-    convolution = nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="reflect")
-    return nn.Sequential(convolution, nn.LeakyReLU(0.2))
+def _convolutions(*channels: int) -> nn.Module:
+    layers = (nn.Conv2d(a, b, 3, padding=1, padding_mode="reflect") for a, b in pairwise(channels))
+    return nn.Sequential(*(nn.Sequential(layer, nn.LeakyReLU(0.2)) for layer in layers))
 
 
 class Generator(nn.Module):
@@ -273,9 +266,7 @@ class Generator(nn.Module):
             return self._paint(name, images, others, maps, other_maps, masks, other_masks)
         made = []
         for n in range(len(images)):  # nothing here looks from one picture of the batch at another
-            x, y, a, b = (
-                None if one is None else one[n : n + 1] for one in (images, others, masks, other_masks)
-            )
+            x, y, a, b = (k if k is None else k[n : n + 1] for k in (images, others, masks, other_masks))
             here, there = ([one[n : n + 1] for one in several] for several in (maps, other_maps))
             made.append(checkpoint(self._paint, name, x, y, here, there, a, b, use_reentrant=False))
         return torch.cat(made)
@@ -285,9 +276,7 @@ class Generator(nn.Module):
         masks: Tensor | None, other_masks: Tensor | None,
     ) -> Tensor:  # fmt: skip
         lffm, decoder = (self.get_submodule(f"{name}_{part}") for part in ("lffm", "decoder"))
-        with torch.autocast(
-            images.device.type, enabled=False
-        ):  # bfloat16 has too few decimals for a variance
+        with torch.autocast(images.device.type, enabled=False):  # bfloat16 is too coarse for a variance
             under = recolor(images.float(), others.float(), masks, other_masks)
         here, there = concatenated(maps), concatenated(other_maps)
         keys = (min(there.shape[2], _KEYS), min(there.shape[3], _KEYS))

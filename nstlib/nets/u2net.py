@@ -61,9 +61,8 @@ class RSU(nn.Module):
             self.add_module(f"rebnconv{n}", ConvBlock(outputs if n == 1 else middle, middle, dilation, norm))
         for n in range(1, height):
             dilation = 2 ** (n - 1) if dilated else 1
-            self.add_module(
-                f"rebnconv{n}d", ConvBlock(2 * middle, outputs if n == 1 else middle, dilation, norm)
-            )
+            block = ConvBlock(2 * middle, outputs if n == 1 else middle, dilation, norm)
+            self.add_module(f"rebnconv{n}d", block)
 
     def forward(self, x: Tensor) -> Tensor:
         """Down, up, and the residual."""
@@ -109,21 +108,16 @@ class NestedU(nn.Module):
             inputs = below[n - 1][1] + down[n - 1][1]
             self.add_module(f"stage{n}d", RSU(height, inputs, middle, outputs, n == self.stages - 1, norm))
 
-    def maps(self, images: Tensor) -> list[Tensor]:
+    def forward(self, images: Tensor) -> list[Tensor]:
         """What each stage of the way up gives, from the first; the deepest of the way down is the last."""
         down: list[Tensor] = []
         for n in range(1, self.stages + 1):
             down.append(self._stage(f"stage{n}", halved(down[-1]) if down else images))
         found = down[-1:]
         for n in range(self.stages - 1, 0, -1):
-            found.insert(
-                0, self._stage(f"stage{n}d", torch.cat([sized(found[0], down[n - 1]), down[n - 1]], 1))
-            )
+            joined = torch.cat([sized(found[0], down[n - 1]), down[n - 1]], 1)
+            found.insert(0, self._stage(f"stage{n}d", joined))
         return found
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """See :meth:`maps`."""
-        return self.maps(images)
 
     def _stage(self, name: str, x: Tensor) -> Tensor:
         stage = self.get_submodule(name)
@@ -148,7 +142,7 @@ class U2Net(NestedU):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Saliency, fused and of each stage."""
-        sides = [self.get_submodule(f"side{n}")(x) for n, x in enumerate(self.maps(images), start=1)]
+        sides = [self.get_submodule(f"side{n}")(x) for n, x in enumerate(super().forward(images), start=1)]
         sides = [sized(side, sides[0]) for side in sides]
         return [torch.sigmoid(x) for x in (self.outconv(torch.cat(sides, 1)), *sides)]
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import SettingError
+from ..errors import SettingError, known
 from .winograd import convolve
+
+Border = Literal["zeros", "reflect"]
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,7 @@ def architecture(network: str) -> tuple[Layer, ...]:
     Raises:
         SettingError: no such network.
     """
-    if network not in ARCHITECTURES:
-        raise SettingError(f"There is no network '{network}' here: choose one of {', '.join(ARCHITECTURES)}.")
-    return ARCHITECTURES[network]
+    return ARCHITECTURES[known("network", network, ARCHITECTURES)]
 
 
 def layers_up_to(network: str, names: Sequence[str]) -> tuple[Layer, ...]:
@@ -79,13 +80,11 @@ def layers_up_to(network: str, names: Sequence[str]) -> tuple[Layer, ...]:
         SettingError: an unknown layer, or none at all.
     """
     layers = architecture(network)
-    known = [layer.name for layer in layers]
+    all_names = [layer.name for layer in layers]
     if not names:
-        raise SettingError(f"Name at least one layer of {network}, for example '{known[1]}'.")
-    for name in names:
-        if name not in known:
-            raise SettingError(f"{network} has no layer '{name}': its layers are {', '.join(known)}.")
-    return layers[: max(known.index(name) for name in names) + 1]
+        raise SettingError(f"Name at least one layer of {network}, for example '{all_names[1]}'.")
+    numbers = [all_names.index(known(f"layer of {network}", name, all_names)) for name in names]
+    return layers[: max(numbers) + 1]
 
 
 def output_size(size: int, layer: Layer) -> int:
@@ -134,19 +133,10 @@ class LayeredNet(nn.Module):
     """
 
     def __init__(
-        self,
-        network: str,
-        names: Sequence[str],
-        pooling: str = "max",
-        padding: str = "zeros",
-        *,
-        quick: bool = False,
-    ) -> None:
+        self, network: str, names: Sequence[str], pooling: str = "max", padding: Border = "zeros",
+        *, quick: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
-        if pooling not in ("max", "average"):
-            raise SettingError(f"pooling is 'max' or 'average', not '{pooling}'.")
-        if padding not in ("zeros", "reflect"):
-            raise SettingError(f"padding is 'zeros' or 'reflect', not '{padding}'.")
         self.names = frozenset(names)
         self.layers = layers_up_to(network, list(names))
         self.pooling, self.quick = pooling, quick
@@ -154,15 +144,12 @@ class LayeredNet(nn.Module):
         for layer in self.layers:
             if layer.kind == "conv":
                 sizes = channels, layer.channels, layer.kernel, layer.stride, layer.padding
-                self.add_module(
-                    layer.name, nn.Conv2d(*sizes, padding_mode="reflect" if padding == "reflect" else "zeros")
-                )
+                self.add_module(layer.name, nn.Conv2d(*sizes, padding_mode=padding))
                 channels = layer.channels
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Activations of the named layers."""
-        found: dict[str, Tensor] = {}
-        x = images
+        found, x = {}, images
         for layer in self.layers:
             if layer.kind == "conv":
                 conv = self.get_submodule(layer.name)

@@ -7,6 +7,7 @@ checkpoint.pt    step, weights, averages, optimizers, history
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch import Tensor, nn
 
 from ..assets.writing import atomic, reason, write_atomic
 from ..errors import ImageError, OptimizationError, SettingError
@@ -44,10 +46,8 @@ class Checkpoints:
                 write_atomic(run, (json.dumps(wanted, indent=1) + "\n").encode())
             found = dict(json.loads(run.read_text(encoding="utf-8")))
         except (OSError, ImageError) as error:
-            raise SettingError(
-                f"No training can be kept in '{folder}' ({reason(error.__cause__ or error)}): name another "
-                "folder."
-            ) from error
+            why = reason(error.__cause__ or error)
+            raise SettingError(f"No training can be kept in '{folder}' ({why}): name another.") from error
         except (ValueError, TypeError) as error:
             raise self._damaged(run, error) from error
         if found != wanted:
@@ -71,18 +71,17 @@ class Checkpoints:
         except Exception as error:  # torch raises half a dozen kinds on a broken file
             raise self._damaged(self.path, error) from error
 
-    def save(self, content: Mapping[str, Any], history: list[dict[str, float]] | None = None) -> None:
-        """Keep tensors, numbers and containers of them; the losses in a table of their own as well.
+    def save(self, content: Mapping[str, Any], history: list[dict[str, float]]) -> None:
+        """Keep tensors, numbers and containers of them; the losses as "history", and in a table of their own.
 
         Raises:
             OptimizationError: the disk is full, or the folder cannot be written. What was kept before stays.
         """
         try:
             with atomic(self.path) as part:
-                torch.save(dict(content), part)
-            if history:
-                with atomic(self.folder / "losses.csv") as part:
-                    pd.DataFrame(history).to_csv(part, index=False, lineterminator="\n")
+                torch.save({**content, "history": history}, part)
+            with atomic(self.folder / "losses.csv") as part:
+                pd.DataFrame(history).to_csv(part, index=False, lineterminator="\n")
         except (ImageError, RuntimeError) as error:  # torch's own writer raises RuntimeError
             raise OptimizationError(
                 f"No checkpoint can be saved in '{self.folder}' ({reason(error.__cause__ or error)}): make "
@@ -91,6 +90,14 @@ class Checkpoints:
 
     def _damaged(self, path: Path, error: Exception) -> SettingError:
         return SettingError(
-            f"'{path}' is damaged ({reason(error)}): delete '{self.folder}' to begin anew, or name another "
-            "folder."
+            f"'{path}' is damaged ({reason(error)}): delete '{self.folder}', or name another."
         )
+
+
+def digest(of: Tensor | nn.Module) -> str:
+    """Sixteen letters that tell these numbers from others: of a tensor, or of a network's weights."""
+    tensors = [of] if isinstance(of, Tensor) else [t for _, t in sorted(of.state_dict().items())]
+    found = hashlib.sha256()
+    for tensor in tensors:
+        found.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import ImageError, SettingError
-from ..pictures.files import list_pictures, load_image, readable, resize
+from ..errors import ImageError
+from ..pictures.files import check_picture, list_pictures, load_image, readable, resize
 
 _KEPT = 1_500_000_000  # bytes of decoded pictures that are kept in memory
 
@@ -50,28 +50,25 @@ class Pictures:
 
     Raises:
         ImageError: no pictures there, or (later) one that cannot be read.
-        SettingError: a size or zoom that makes no sense.
     """
 
     def __init__(
         self, source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Tensor, size: int, *,
         zoom: tuple[float, float] = (0.5, 1.0), flip: bool = True, seed: int = 0,
     ) -> None:  # fmt: skip
-        if size < 1 or not 0 < zoom[0] <= zoom[1] <= 1 or seed < 0:
-            raise SettingError(
-                f"Crops have 1 pixel a side or more, a zoom within (0, 1] and a seed of 0 or more, not "
-                f"{size}, {zoom} and {seed}."
-            )
         self.size, self.zoom, self.flip, self.seed = size, zoom, flip, seed
         self._pictures: Sequence[Path] | Tensor
         if isinstance(source, Tensor):
-            if source.ndim != 4 or source.shape[1] != 3 or not len(source):
-                raise ImageError(f"Pictures have the shape (N, 3, H, W), not {tuple(source.shape)}.")
-            if not bool(((source >= 0) & (source <= 1)).all()):  # also NaN
+            if not bool(((check_picture("pictures", source) >= 0) & (source <= 1)).all()):
                 raise ImageError("Pictures have values in [0, 1], and these have others: see load_image.")
             self._pictures = source.detach().mul(255).round().to("cpu", torch.uint8)
         else:
-            self._pictures = _listed(source)
+            if isinstance(source, str | os.PathLike):
+                source = list_pictures(source, deep=True)
+            files = [Path(path) for path in source]
+            if not files:
+                raise ImageError("The list of pictures is empty: name some.")
+            self._pictures = readable(files)
         self._kept: dict[int, Tensor] = {}
         self._bytes = 0
 
@@ -108,12 +105,3 @@ class Pictures:
             self._kept[index] = picture
             self._bytes += picture.numel()
         return picture
-
-
-def _listed(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[Path]:
-    if isinstance(source, str | os.PathLike):
-        return readable(list_pictures(source, deep=True))
-    found = [Path(path) for path in source]
-    if not found:
-        raise ImageError("The list of pictures is empty: name some.")
-    return readable(found)

@@ -23,16 +23,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..errors import (
-    Count,
-    Decay,
-    ImageError,
-    NotNegative,
-    OptimizationError,
-    SettingError,
-    Settings,
-    settings,
-)
+from ..errors import Count, Decay, NotNegative, OptimizationError, SettingError, Settings, settings
 from ..nets.hardware import resolve_device, resolve_precision
 from .checkpoint import Checkpoints
 
@@ -61,18 +52,20 @@ class Task:
     Attributes:
         modules: the networks that learn, by name; they are saved, and averaged if that is wanted.
         optimizers: by name, over these networks' parameters.
+        settings: what is learned, and how.
         faces: where :meth:`batch` takes its pictures.
         decay: the last step's learning rates as a part of the first's.
     """
 
     modules: Mapping[str, nn.Module]
     optimizers: Mapping[str, torch.optim.Optimizer]
+    settings: Any = None
     faces: Any
     decay: float = 1.0
 
     def describe(self) -> dict[str, Any]:
         """What JSON can hold: everything that, changed, would make another training."""
-        return {}
+        return {"task": type(self).__name__, **(asdict(self.settings) if self.settings else {})}
 
     def batch(self, positions: Sequence[int]) -> Any:
         """The pictures at these positions, counted through the whole training: a tensor, or several."""
@@ -166,8 +159,7 @@ def train(
         same call with the same folder goes on from there. A second Ctrl-C does not wait for the step's end.
 
     Raises:
-        OptimizationError: a loss is no longer a number, or a checkpoint cannot be written; its ``result``
-            holds what was reached.
+        OptimizationError: a loss is no longer a number, or a checkpoint cannot be written.
         SettingError: the folder holds another training, or the batch cannot be shared.
     """
     run = _Run(task, schedule, folder, device, precision)
@@ -207,12 +199,10 @@ class _Run:
         self.first = bool(self.accelerator.is_main_process)
         several = self.accelerator.num_processes > 1
         self.device = self.accelerator.device if several else resolve_device(device)
-        self.share, rest = divmod(schedule.batch, self.accelerator.num_processes)
+        processes = self.accelerator.num_processes
+        self.share, rest = divmod(schedule.batch, processes)
         if rest:
-            raise SettingError(
-                f"{self.accelerator.num_processes} processes cannot share a batch of {schedule.batch} alike: "
-                "take a multiple."
-            )
+            raise SettingError(f"A batch of {schedule.batch} is no multiple of {processes} processes.")
         self.step, self.interrupted = 0, False
         self.history: list[dict[str, float]] = []
         self.averages: State = {}
@@ -225,9 +215,8 @@ class _Run:
         self._began = time.monotonic() - (self.history[-1]["seconds"] if self.history else 0.0)
         prepare = {"device_placement": several}
         self.modules = {k: self.accelerator.prepare_model(m, **prepare) for k, m in task.modules.items()}
-        self.optimizers = {
-            k: self.accelerator.prepare_optimizer(o, **prepare) for k, o in task.optimizers.items()
-        }
+        ready = self.accelerator.prepare_optimizer
+        self.optimizers = {k: ready(optimizer, **prepare) for k, optimizer in task.optimizers.items()}
 
     def _opened(self, folder: str | os.PathLike[str]) -> Checkpoints:
         """The folder, and what it holds; the first of several processes makes it."""
@@ -251,10 +240,7 @@ class _Run:
             self.averages = {name: _copied(saved["averages"][name], self.device) for name in self.averages}
             self.task.load_state_dict(saved["task"])
         except (KeyError, ValueError, RuntimeError) as error:
-            raise SettingError(
-                f"The training saved in '{folder}' is of other networks: delete it to begin anew, or name "
-                "another folder."
-            ) from error
+            raise SettingError(f"'{folder}' holds a training of other networks: name another.") from error
         self.step, self.history = saved["step"], saved["history"]
         return checkpoints
 
@@ -281,12 +267,8 @@ class _Run:
         start = self.step * self.schedule.batch + self.accelerator.process_index * self.share
         torch.manual_seed(self.seed_of(self.step))
         generator = torch.Generator().manual_seed(self.seed_of(self.step, 1))
-        try:
-            batch = send_to_device(self.task.batch(range(start, start + self.share)), self.device)
-            step = Step(self.step, batch, self.modules, self.device, generator, self._descend)
-            losses = self.task.step(step)
-        except ImageError as error:  # a picture that cannot be read
-            raise ImageError(f"{error} {self._kept()}") from error
+        batch = send_to_device(self.task.batch(range(start, start + self.share)), self.device)
+        losses = self.task.step(Step(self.step, batch, self.modules, self.device, generator, self._descend))
         row = self.mean({**losses, "stop": torch.tensor(float(asked.is_set()))})
         self.interrupted = row.pop("stop") > 0
         self.step += 1
@@ -301,26 +283,17 @@ class _Run:
         norm = torch.tensor(math.nan)
         if math.isfinite(self.mean({"loss": loss})["loss"]):  # not in one process: then in none
             self.accelerator.backward(loss)
-            parameters = [p for g in descending.param_groups for p in g["params"] if p.grad is not None]
-            norm = nn.utils.get_total_norm([p.grad for p in parameters])
+            parameters = [p for group in descending.param_groups for p in group["params"]]
+            norm = nn.utils.clip_grad_norm_(parameters, clip)
         if not bool(torch.isfinite(norm)):
+            saved = self.checkpoints and self.checkpoints.load()
+            kept = f" Step {saved['step']} is kept." if saved else ""
             raise OptimizationError(
                 f"The loss is not a number at step {self.step + 1}: lower the learning rate or a loss's "
-                f"weight, or take precision float32. {self._kept()}",
-                self.result(),
+                f"weight, or take precision float32.{kept}"
             )
-        if norm > clip:
-            nn.utils.clip_grads_with_norm_(parameters, clip, norm)
         descending.step()
         return float(norm)
-
-    def _kept(self) -> str:
-        if self.checkpoints is None:
-            return "Nothing is kept, as no folder was named."
-        saved = self.checkpoints.load()
-        if saved is None:
-            return "No step had been saved yet."
-        return f"Step {saved['step']} is kept in '{self.checkpoints.folder}'."
 
     def weights(self) -> State:
         """Those of the task's own modules, which the prepared ones wrap."""
@@ -344,15 +317,9 @@ class _Run:
         weights = self.weights()
         if all(bool(torch.isfinite(t).all()) for state in weights.values() for t in state.values()):
             optimizers = {name: optimizer.state_dict() for name, optimizer in self.task.optimizers.items()}
-            try:
-                self.checkpoints.save(
-                    {"step": self.step, "weights": weights, "averages": self.averages,
-                     "optimizers": optimizers, "history": self.history, "task": self.task.state_dict()},
-                    self.history,
-                )  # fmt: skip
-            except OptimizationError as error:
-                error.result = self.result()
-                raise
+            content = {"step": self.step, "weights": weights, "averages": self.averages}
+            content |= {"optimizers": optimizers, "task": self.task.state_dict()}
+            self.checkpoints.save(content, self.history)
 
     def result(self) -> TrainingResult:
         """What has been reached."""

@@ -19,7 +19,6 @@ Source: paper A, section 3.2.1, after Yang et al. 2022, "Pastiche Master", secti
 from __future__ import annotations
 
 import copy
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,23 +34,18 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ... import losses
 from ...assets.writing import write_atomic
 from ...errors import OptimizationError, SettingError
 from ...faces.identity import Identity
-from ...losses import (
-    content_loss,
-    contextual_loss,
-    discriminator_loss,
-    feature_moments,
-    generator_loss,
-    r1_penalty,
-)
 from ...metrics import Lpips
+from ...nets.dualstylegan import DualStyleGAN
 from ...nets.features import FeatureExtractor
-from ...nets.style_generator import STYLE, StyleGenerator
+from ...nets.hardware import seeded
+from ...nets.style_generator import STYLE, StyleGenerator, check_codes
 from ...nets.stylegan2 import Discriminator
 from ...pictures.files import resize
-from ...training import Callback, Checkpoints, Schedule, Step, Task, TrainingResult, shuffled, train
+from ...training import Callback, Checkpoints, Schedule, Step, Task, TrainingResult, digest, shuffled, train
 from ..inversion import check_portraits, invert, mean_w
 from .settings import SMALL, DestylizationSettings
 
@@ -66,24 +60,11 @@ _RESOLUTION = 256  # pixels a side at most that VGG-16 gets
 
 @dataclass(frozen=True)
 class Destylized:
-    """K portraits of one style, and their codes in w+.
-
-    Raises:
-        SettingError: shapes that do not go together.
-    """
+    """K portraits of one style, and their codes in w+."""
 
     extrinsic: Tensor  # (K, layers, 512): of the portrait as it is
     intrinsic: Tensor  # (K, layers, 512): of the photograph that might be behind it
     portraits: Tensor  # (K, 3, S, S), RGB in [0, 1]
-
-    def __post_init__(self) -> None:
-        count = len(check_portraits(self.portraits))
-        codes = self.extrinsic.shape
-        if len(codes) != 3 or codes[2] != STYLE or codes[0] != count or self.intrinsic.shape != codes:
-            raise SettingError(
-                f"{count} portraits have extrinsic and intrinsic codes ({count}, layers, {STYLE}) both, not "
-                f"{tuple(codes)} and {tuple(self.intrinsic.shape)}."
-            )
 
     def __len__(self) -> int:
         return len(self.portraits)
@@ -97,6 +78,14 @@ class Destylized:
     def size(self) -> int:
         """Pixels a side of the portraits."""
         return self.portraits.shape[-1]
+
+    def check(self, net: DualStyleGAN) -> None:
+        """Raises a SettingError unless a network draws such portraits from such codes."""
+        if (self.layers, self.size) != (net.layers, net.size):
+            raise SettingError(
+                f"This network makes {net.size} pixels from {net.layers} codes, but the portraits have "
+                f"{self.size} pixels and {self.layers} codes: destylize them with the same generator."
+            )
 
 
 # ------------------------------------------------------------------ portraits done one by one
@@ -150,10 +139,7 @@ def each_portrait(
         pass
     done = [one if one is not None else load(index) for index, one in enumerate(found)]
     if None in done:
-        raise SettingError(
-            f"Portrait {done.index(None) + 1} is not in '{folder}', where another process has kept it: name "
-            "a folder that all of them see."
-        )
+        raise SettingError(f"Portrait {done.index(None) + 1} is not in '{folder}': let all processes see it.")
     return [one for one in done if one is not None]
 
 
@@ -167,15 +153,6 @@ def _first_process_first(processes: int) -> Iterator[None]:
 
     with PartialState(cpu=not torch.cuda.is_available()).main_process_first():
         yield
-
-
-def digest(of: Tensor | nn.Module) -> str:
-    """Sixteen letters that tell these numbers from others: of a tensor, or of a network's weights."""
-    tensors = [of] if isinstance(of, Tensor) else [t for _, t in sorted(of.state_dict().items())]
-    found = hashlib.sha256()
-    for tensor in tensors:
-        found.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
-    return found.hexdigest()[:16]
 
 
 # ------------------------------------------------------------------ against a discriminator
@@ -194,8 +171,7 @@ def source_discriminator(
     """
     if given is not None:
         return copy.deepcopy(given).requires_grad_(True)
-    with torch.random.fork_rng([]):
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         return Discriminator(size, channels)
 
 
@@ -219,9 +195,9 @@ def discriminator_step(
     penalized = r1_weight > 0 and (step.number if number is None else number) % r1_every == 0
     real = real.detach().requires_grad_(penalized)
     scores = discriminator(real)
-    loss = discriminator_loss(discriminator(generated.detach()), scores)
+    loss = losses.discriminator_loss(discriminator(generated.detach()), scores)
     if penalized:
-        loss = loss + r1_weight / 2 * r1_every * r1_penalty(scores, real)
+        loss = loss + r1_weight / 2 * r1_every * losses.r1_penalty(scores, real)
     step.descend(loss, "discriminator")
     return loss
 
@@ -241,11 +217,8 @@ def augmentation(
         colors: at most, of brightness, saturation, contrast.
     """
     mirrored = float(random.random() < flip)
-    return [
-        mirrored,
-        *random.uniform(-shift, shift, 2).tolist(),
-        *random.uniform(-colors, colors, 3).tolist(),
-    ]
+    moves, recolored = random.uniform(-shift, shift, 2), random.uniform(-colors, colors, 3)
+    return [mirrored, *moves.tolist(), *recolored.tolist()]
 
 
 def augment(pictures: Tensor, draws: Tensor) -> Tensor:
@@ -300,22 +273,22 @@ class StyleDistance:
             portraits: some of the set, one for each picture, in [-1, 1].
             before: what the source drew from the same codes, in [-1, 1].
         """
-        s, losses = self.settings, {}
+        s, found = self.settings, {}
         features = self._features(drawn)
         with torch.no_grad():
             goal = self._features(portraits) if s.contextual_weight else {}
             kept = self._features(before) if s.content_weight else {}
         if s.moments_weight:
             pairs = zip(_moments(features), self.goal, strict=True)
-            parts = [(found - goal).square().sum() / goal.square().sum() for found, goal in pairs]
-            losses["moments"] = s.moments_weight * torch.stack(parts).mean()
+            parts = [(have - goal).square().sum() / goal.square().sum() for have, goal in pairs]
+            found["moments"] = s.moments_weight * torch.stack(parts).mean()
         if s.contextual_weight:
-            loss = contextual_loss(features[CONTEXTUAL], goal[CONTEXTUAL])
-            losses["contextual"] = s.contextual_weight * loss
+            likeness = losses.contextual_loss(features[CONTEXTUAL], goal[CONTEXTUAL])
+            found["contextual"] = s.contextual_weight * likeness
         if s.content_weight:
-            size = kept[CONTENT].square().mean()
-            losses["content"] = s.content_weight * content_loss(features[CONTENT], kept[CONTENT]) / size
-        return losses
+            share = losses.content_loss(features[CONTENT], kept[CONTENT]) / kept[CONTENT].square().mean()
+            found["content"] = s.content_weight * share
+        return found
 
     def _features(self, pictures: Tensor) -> dict[str, Tensor]:
         if pictures.shape[-1] > _RESOLUTION:
@@ -327,7 +300,7 @@ def _moments(features: Mapping[str, Tensor]) -> list[Tensor]:
     """Mean (C,) and second moment (C, C) of each layer, over pictures and positions."""
     found = []
     for name in MOMENTS:
-        mean, covariance = feature_moments(features[name])
+        mean, covariance = losses.feature_moments(features[name])
         found += [mean.mean(0), (covariance + mean[:, :, None] * mean[:, None]).mean(0)]
     return found
 
@@ -356,23 +329,12 @@ class SourceTask(Task):
         for name, parameter in source.named_parameters():
             parameter.requires_grad_(not name.startswith(settings.frozen))
         learning = [p for p in source.parameters() if p.requires_grad]
-        if not learning or (discriminator is None and self.distance is None):
-            raise SettingError(
-                "The source has nothing to learn, or nothing to learn from: leave some weights out of "
-                "frozen, and give a discriminator, or a weight of moments, contextual or content above 0."
-            )
-        rate = settings.tuning_rate
         # Against a discriminator, which changes, momentum does harm; against a fixed goal it helps.
-        momentum = 0.9 if discriminator is None else 0.0
-        self.modules: dict[str, nn.Module] = {"source": source}
-        self.optimizers: dict[str, torch.optim.Optimizer] = {
-            "main": torch.optim.Adam(learning, rate, betas=(momentum, 0.99))
-        }
+        adam: dict[str, Any] = {"lr": settings.tuning_rate, "betas": (0.0 if discriminator else 0.9, 0.99)}
+        self.modules, self.optimizers = {"source": source}, {"main": torch.optim.Adam(learning, **adam)}
         if discriminator is not None:
-            self.modules["discriminator"] = discriminator
-            self.optimizers["discriminator"] = torch.optim.Adam(
-                discriminator.parameters(), rate, betas=(0.0, 0.99)
-            )
+            self.modules |= {"discriminator": discriminator}
+            self.optimizers |= {"discriminator": torch.optim.Adam(discriminator.parameters(), **adam)}
 
     def describe(self) -> dict[str, Any]:
         """The settings that count here, the portraits and the source."""
@@ -396,24 +358,23 @@ class SourceTask(Task):
         s, (z, portraits, draws) = self.settings, step.batch
         near: dict[str, Any] = {"truncation": s.tuning_truncation, "center": self.center}
         drawn = step.modules["source"](z, **near)
-        losses: dict[str, Tensor] = {}
+        parts: dict[str, Tensor] = {}
         if self.distance is not None:
             with torch.no_grad():
                 before = self.before(z, **near) if s.content_weight else drawn
-            losses = self.distance(drawn, portraits, before)
-        discriminator, generated, real = step.modules.get("discriminator"), drawn, portraits
+            parts = self.distance(drawn, portraits, before)
+        discriminator = step.modules.get("discriminator")
         if discriminator is not None:
-            if s.augmented:
-                generated, real = augment(drawn, draws[::2]), augment(portraits, draws[1::2])
+            generated, real = augment(drawn, draws[::2]), augment(portraits, draws[1::2])
             scores = discriminator.requires_grad_(False)(generated)
-            losses["adversarial"] = s.adversarial_weight * generator_loss(scores)
-        total = torch.stack(list(losses.values())).sum()
+            parts["adversarial"] = s.adversarial_weight * losses.generator_loss(scores)
+        total = torch.stack(list(parts.values())).sum()
         step.descend(total)
         if discriminator is not None:
-            losses["discriminator"] = discriminator_step(
+            parts["discriminator"] = discriminator_step(
                 step, generated, real, r1_weight=s.r1_weight, r1_every=s.r1_every
             )
-        return {"total": total, **losses}
+        return {"total": total, **parts}
 
 
 _LATER = ("steps", "inversion", "restored", "truncation", "center", "tuning_steps", "tuning_batch")
@@ -433,7 +394,7 @@ def fine_tune_source(
         settings: the weights say what it learns from.
         folder: where to keep checkpoints; the same call goes on from there.
         discriminator: of pictures (N, 3, S, S) in [-1, 1] of the source's size, see
-            :func:`source_discriminator`; learns in place. Needed where ``adversarial_weight`` is above 0.
+            :func:`source_discriminator`; learns in place. None: a new one, if it has a weight.
         seed: of the training.
         callback: see :func:`nstlib.training.train`.
         progress: show a progress bar.
@@ -444,15 +405,12 @@ def fine_tune_source(
     Raises:
         ImageError: no portraits, or not square.
         OptimizationError: see :func:`nstlib.training.train`.
-        SettingError: the same; nothing to learn, or a discriminator missing or too many.
+        SettingError: the same.
     """
     device = next(source.parameters()).device
     portraits = resize(check_portraits(portraits), (source.size, source.size)).cpu()
-    if (discriminator is not None) != (settings.adversarial_weight > 0):
-        raise SettingError(
-            "adversarial_weight is above 0 if there is a discriminator, and only then: give one, or set the "
-            "weight to 0."
-        )
+    if discriminator is None and settings.adversarial_weight:
+        discriminator = source_discriminator(None, source.size, seed=seed)
     changed = copy.deepcopy(source)
     if not settings.tuning_steps:
         return changed.requires_grad_(False).eval(), TrainingResult(0, {"source": changed}, {})
@@ -476,11 +434,7 @@ def initial_codes(portraits: Tensor, encoder: Encoder, source: StyleGenerator) -
         SettingError: the encoder's codes do not fit the source.
     """
     codes = torch.cat([encoder(one) for one in check_portraits(portraits).split(1)])
-    if codes.shape != (len(portraits), source.layers, STYLE):
-        raise SettingError(
-            f"The encoder gives codes {tuple(codes.shape)}, and the source takes ({len(portraits)}, "
-            f"{source.layers}, {STYLE}): take the encoder that was trained for it."
-        )
+    check_codes(codes, source.layers)
     return codes.to(next(source.parameters()))
 
 

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -21,28 +20,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ...errors import SettingError
+from ... import losses
 from ...faces.identity import Identity, portrait_alignment
-from ...losses import (
-    contextual_loss,
-    discriminator_loss,
-    feature_matching,
-    generator_loss,
-    path_length_penalty,
-)
 from ...nets.dualstylegan import DualStyleGAN
 from ...nets.features import FeatureExtractor
+from ...nets.hardware import seeded
 from ...nets.style_generator import STRUCTURE, STYLE
-from ...training import Callback, Schedule, Step, Task, TrainingResult, shuffled, train
-from .destylization import (
-    Destylized,
-    augment,
-    augmentation,
-    digest,
-    discriminator_step,
-    moved,
-    source_discriminator,
-)
+from ...training import Callback, Schedule, Step, Task, TrainingResult, digest, shuffled, train
+from .destylization import Destylized, augment, augmentation, discriminator_step, moved, source_discriminator
 from .settings import LAYERS, FineTuningSettings, StructureSettings, StyleSettings
 
 FEATURES = {"relu2_1": 128, "relu3_1": 256}
@@ -123,8 +108,7 @@ def make_discriminator(settings: FineTuningSettings, size: int, seed: int = 0) -
     """
     if settings.discriminator == "stylegan2":
         return source_discriminator(None, size, settings.discriminator_channels, seed)
-    with torch.random.fork_rng([]):
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         return FeatureDiscriminator()
 
 
@@ -141,8 +125,7 @@ class FineTuning(Task):
         precision: of VGG-19's features.
 
     Raises:
-        SettingError: there are no styles for the third stage, or they do not fit the network; a
-            discriminator of another kind.
+        SettingError: the styles do not fit the network.
     """
 
     def __init__(
@@ -151,8 +134,8 @@ class FineTuning(Task):
         identity: Identity | None = None, seed: int = 0, precision: str | torch.dtype = "auto",
     ) -> None:  # fmt: skip
         third = isinstance(settings, StyleSettings)
-        if third:
-            _check_styles(styles, net)
+        if third and styles is not None:
+            styles.check(net)
         self.net, self.settings, self.decay, self.seed = net, settings, settings.decay, seed
         self.styles, self.identity = (styles, identity) if third else (None, None)
         self.quick = settings.discriminator == "features"
@@ -165,32 +148,21 @@ class FineTuning(Task):
             z = torch.randn(_SAMPLES, STYLE, generator=torch.Generator().manual_seed(0))
             w = net.generator.style(z.to(device))
             self.center, self.deviation = w.mean(0), w.std(0)
+        adam = partial(torch.optim.Adam, betas=(0.0, 0.99))  # StyleGAN2's
         self.modules: dict[str, nn.Module] = {"net": self.path}
-        betas = (0.0, 0.99)  # StyleGAN2's
-        self.optimizers: dict[str, torch.optim.Optimizer] = {
-            "main": torch.optim.Adam(self.path.parameters(), settings.learning_rate, betas=betas)
-        }
+        self.optimizers = {"main": adam(self.path.parameters(), settings.learning_rate)}
         if settings.adversarial_weight:
             discriminator = discriminator or make_discriminator(settings, net.size, seed)
-            if isinstance(discriminator, FeatureDiscriminator) != self.quick:
-                raise SettingError(
-                    f"The settings ask for a discriminator of the kind '{settings.discriminator}', and the "
-                    "one given is of another: change the setting, or begin with a new one."
-                )
             self.discriminator = discriminator.to(device).requires_grad_(True)
             self.modules["discriminator"] = self.discriminator
-            self.optimizers["discriminator"] = torch.optim.Adam(
-                self.discriminator.parameters(), settings.discriminator_rate, betas=betas
-            )
+            judged = adam(self.discriminator.parameters(), settings.discriminator_rate)
+            self.optimizers["discriminator"] = judged
         self._portrait = lru_cache(_KEPT)(self._portrait_features)
 
     def describe(self) -> dict[str, Any]:
         """All of the settings, the seed, the generator and the styles."""
-        described: dict[str, Any] = {
-            "method": "dualstylegan", "stage": type(self.settings).__name__, "faces_seed": self.seed,
-            "identity": self.identity is not None, "generator": digest(self.net.generator),
-            **asdict(self.settings),
-        }  # fmt: skip
+        described = super().describe() | {"stage": type(self.settings).__name__, "faces_seed": self.seed}
+        described |= {"identity": self.identity is not None, "generator": digest(self.net.generator)}
         if self.styles is not None:
             described["styles"] = [digest(self.styles.extrinsic), digest(self.styles.portraits)]
         return described
@@ -220,10 +192,10 @@ class FineTuning(Task):
         parts, views = self._style(step, s) if isinstance(s, StyleSettings) else self._structure(step, s)
         total = torch.stack(list(parts.values())).sum()
         step.descend(total, "main")
-        losses = {"total": total, **parts}
+        found = {"total": total, **parts}
         if views is not None:
-            losses["discriminator"] = self._discriminator_step(step, *views)
-        return losses
+            found["discriminator"] = self._discriminator_step(step, *views)
+        return found
 
     def _structure(self, step: Step, s: StructureSettings) -> Any:
         """Equation (8) on faces: a face in the style of another one, and what the mixture of codes gives."""
@@ -236,9 +208,7 @@ class FineTuning(Task):
         with torch.no_grad():
             wanted = self._features(goal)
         found = self._features(made)
-        parts = {}
-        if s.has_perceptual:
-            parts["perceptual"] = s.perceptual_weight * self._perceptual(found, wanted)
+        parts = {"perceptual": s.perceptual_weight * self._perceptual(found, wanted)}
         views = self._adversarial(parts, step, (made, found), (goal, wanted))
         return self._with_path(parts, step, face, other), views
 
@@ -257,11 +227,11 @@ class FineTuning(Task):
             found, wanted = self._features(made), self._portraits(batch["chosen"])
             views = self._adversarial(parts, step, (made, found), (batch.get("real"), wanted))
             if s.contextual_weight:
-                loss = contextual_loss(found[LAYERS[2]], wanted[LAYERS[2]], s.bandwidth)
+                loss = losses.contextual_loss(found[LAYERS[2]], wanted[LAYERS[2]], s.bandwidth)
                 parts["contextual"] = s.contextual_weight * loss
             if s.matching_weight:
-                losses = [feature_matching(found[name], wanted[name]) for name in LAYERS[1:]]
-                parts["matching"] = s.matching_weight * torch.stack(losses).sum()
+                apart = [losses.feature_matching(found[name], wanted[name]) for name in LAYERS[1:]]
+                parts["matching"] = s.matching_weight * torch.stack(apart).sum()
             if self.identity is not None and identity_weight:
                 parts["identity"] = identity_weight * self._identity_loss(made, face)
         if norms_weight:
@@ -303,12 +273,9 @@ class FineTuning(Task):
         return {name: t.half() if t.dtype == torch.float32 else t for name, t in features.items()}
 
     def _perceptual(self, found: Features, wanted: Features) -> Tensor:
-        losses = [
-            weight * (found[name].float() - wanted[name]).abs().mean()
-            for name, weight in zip(LAYERS, self.settings.perceptual_layers, strict=True)
-            if weight
-        ]
-        return torch.stack(losses).sum()
+        weights = zip(LAYERS, self.settings.perceptual_layers, strict=True)
+        apart = [w * (found[n].float() - wanted[n]).abs().mean() for n, w in weights if w]
+        return torch.stack(apart).sum()
 
     def _identity_loss(self, made: Tensor, codes: Tensor) -> Tensor:
         """1 - the cosine of the picture's face and the generator's own."""
@@ -333,7 +300,7 @@ class FineTuning(Task):
         self.discriminator.requires_grad_(False)
         scores = self.discriminator(views[0])[0] if self.quick else [self.discriminator(views[0][0])]
         self.discriminator.requires_grad_(True)
-        loss = torch.stack([generator_loss(one, self.quick) for one in scores]).mean()
+        loss = torch.stack([losses.generator_loss(one, self.quick) for one in scores]).mean()
         parts["adversarial"] = self.settings.adversarial_weight * loss
         return views
 
@@ -354,7 +321,7 @@ class FineTuning(Task):
             )
         views = [[one.detach() for one in view] for view in (generated, real)]
         pairs = zip(*step.modules["discriminator"](*views), strict=True)
-        loss = torch.stack([discriminator_loss(a, b, hinge=True) for a, b in pairs]).mean()
+        loss = torch.stack([losses.discriminator_loss(a, b, hinge=True) for a, b in pairs]).mean()
         step.descend(loss, "discriminator")
         return loss
 
@@ -367,7 +334,7 @@ class FineTuning(Task):
             return parts
         codes = style[:some].detach().clone().requires_grad_(True)
         made = step.modules["net"](face[:some], codes)
-        loss = path_length_penalty(made, codes, self.path.path_length, step.generator)
+        loss = losses.path_length_penalty(made, codes, self.path.path_length, step.generator)
         return {**parts, "path": s.path_weight * s.path_every * loss}
 
 
@@ -431,15 +398,3 @@ def fine_tune(
     finally:
         net.requires_grad_(False).eval()
     return task.modules.get("discriminator"), result
-
-
-def _check_styles(styles: Destylized | None, net: DualStyleGAN) -> None:
-    if styles is None:
-        raise SettingError(
-            "The third stage learns from portraits with their codes: give styles, a Destylized set."
-        )
-    if styles.layers != net.layers or styles.size != net.size:
-        raise SettingError(
-            f"This network makes {net.size} pixels from {net.layers} codes, but the portraits have "
-            f"{styles.size} pixels and {styles.layers} codes: destylize them with the same generator."
-        )

@@ -22,16 +22,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...errors import SettingError
 from ...losses import contextual_loss
 from ...metrics import Lpips
 from ...nets.dualstylegan import DualStyleGAN, Sampler
 from ...nets.features import FeatureExtractor
-from ...nets.style_generator import STRUCTURE, STYLE
-from ...pictures.files import resize
-from ...training import Callback, Schedule, Step, Task, TrainingResult, shuffled, train
+from ...nets.hardware import seeded
+from ...nets.style_generator import STRUCTURE
+from ...training import Callback, Schedule, Step, Task, TrainingResult, digest, shuffled, train
 from ..inversion import ReconstructionLoss, annealed, descend, noise_similarity
-from .destylization import Destylized, digest, each_portrait
+from ..inversion import Settings as InversionSettings
+from .destylization import Destylized, each_portrait
 from .settings import SMALL, LatentSettings, SamplerSettings
 
 CONTEXTUAL = "relu3_1"
@@ -61,29 +61,22 @@ def refine_codes(
         OptimizationError: the loss is no longer a number.
         SettingError: codes for another network, a folder of other portraits.
     """
-    if destylized.layers != net.layers:
-        raise SettingError(
-            f"The portraits have {destylized.layers} codes, and the network takes {net.layers}: give those "
-            "of its own destylization."
-        )
+    destylized.check(net)
     described = {
         "stage": "latent", **asdict(settings), "network weights": digest(net),
         "portraits": digest(destylized.portraits), "intrinsic": digest(destylized.intrinsic),
         "extrinsic": digest(destylized.extrinsic),
     }  # fmt: skip
     first = next(net.parameters())
-    portraits = resize(destylized.portraits.float(), (net.size, net.size))
 
     def prepare() -> Callable[[int], dict[str, Tensor]]:
-        lpips, extractor = Lpips(settings.network, device=first.device), None
-        if settings.contextual_weight:
-            extractor = FeatureExtractor("vgg19", [CONTEXTUAL], device=first.device, precision="float32")
+        lpips = Lpips(settings.network, device=first.device)
+        extractor = FeatureExtractor("vgg19", [CONTEXTUAL], device=first.device, precision="float32")
 
         def compute(index: int) -> dict[str, Tensor]:
-            face, style = (codes[index, None] for codes in (destylized.intrinsic, destylized.extrinsic))
-            portrait = portraits[index, None].to(first)
-            code = _refined(net, portrait, face.to(first), style.to(first), settings, lpips, extractor)
-            return {"extrinsic": code}
+            of_all = (destylized.portraits, destylized.intrinsic, destylized.extrinsic)
+            portrait, face, style = (part[index, None].to(first) for part in of_all)
+            return {"extrinsic": _refined(net, portrait, face, style, settings, lpips, extractor)}
 
         return compute
 
@@ -96,28 +89,30 @@ def refine_codes(
 
 def _refined(
     net: DualStyleGAN, portrait: Tensor, intrinsic: Tensor, extrinsic: Tensor, s: LatentSettings,
-    lpips: Lpips, extractor: FeatureExtractor | None,
+    lpips: Lpips, extractor: FeatureExtractor,
 ) -> Tensor:  # fmt: skip
     """One portrait's extrinsic code (1, layers, 512), searched for from the one it has."""
-    reconstruction = ReconstructionLoss(portrait, s.reconstruction(), lpips, device=portrait.device)
+    likeness = InversionSettings(
+        network=s.network, loss_resolution=s.loss_resolution, identity_weight=0.0,
+        perceptual_weight=s.perceptual_weight,
+    )  # fmt: skip
+    reconstruction = ReconstructionLoss(portrait, likeness, lpips, device=portrait.device)
     structure, color = extrinsic[:, :STRUCTURE].clone(), extrinsic[:, STRUCTURE:].clone()
     maps = [None if m is None else m.detach().clone() for m in net.generator.noise_maps()]
     noises = [m for m in maps if m is not None]
 
     def features(pictures: Tensor) -> Tensor:
-        assert extractor is not None
         if pictures.shape[-1] > s.loss_resolution:
             pictures = F.adaptive_avg_pool2d(pictures, s.loss_resolution)
         return extractor((pictures + 1) / 2)[CONTEXTUAL]
 
     with torch.no_grad():
-        goal = None if extractor is None else features(2 * portrait - 1)
+        goal = features(2 * portrait - 1)
 
     def losses() -> dict[str, Tensor]:
         drawn = net(intrinsic, torch.cat([structure, color], 1), space="w", extrinsic_space="w", noise=maps)
         parts = {name: values.sum() for name, values in reconstruction(drawn).items()}
-        if goal is not None:
-            parts["contextual"] = s.contextual_weight * contextual_loss(features(drawn), goal, s.bandwidth)
+        parts["contextual"] = s.contextual_weight * contextual_loss(features(drawn), goal, s.bandwidth)
         if noises and s.noise_weight:
             parts["noise"] = s.noise_weight * noise_similarity(noises).sum()
         return parts
@@ -210,21 +205,13 @@ def train_sampler(
 
     Raises:
         OptimizationError: see :func:`nstlib.training.train`.
-        SettingError: the same, or no codes.
+        SettingError: the same.
     """
     given = codes.extrinsic if isinstance(codes, Destylized) else codes
-    if given.ndim != 3 or not len(given) or given.shape[1] <= STRUCTURE or given.shape[2] != STYLE:
-        raise SettingError(
-            f"Extrinsic codes are (K, layers, {STYLE}) with more than {STRUCTURE} layers, not "
-            f"{tuple(given.shape)}."
-        )
     given = given.detach().float().cpu()
-    with torch.random.fork_rng([]):
-        torch.default_generator.manual_seed(seed)
-        nets = {
-            name: Sampler(part.shape[1], settings.inputs)
-            for name, part in zip(PARTS, _parts(given), strict=True)
-        }
+    with seeded(seed):
+        pairs = zip(PARTS, _parts(given), strict=True)
+        nets = {name: Sampler(part.shape[1], settings.inputs) for name, part in pairs}
     result = train(
         SamplerTask(nets, given, settings, seed),
         Schedule(steps=settings.steps, batch=settings.batch, seed=seed), folder, device=device,

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ...errors import Count, Decay, Fraction, NotNegative, Positive, SettingError, settings
+from ...errors import Count, Decay, Fraction, NotNegative, Positive, settings
 from ...errors import Settings as Base
 from ...nets.style_generator import STRUCTURE
 from ...training import Schedule
@@ -42,7 +42,6 @@ class DestylizationSettings(Base):
     adversarial_weight: NotNegative = 1.0  # needs a discriminator; released code: the only loss
     r1_weight: NotNegative = 10.0  # StyleGAN2's
     r1_every: Count = 16  # steps of the discriminator; StyleGAN2's
-    augmented: bool = True  # what the discriminator gets is mirrored, moved, recolored; released: adaptively
     moments_weight: NotNegative = 0.0  # of the features' mean and second moment: ours, after Gatys et al.
     contextual_weight: NotNegative = 0.0  # of the contextual loss to one portrait: ours, as in stage three
     content_weight: NotNegative = 0.0  # of what the picture of the same code loses of its content: ours
@@ -81,11 +80,6 @@ class FineTuningSettings(Base):
     # alone. With True it is averaged like the rest; with False the final weights have the first T_s again.
     average_transform: bool = True
 
-    @property
-    def has_perceptual(self) -> bool:
-        """Whether there is a perceptual loss."""
-        return self.perceptual_weight > 0 and max(self.perceptual_layers) > 0
-
 
 @settings
 class StructureSettings(FineTuningSettings):
@@ -96,12 +90,6 @@ class StructureSettings(FineTuningSettings):
     mixing: tuple[tuple[Annotated[int, Field(ge=0, le=STRUCTURE)], Count], ...] = Field(
         default=((7, 300), (6, 300), (5, 3000)), min_length=1
     )
-
-    def __post_init__(self) -> None:
-        if not (self.has_perceptual or self.adversarial_weight):
-            raise SettingError(
-                "Nothing is learned where perceptual and adversarial weight are 0: raise one of them."
-            )
 
     @property
     def steps(self) -> int:
@@ -130,19 +118,6 @@ class StyleSettings(FineTuningSettings):
     pairs_every: Number = 2  # each such step shows portraits with the faces behind them; 0: none; released
     jitter: NotNegative = 0.1  # of the style's code, in deviations; released code, there of z+
     resampled: Number | None = 8  # from this code on (from 0) a random face gets another's; released code
-
-    def __post_init__(self) -> None:
-        if self.pairs_every and not self.has_perceptual:
-            raise SettingError(
-                "Pairs are shown for the perceptual loss, whose weight is 0: raise it, or set pairs_every "
-                "to 0."
-            )
-        weights = self.adversarial_weight + self.contextual_weight + self.matching_weight
-        if self.pairs_every != 1 and not weights:
-            raise SettingError(
-                "Random faces learn no style where adversarial_weight, contextual_weight and matching_weight "
-                "are 0: raise one of them, or set pairs_every to 1."
-            )
 
     @property
     def steps(self) -> int:
@@ -184,13 +159,6 @@ class LatentSettings(Base):
     contextual_weight: NotNegative = 1.0  # paper A, the same
     bandwidth: Positive = 0.2  # of the contextual loss; released code
     noise_weight: NotNegative = 1e5  # StyleGAN2, appendix D; released code
-
-    def reconstruction(self) -> InversionSettings:
-        """The part of the losses that inversion has as well."""
-        return InversionSettings(
-            network=self.network, loss_resolution=self.loss_resolution, identity_weight=0.0,
-            perceptual_weight=self.perceptual_weight,
-        )  # fmt: skip
 
 
 @settings

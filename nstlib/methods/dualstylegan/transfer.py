@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
@@ -30,22 +31,22 @@ from tqdm import tqdm
 
 from ... import assets
 from ...assets.weights import read_arrays, read_checkpoint
-from ...errors import AssetError, Fraction, NotNegative, SettingError, settings
+from ...errors import Fraction, NotNegative, SettingError, settings
 from ...errors import Settings as Base
 from ...faces.generated import Faces
 from ...faces.identity import Identity
 from ...faces.style_sets import load_style_set
 from ...nets import from_official
 from ...nets.dualstylegan import DualStyleGAN, layer_weights, sampler_from_official
-from ...nets.hardware import resolve_device
+from ...nets.hardware import resolve_device, seeded
 from ...nets.mobilestylegan import FacePrior
-from ...nets.official import blocks
+from ...nets.official import check_layout
 from ...nets.psp import PICTURE
 from ...nets.style_generator import STYLE, StyleGenerator
 from ...nets.stylegan2 import Discriminator, Generator
 from ...pictures.files import resize
 from ...training import Callback, Schedule, TrainingResult
-from ..base import Method
+from ..base import Method, inside, numbered
 from ..inversion import check_portraits, encode, invert, load_encoder, mean_w
 from .destylization import Encoder, destylize, source_discriminator
 from .finetuning import fine_tune
@@ -166,8 +167,7 @@ class DualStyle(Method):
         self.source, self._encoder = (source or Faces(self.device).prior()).to(self.device), encoder
         self.learned: Learned | None = None
         if net is None:
-            with torch.random.fork_rng([]):
-                torch.default_generator.manual_seed(self.seed)
+            with seeded(self.seed):
                 net = DualStyleGAN.over(self.source, bottleneck_channels)
         self.net = net.to(self.device).requires_grad_(False).eval()
         self.size = self.net.size
@@ -184,12 +184,8 @@ class DualStyle(Method):
         """
         if self._encoder is None:
             if not isinstance(self.source, FacePrior):
-                raise SettingError(
-                    f"The course's encoder is for its own generator, not for this one of {self.size} pixels: "
-                    "give the encoder that was trained for it."
-                )
-            own = load_encoder(device=self.device)
-            self._encoder = lambda pictures: encode(pictures, own)
+                raise SettingError("The course's encoder is for its own generator: give this one's.")
+            self._encoder = partial(encode, encoder=load_encoder(self.device))
         return self._encoder
 
     # ---------------------------------------------------------------- the four stages
@@ -307,10 +303,7 @@ class DualStyle(Method):
             style = dict.fromkeys([style] if isinstance(style, int) else style, 1.0)
         wrong = [number for number in style if not 0 <= number < len(extrinsic)]
         if wrong or not style:
-            raise SettingError(
-                f"The style has portraits 0 to {len(extrinsic) - 1}, not {wrong[0] if wrong else 'none'}: "
-                "name one of these."
-            )
+            raise SettingError(f"The style has portraits 0 to {len(extrinsic) - 1}, not {wrong or 'none'}.")
         total = sum(style.values())
         if not total > 0 or min(style.values()) < 0:
             raise SettingError("The weights of several styles are 0 or more, and not all 0.")
@@ -406,20 +399,13 @@ class DualStyle(Method):
         Raises:
             SettingError: it is of another generator, or no style.
         """
-        state = _inside(tensors, "path.")
+        state = inside(tensors, "path.")
         narrow = state.get("res.0.narrow.weight")
         net = DualStyleGAN.over(self.source, None if narrow is None else len(narrow)).to(self.device)
-        fits = blocks(state, "res.") == net.layers and {k: t.shape for k, t in state.items()} == {
-            k: t.shape for k, t in net.extrinsic_state().items()
-        }
-        if "extrinsic" not in tensors or not fits:
-            raise SettingError(
-                f"The file holds no style for a generator of {self.source.size} pixels and "
-                f"{self.source.layers} codes: name one that DualStyle.save has written for it."
-            )
+        check_layout(f"a style for a generator of {self.size} pixels", net.extrinsic_state(), state)
         net.load_state_dict({**net.state_dict(), **state})
         self.net = net.requires_grad_(False).eval()
-        parts = {name: _inside(tensors, f"sampler.{name}.") for name in PARTS}
+        parts = {name: inside(tensors, f"sampler.{name}.") for name in PARTS}
         samplers = None
         if any(parts.values()):
             samplers = nn.ModuleDict({name: sampler_from_official(part) for name, part in parts.items()})
@@ -455,13 +441,10 @@ class DualStyle(Method):
         cls, words: Sequence[str], chosen: Mapping[str, Any], *, size: int, progress: bool, **options: Any
     ) -> tuple[Self, Any]:
         """NAME[:NUMBER] ..., each a portrait of one style; NAME:random draws a new one."""
-        named = [_parted(word) for word in words]
+        named = [numbered(word, "random") for word in words]
         names = list(dict.fromkeys(name for name, _ in named))
         if len(names) != 1:
-            raise SettingError(
-                f"Portraits of one style can be fused, not {' and '.join(names) or 'none'}: name one "
-                "of them only."
-            )
+            raise SettingError(f"Portraits of one style are fused, not of {' and '.join(names) or 'none'}.")
         name, theirs = names[0], names[0].endswith(".pt")
         encoder, codes = chosen.get("encoder"), chosen.get("codes")
         if theirs != bool(encoder and codes) or bool(encoder) != bool(codes):
@@ -491,38 +474,14 @@ class DualStyle(Method):
         return self.learned
 
 
-def _parted(text: str) -> tuple[str, str]:
-    """NAME[:NUMBER] -> name and number, which is 0 if it is not said."""
-    name, sign, number = text.rpartition(":")
-    if sign and (number == "random" or number.isdigit()):
-        return name, number
-    return text, "0"
-
-
-def _inside(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Those whose names begin so, in float32."""
-    return {
-        k.removeprefix(prefix): t.float() if t.is_floating_point() else t
-        for k, t in tensors.items()
-        if k.startswith(prefix)
-    }
-
-
 # ------------------------------------------------------------------ the authors' files
 
 
 def _fetched(name: str, progress: bool) -> Training:
     """The files of a published style, from the cache or from outside."""
-
-    def get(part: str) -> Path:
-        return assets.fetch(f"dualstylegan_{part}", progress=progress)
-
-    try:
-        return Training(generator=get(name), codes=get(f"{name}_codes"), encoder=get("encoder"))
-    except AssetError as error:
-        raise AssetError(
-            f"{str(error).removesuffix('.')}; the styles {', '.join(SHIPPED)} need no download."
-        ) from error
+    parts = (name, "encoder", f"{name}_codes")
+    generator, encoder, codes = (assets.fetch(f"dualstylegan_{part}", progress=progress) for part in parts)
+    return Training(generator=generator, encoder=encoder, codes=codes)
 
 
 class PublishedEncoder(nn.Module):
@@ -535,7 +494,7 @@ class PublishedEncoder(nn.Module):
     def __init__(self, path: File) -> None:
         super().__init__()
         state = _part(path, "state_dict", "encoder.pt")
-        self.net = from_official("psp_encoder", _inside(state, "encoder.") or state)
+        self.net = from_official("psp_encoder", inside(state, "encoder.") or state)
 
     @torch.no_grad()
     def forward(self, portraits: Tensor) -> Tensor:
@@ -552,7 +511,7 @@ def load_published_discriminator(
     Raises:
         SettingError: the file is missing or holds something else.
     """
-    if "d" not in read_checkpoint(Path(checkpoint), "such as the authors' generator.pt"):
+    if "d" not in read_checkpoint(Path(checkpoint), ", such as the authors' generator.pt"):
         return None
     net = from_official("stylegan2_disc", _part(checkpoint, "d", "generator.pt"))
     return cast(Discriminator, net.to(resolve_device(device)))
@@ -569,12 +528,10 @@ def _published_generator(path: File) -> tuple[Generator, DualStyleGAN | None]:
 
 def _part(path: File, name: str, such: str) -> dict[str, Tensor]:
     """A part of a checkpoint, or the whole file where it is that part."""
-    held = read_checkpoint(Path(path), f"such as the authors' {such}")
+    held = read_checkpoint(Path(path), f", such as the authors' {such}")
     state = held.get(name, held)
     if not isinstance(state, dict) or not all(isinstance(one, Tensor) for one in state.values()):
-        raise SettingError(
-            f"'{os.fspath(path)}' has no weights under '{name}': give the checkpoint as it was published."
-        )
+        raise SettingError(f"'{path}' has no weights under '{name}': give the checkpoint as published.")
     return state
 
 
@@ -584,9 +541,6 @@ def _codes(path: File, source: StyleGenerator) -> Tensor:
     found = read_arrays(Path(path))
     wanted = (1, source.layers, STYLE)
     if not found or any(one.shape != wanted for one in found.values()):
-        raise SettingError(
-            f"'{os.fspath(path)}' holds no codes {wanted} for a generator of {source.size} pixels: give the "
-            "file that was published with it."
-        )
+        raise SettingError(f"'{path}' holds no codes {wanted}: give the file that came with the generator.")
     first = next(source.parameters())
     return torch.cat([source.w_plus(torch.tensor(one).to(first), "z").cpu() for one in found.values()])
