@@ -9,7 +9,7 @@ import click
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import one_sentence
+from conftest import Killed, one_sentence
 from PIL import Image
 
 from nstlib.assets import movements
@@ -23,10 +23,6 @@ from nstlib.pictures import files as images
 from nstlib.pictures import video
 
 TINY = ("--iterations", 2, "--device", "cpu", "--precision", "float32", "--quiet")
-
-
-class Killed(BaseException):
-    """What a kill is in these tests: nothing catches it."""
 
 
 @pytest.fixture

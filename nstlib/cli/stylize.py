@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import math
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
@@ -20,13 +19,24 @@ from ..assets.movements import paintings
 from ..course.manifest import sha256
 from ..errors import ImageError, NstError, OptimizationError, SettingError
 from ..faces import parse
-from ..faces.align import align_portrait, paste
+from ..faces.align import align_portraits, paste
+from ..faces.detect import find_faces
 from ..methods import METHODS, Method, gatys
 from ..metrics.protocol import digest
 from ..nets import hardware
 from ..pictures import video
-from ..pictures.files import check_writable, list_pictures, load_image, read_settings, save_image
-from .options import DEVICE, QUIET, SEED, Grouped, method_options, stylize_fields
+from ..pictures.files import (
+    check_writable,
+    list_pictures,
+    load_cutout,
+    load_image,
+    load_mask,
+    load_style,
+    read_settings,
+    readable,
+    save_image,
+)
+from .options import DEVICE, QUIET, SEED, Grouped, NumberOr, method_options, stylize_fields
 
 ANIMATIONS = (".gif", ".webp")  # their files hold a film, or a picture
 FILMS = (*ANIMATIONS, ".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".wmv", ".ogv")
@@ -71,13 +81,13 @@ COMMON: dict[str, list[click.Option]] = {  # by heading of the help
         click.Option(["--fast"], is_flag=True, help="In a third of the time: fewer and finer strokes."),
     ],
     "Faces and regions": [
-        click.Option(["--face"], type=click.IntRange(1), metavar="NUMBER",
-            help="Which face of CONTENT, from left to right.  [default: the largest]"),
+        click.Option(["--face"], type=NumberOr("all", click.IntRange(1)), metavar="NUMBER|all",
+            help="Which face of CONTENT, from left to right; all: with --paste.  [default: the largest]"),
         click.Option(["--paste"], is_flag=True, help="Put the face back into CONTENT; without it the result "
             "is the face alone."),
         click.Option(["--region", "regions"], multiple=True, metavar="NAME[=FILE]",
-            help=f"Paint this region only ({', '.join(parse.NAMES)}), in the style of FILE or else of "
-            "STYLES. May be repeated."),
+            help=f"Paint this region only ({', '.join(parse.NAMES)}, or a mask of your own: a picture, white "
+            "where to paint), in the style of FILE or else of STYLES. May be repeated."),
         click.Option(["--softness"], type=click.FloatRange(0), metavar="PIXELS",
             help="Width of a region's soft border.  [default: a sixtieth of the result]"),
     ],
@@ -113,7 +123,7 @@ def _groups() -> dict[str, list[click.Option]]:
     f"every {SAVE_EVERY:.0f} seconds beside its output: after a kill the same command goes on from there.",
 )
 @click.pass_context
-def stylize(ctx: click.Context, content: Path, styles: tuple[str, ...], **options: Any) -> None:
+def stylize(ctx: click.Context, content: Path, styles: tuple[str, ...], **options: Any) -> int:
     """Paint the picture (or film) CONTENT in the manner of the pictures STYLES.
 
     \b
@@ -136,10 +146,11 @@ def stylize(ctx: click.Context, content: Path, styles: tuple[str, ...], **option
     hardware.keep_freed_memory()
     output: Path | None = options["output"]
     if content.is_dir():
-        sys.exit(_each(ctx, list_pictures(content), styles, options))
+        return _each(ctx, list_pictures(content), styles, options)
     if output is not None and not output.suffix and styles:  # photographs, and the style as the last one
-        sys.exit(_each(ctx, [content, *map(Path, styles[:-1])], styles[-1:], options))
+        return _each(ctx, [content, *map(Path, styles[:-1])], styles[-1:], options)
     Job(ctx, content, styles, options).run()
+    return 0
 
 
 def _each(ctx: click.Context, pictures: list[Path], styles: tuple[str, ...], options: dict[str, Any]) -> int:
@@ -148,8 +159,9 @@ def _each(ctx: click.Context, pictures: list[Path], styles: tuple[str, ...], opt
     if folder is None or folder.suffix:
         raise SettingError("Several pictures need a folder for the results: write -o FOLDER/.")
     names = [picture.stem for picture in pictures]
-    failed, kept = [], 0
-    for number, picture in enumerate(pictures, 1):
+    usable = readable(pictures, look=_face_of if METHODS[options["method"]].portraits else None)
+    failed, kept = [picture.name for picture in pictures if picture not in usable], 0
+    for number, picture in enumerate(usable, 1):
         name = picture.stem if names.count(picture.stem) == 1 else picture.name
         target = folder / f"{name}.png"
         files = [path for path in (picture, *map(Path, styles)) if path.is_file()]
@@ -159,7 +171,7 @@ def _each(ctx: click.Context, pictures: list[Path], styles: tuple[str, ...], opt
             if (read_settings(target) or {}).get("key") == key:
                 kept += 1
                 continue
-        _note(f"{number} of {len(pictures)}: {picture.name}")
+        _note(f"{number} of {len(usable)}: {picture.name}")
         try:
             Job(ctx, picture, styles, {**options, "output": target}, key).run()
         except NstError as error:
@@ -169,6 +181,11 @@ def _each(ctx: click.Context, pictures: list[Path], styles: tuple[str, ...], opt
     text = f"done: {folder}, {done} painted, {kept} kept, {len(failed)} failed"
     click.echo(text + (f": {', '.join(failed)}" if failed else ""))
     return 1 if failed else 0
+
+
+def _face_of(picture: Path) -> None:
+    if not find_faces(load_image(picture)):
+        raise ImageError(f"No face was found in '{picture}': take a picture that shows one from the front.")
 
 
 class Job:
@@ -181,12 +198,15 @@ class Job:
         self.content, self.options, self.name, self.key = content, options, options["method"], key
         self.kind: type[Method] = METHODS[self.name]
         self._check_options(ctx)
-        self.moving = _is_film(content)
+        # In a folder, and there a key is given, an animation is its first frame.
+        self.moving, self.side = not key and _is_film(content), options["size"]
         self.output: Path = options["output"] or Path("stylized.mp4" if self.moving else "stylized.png")
         self.film: Path | None = options["film"]
         self.pairs = _pairs(options["regions"])
         if self.moving and self.kind.portraits:
             raise SettingError(f"--method {self.name} is for pictures, and '{content}' is a film.")
+        if options["face"] == "all" and not options["paste"]:
+            raise SettingError("--face all paints them in their places: write --paste as well.")
         if self.moving and self.pairs:
             raise SettingError("Regions are for pictures: leave --region out for a film.")
         if self.moving and self.film is not None:
@@ -200,7 +220,7 @@ class Job:
         (video.check_film_writable if self.moving else check_writable)(self.output)
         if self.film is not None:
             video.check_film_writable(self.film)
-        given = [content, *map(Path, self.styles), *(path for _, path in self.pairs if path)]
+        given = [content, *map(Path, self.styles), *(Path(p) for pair in self.pairs for p in pair if p)]
         targets = [path for path in (self.output, self.film) if path]
         if len({os.path.abspath(path) for path in targets}) < len(targets):
             raise SettingError(
@@ -256,7 +276,22 @@ class Job:
     # ---------------------------------------------------------------- the ways through it
 
     def run(self) -> None:
-        """Paint."""
+        """Paint.
+
+        Raises:
+            ImageError: memory is too small for the picture.
+        """
+        try:
+            self._paint()
+        except (RuntimeError, MemoryError) as error:
+            if isinstance(error, RuntimeError) and "memory" not in str(error):
+                raise
+            raise ImageError(
+                f"'{self.content}' takes more memory than there is with {self.side} pixels: write --size "
+                f"{self.side // 2}, which takes a quarter."
+            ) from error
+
+    def _paint(self) -> None:
         if self.name == "gatys":
             (self._optimize_film if self.moving else self._optimize)()
         elif self.moving:
@@ -266,7 +301,7 @@ class Job:
         elif self.kind.portraits:
             self._portrait()
         else:
-            image = load_image(self.content, size=self.options["size"])
+            image = self._content(self.options["size"])
             paint, about = self._painter(image)
             began = time.perf_counter()
             made = paint(image)
@@ -294,9 +329,10 @@ class Job:
         size = self._style_size(image)
         # Such a method finds the regions itself, in the style picture as well.
         named = "regions" in self.kind.options_class.__dataclass_fields__
-        if named and any(path for _, path in self.pairs):
+        if named and any(path or name not in parse.NAMES for name, path in self.pairs):
             raise SettingError(
-                f"With --method {self.name} all regions have one style: write --region NAME without a file."
+                f"With --method {self.name} all regions have one style, and it finds them itself: write "
+                f"--region NAME with one of {', '.join(parse.NAMES)}."
             )
         placed = self.pairs and not named
         words = [path or self.styles[0] for _, path in self.pairs] if placed else self.styles
@@ -317,17 +353,25 @@ class Job:
         about.pop("masks", None)
         return lambda picture: method.stylize(picture, style, **arguments), about
 
+    def _content(self, size: int | None = None) -> Tensor:
+        image, self.alpha = load_cutout(self.content, size=size)
+        self.side = max(image.shape[-2:])
+        return image
+
     def _portrait(self) -> None:
-        image = load_image(self.content)
+        image = self._content()
         began = time.perf_counter()
         method, style = self._open(self.styles, 512)
-        portrait = align_portrait(image, size=method.size, face=self.options["face"])
-        arguments, head = self._common(), None
+        portraits = align_portraits(image, size=method.size, face=self.options["face"])
+        arguments, made = self._common(), image
         if self.options["paste"]:  # what it needs may be missing: to be known before the painting
-            head = parse.head_mask(portrait.picture, parse.FaceParser(self.device))
-        made = method.stylize(portrait.picture, style, **arguments)
-        if head is not None:
-            made = paste(image, portrait.theta, made, head)
+            parser = parse.FaceParser(self.device)
+            for portrait in portraits:
+                head = parse.head_mask(portrait.picture, parser)
+                painted = method.stylize(portrait.picture, style, **arguments)
+                made = paste(made, portrait.theta, painted, head)
+        else:
+            made, self.alpha = method.stylize(portraits[0].picture, style, **arguments), None
         about = {**arguments, "seed": self.options["seed"], "network": method.about}
         self._save(made, about, time.perf_counter() - began)
 
@@ -335,25 +379,26 @@ class Job:
         """The masks of the regions asked for; each is to be found in the picture."""
         softness = self.options["softness"]
         softness = max(image.shape[-2:]) / 60 if softness is None else softness
-        names = [name for name, _ in self.pairs]
+        names = [name for name, _ in self.pairs if name in parse.NAMES]
         parser = parse.FaceParser(self.device) if set(names) & set(parse.REGIONS) else None
-        masks = parse.region_masks(image, names, softness=softness, parser=parser)
+        masks = parse.region_masks(image, names, softness=softness, parser=parser) if names else {}
+        masks |= {name: load_mask(name, image) for name, _ in self.pairs if name not in names}
         for name, mask in masks.items():
             if not bool(mask.max() > 0):
                 raise ImageError(f"There is no {name} to be seen in the picture: leave --region {name} out.")
-        return {name: masks[name] for name in names}
+        return {name: masks[name] for name, _ in self.pairs}
 
     def _about(self) -> dict[str, Any]:
         """What the picture's file says of its making."""
         return {
             "method": self.name, "content_file": self.content.name,
             "style_file": ", ".join(Path(path).name for path in self.styles),
-            "regions": [f"{name}={Path(path).name}" if path else name for name, path in self.pairs],
+            "regions": ["=".join(Path(p).name for p in pair if p) for pair in self.pairs],
             **({"key": self.key} if self.key else {}),
         }  # fmt: skip
 
     def _save(self, made: Tensor, about: dict[str, Any], seconds: float) -> None:
-        save_image(made, self.output, settings={**self._about(), **about})
+        save_image(made, self.output, alpha=self.alpha, settings={**self._about(), **about})
         height, width = made.shape[-2:]
         click.echo(f"done: {self.output} ({width}×{height}), {seconds:.2f} s")
 
@@ -384,17 +429,17 @@ class Job:
 
     def _guide(self, size: int) -> gatys.Guide:
         """The common styles, blended."""
-        styles = tuple(load_image(path, size=size) for path in self.styles)
+        styles = tuple(load_style(path, size=size) for path in self.styles)
         return gatys.Guide(styles, self.options["shares"] or None)
 
     def _optimize(self) -> None:
         o = self.options
-        image = load_image(self.content, size=o["size"])
+        image = self._content(o["size"])
         shape, style_size = (image.shape[-2], image.shape[-1]), self._style_size(image)
         settings = self._settings(shape)
         if self.pairs:
             own = {
-                name: gatys.Guide((load_image(path, size=style_size),)) if path else self._guide(style_size)
+                name: gatys.Guide((load_style(path, size=style_size),)) if path else self._guide(style_size)
                 for name, path in self.pairs
             }
             guides = [own[name].changed(mask=mask) for name, mask in self._masks(image).items()]
@@ -414,7 +459,7 @@ class Job:
                     raise
                 failed, result = error, error.result
             # Before the film is closed: on a disk that is nearly full the picture comes first.
-            save_image(result.image, self.output, settings={
+            save_image(result.image, self.output, alpha=self.alpha, settings={
                 **self._about(), "style_size": style_size, "seed": o["seed"], "shares": list(o["shares"]),
                 "softness": o["softness"], **result.describe(),
             })  # fmt: skip
@@ -541,12 +586,15 @@ def _is_film(path: Path) -> bool:
 
 
 def _pairs(regions: tuple[str, ...]) -> list[tuple[str, Path | None]]:
-    """NAME[=FILE] -> (name, its own style or None)."""
+    """NAME[=FILE] -> (region or file of a mask, its own style or None)."""
     found: dict[str, Path | None] = {}
     for item in regions:
         name, sign, path = item.partition("=")
-        if name not in parse.NAMES:
-            raise SettingError(f"There is no region '{name}': choose from {', '.join(parse.NAMES)}.")
+        if name not in parse.NAMES and not Path(name).suffix:
+            raise SettingError(
+                f"There is no region '{name}': choose from {', '.join(parse.NAMES)}, or name a mask's file."
+            )
+        name = name if name in parse.NAMES else str(Path(name).expanduser())
         if name in found:
             raise SettingError(f"The region '{name}' is named twice: name it once, with one style.")
         if sign and not path:

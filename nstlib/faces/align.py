@@ -13,6 +13,7 @@ square has a fixed place, :data:`PORTRAIT`.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -165,16 +166,33 @@ def align_portrait(image: Tensor, size: int = SIZE, *, face: int | None = None) 
         SettingError: the size is not positive, or there are not so many faces.
         AssetError: the detector cannot be had.
     """
+    return align_portraits(image, size, face=face)[0]
+
+
+def align_portraits(image: Tensor, size: int = SIZE, *, face: int | str | None = "all") -> list[Portrait]:
+    """All faces from left to right, or one of them, cut out as :func:`align_portrait` does.
+
+    A face that lies on its side or upside down comes out upright; a warning says so.
+    """
     check_whole("size", size)
-    check_whole("face", 1 if face is None else face)
-    found = _found(image)
+    found = _found(image)[: None if face else 1]
     if face is not None:
-        if face > len(found):
+        found.sort(key=lambda one: one.box[0] + one.box[2])
+    if face not in (None, "all"):
+        if check_whole("face", face) > len(found):
             count = "1 face was" if len(found) == 1 else f"{len(found)} faces were"
             raise SettingError(f"Face {face} is wanted, but {count} found: choose from 1 to {len(found)}.")
-        found = sorted(found, key=lambda one: one.box[0] + one.box[2])[face - 1 :]
-    theta = compose(align(image, found[0]), inverse(portrait_alignment()))
-    return Portrait(cut_portrait(image, theta, size), theta)
+        found = found[int(face) - 1 :][:1]
+    portraits = []
+    for one in found:
+        across, down = (one.points[1] - one.points[0]).tolist()
+        if turned := round(math.degrees(math.atan2(down, across)) / 90) % 4 * 90:
+            warnings.warn(
+                f"A face is turned by {turned}° in the picture: it is painted upright.", stacklevel=3
+            )
+        theta = compose(align(image, one), inverse(portrait_alignment()))
+        portraits.append(Portrait(cut_portrait(image, theta, size), theta))
+    return portraits
 
 
 def cut_portrait(image: Tensor, theta: Tensor, size: int = SIZE) -> Tensor:

@@ -21,7 +21,7 @@ from ..assets.weights import read_weights, save_weights
 from ..errors import SettingError, Settings, settings
 from ..nets.hardware import resolve_device, resolve_precision
 from ..pictures import color
-from ..pictures.files import load_image
+from ..pictures.files import load_style
 from ..training import Callback, Schedule, Task, TrainingResult, train
 
 WEIGHTS = (".safetensors", ".pth", ".pt", ".model")  # endings of files of weights
@@ -196,7 +196,7 @@ class Method:
     @classmethod
     def read_styles(cls, words: Sequence[str], size: int | None = None) -> Any:
         """What ``nst train`` learns, from the words after its name: here, pictures (1, 3, H, W)."""
-        return [load_image(word, size=size) for word in words]
+        return [load_style(word, size=size) for word in words]
 
     @classmethod
     def words(cls, style: str, artwork: str, number: int) -> list[str]:

@@ -52,7 +52,7 @@ from ..nets.features import FeatureExtractor
 from ..nets.transformer_style import PATCH, StyleTransformer, Transformer
 from ..nets.u2_local import normalized
 from ..pictures import color
-from ..pictures.files import PICTURE_ENDINGS, check_picture, load_image
+from ..pictures.files import PICTURE_ENDINGS, check_picture, load_style
 from ..training import Pictures, Schedule, Step, Task, cosine_decay
 from .adain import adain, channel_statistics
 from .base import Method, blend, color_mode, pad_to_multiple, postprocess, weights_and_styles
@@ -373,4 +373,4 @@ class StyTr2(Method):
     ) -> tuple[Self, Any]:
         """Weights and a style's picture, in any order; without weights the course's first ones."""
         weights, style = weights_and_styles(cls, words)
-        return cls.load(weights, **options), load_image(style[0], size=size) if style else None
+        return cls.load(weights, **options), load_style(style[0], size=size) if style else None

@@ -7,7 +7,7 @@ import json
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -19,11 +19,11 @@ from ...faces.align import align
 from ...faces.detect import find_faces
 from ...nets.features import FeatureExtractor
 from ...nets.hardware import give_back_memory
-from ...nets.vgg import smallest_side
+from ...nets.vgg import receptive_field, smallest_side
 from ...pictures import color
 from ...pictures.files import check_mask, check_picture
 from ...pictures.flow import consistency, optical_flow, warp
-from ..base import Method, color_mode
+from ..base import Method, color_mode, pad_to_multiple
 from .objective import Anchor, Guide, Objective, as_guides, painted
 from .run import Callback, Checkpoint, Result, Run
 from .settings import Settings
@@ -129,6 +129,9 @@ def stylize(
 ) -> Result:  # fmt: skip
     """Paint the content picture in the style picture's manner.
 
+    Poolings cut odd pixels off, which the deep layers then never see. So pictures are mirrored at the lower
+    and right border up to a multiple of the deepest layer's step, and the result is cut to size.
+
     Args:
         content: (1, 3, H, W), RGB in [0, 1]; None gives a texture (Gatys et al. 2015).
         style: (1, 3, H', W') of any size; several pictures are blended; :class:`Guide` objects bind styles to
@@ -160,7 +163,7 @@ def stylize(
         >>> result = stylize(load_image("me.jpg", size=512), load_image("starry_night.jpg"))  # doctest: +SKIP
     """
     settings = (settings or Settings()).changed(**changes)
-    guides = as_guides(style)
+    guides, faces = as_guides(style), []
     if style is not None and not guides:
         raise SettingError("The list of styles is empty: give a style picture, or None to go without.")
     if content is None and not guides:
@@ -180,22 +183,41 @@ def stylize(
             g.changed(styles=tuple(color.prepare_style(settings.color, p, content) for p in g.styles))
             for g in guides
         ]
-    faces = []
-    if settings.keep_face and content is not None and guides:
-        faces = [align(content, face) for face in find_faces(content)]
-        if not faces:
-            warnings.warn("No face is found in the picture, so keep_face has no effect.", stacklevel=2)
     extractor = _extractor_for(settings, content, guides, extractor, device, precision)
     first = guides[0].styles[0] if guides else None
     shape = size or next(tuple(p.shape[-2:]) for p in (content, start, first) if p is not None)
     least = max(smallest_side(extractor.network, name) for name in extractor.layer_names)
-    sizes = pyramid_sizes(shape, settings.smallest)
+    step = max(receptive_field(extractor.network, name)[1] for name in extractor.layer_names)
+    step = step if min(shape) >= least else 1  # smaller ones are refused
+
+    def padded(image: Tensor) -> Tensor:
+        return pad_to_multiple(scaled(image, shape), step)
+
+    given, start = (content, guides), None if start is None else padded(start)
+    if content is not None:
+        found = find_faces(content) if settings.keep_face and guides else []
+        if settings.keep_face and guides and not found:
+            warnings.warn("No face is found in the picture, so keep_face has no effect.", stacklevel=2)
+        content = padded(content)
+        faces = [align(content, face) for face in found]
+    guides = [g if g.mask is None else g.changed(mask=padded(g.mask)) for g in guides]
+    anchor = anchor and Anchor(padded(anchor.image), padded(anchor.mask))
+    whole = (-(-shape[0] // step) * step, -(-shape[1] // step) * step)
+    sizes = pyramid_sizes(whole, settings.smallest)
     sizes = [now for now in sizes[:-1] if min(now) >= least] + sizes[-1:]  # a panorama is soon too narrow
+    sizes = [(max(1, round(h / step)) * step, max(1, round(w / step)) * step) for h, w in sizes]
+
+    def finish(x: Tensor) -> Tensor:
+        x = x if content is None else color.finish(settings.color, x, scaled(content, x.shape[-2:]))
+        height, width = (
+            round(n * now / all_) for n, now, all_ in zip(shape, x.shape[-2:], whole, strict=True)
+        )
+        return x[..., :height, :width]
+
     steps = iterations_per_size(sizes, settings)
     run = Run(
         settings, sum(steps), seed, callback, progress, checkpoint,
-        _fingerprint(settings, content, guides, start, anchor, seed, shape, extractor),
-        lambda x: x if content is None else color.finish(settings.color, x, scaled(content, x.shape[-2:])),
+        _fingerprint(settings, content, guides, start, anchor, seed, sizes, extractor), finish,
     )  # fmt: skip
     if start is None:
         start = initial_image(settings.init, content, first, sizes[0], torch.Generator().manual_seed(seed))
@@ -204,7 +226,7 @@ def stylize(
         for stage in range(run.stage, len(sizes)):  # those before were done by the run this one goes on from
             now = sizes[stage]
             image = image if tuple(image.shape[-2:]) == now else enlarged(image, now)
-            objective = _objective(extractor, content, guides, settings, now, shape, anchor, faces)
+            objective = _objective(extractor, content, guides, settings, now, whole, anchor, faces)
             image, reached = run.minimize(objective, image, steps[stage]), True
             if run.stopped:
                 break
@@ -217,9 +239,9 @@ def stylize(
             raise
         run.interrupted = True
     except OptimizationError as error:
-        error.result = run.result(_whole(error.result.image, shape, content, guides))
+        error.result = replace(error.result, image=_whole(error.result.image, shape, *given))
         raise
-    return run.result(_whole(image, shape, content, guides))
+    return run.result(_whole(image, whole, content, guides))
 
 
 def _extractor_for(
@@ -284,11 +306,11 @@ def _whole(image: Tensor, shape: Sequence[int], content: Tensor | None, guides: 
 
 def _fingerprint(
     settings: Settings, content: Tensor | None, guides: Sequence[Guide], start: Tensor | None,
-    anchor: Anchor | None, seed: int, shape: Sequence[int], extractor: FeatureExtractor,
+    anchor: Anchor | None, seed: int, sizes: Sequence[Any], extractor: FeatureExtractor,
 ) -> str:  # fmt: skip
     """A digest of everything that decides the result."""
     shares = [guide.shares for guide in guides]
-    values = [asdict(settings), seed, list(shape), str(extractor.precision), str(extractor.device), shares]
+    values = [asdict(settings), seed, sizes, str(extractor.precision), str(extractor.device), shares]
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     pictures = [content, start, *(vars(anchor).values() if anchor is not None else ())]
     for picture in [*pictures, *(p for guide in guides for p in (*guide.styles, guide.mask))]:
