@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+import sys
 import warnings
 
 import pytest
@@ -68,9 +69,8 @@ def folder(tmp_path, monkeypatch, picture):
     (made / "holiday.jpg").mkdir()
     assert sum(path.is_file() for path in made.iterdir()) == 40
     images.save_image(picture(40, 36, 99), tmp_path / "style.png")
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        yield made
+    monkeypatch.setattr(warnings, "showwarning", lambda text, *_: print(f"nst: {text}", file=sys.stderr))
+    return made
 
 
 def kill_at(monkeypatch, owner, name, count):

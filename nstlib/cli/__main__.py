@@ -92,14 +92,15 @@ def main() -> None:
                 pipe = io.BufferedWriter(Unbroken(stream.fileno(), "wb", closefd=False))
                 text = io.TextIOWrapper(pipe, stream.encoding, "replace", line_buffering=True)
                 setattr(sys, name, text)
-    left_out = []
+    # A warning is a sentence here, without the line of code that it comes from.
+    warnings.formatwarning = lambda message, *_, **__: f"nst: {message}\n"
+    show, left_out = warnings.showwarning, []
 
-    def tell(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-        """A warning is a sentence here, without the line of code that it comes from."""
+    def shown(message: Warning | str, category: type[Warning], *where: Any) -> None:
         left_out.append(issubclass(category, LeftOut))
-        click.echo(f"nst: {message}", err=True)
+        show(message, category, *where)
 
-    warnings.showwarning = tell
+    warnings.showwarning = shown
     try:
         # Not click's own standalone mode: it would turn Ctrl-C into "Aborted!" and exit status 1.
         status = cli(prog_name="nst", standalone_mode=False)

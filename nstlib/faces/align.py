@@ -170,19 +170,20 @@ def align_portrait(image: Tensor, size: int = SIZE, *, face: int | None = None) 
 
 
 def align_portraits(image: Tensor, size: int = SIZE, *, face: int | str | None = "all") -> list[Portrait]:
-    """All faces from left to right, or one of them, cut out as :func:`align_portrait` does.
+    """All faces, largest first, or one of them, cut out as :func:`align_portrait` does.
 
     A face that lies on its side or upside down comes out upright; a warning says so.
     """
     check_whole("size", size)
-    found = _found(image)[: None if face else 1]
-    if face is not None:
-        found.sort(key=lambda one: one.box[0] + one.box[2])
-    if face not in (None, "all"):
-        if check_whole("face", face) > len(found):
+    wanted = face if isinstance(face, str) or face is None else check_whole("face", face)
+    found = _found(image)
+    if wanted is None:
+        found = found[:1]
+    elif wanted != "all":
+        if int(wanted) > len(found):
             count = "1 face was" if len(found) == 1 else f"{len(found)} faces were"
             raise SettingError(f"Face {face} is wanted, but {count} found: choose from 1 to {len(found)}.")
-        found = found[int(face) - 1 :][:1]
+        found = sorted(found, key=lambda one: one.box[0] + one.box[2])[int(wanted) - 1 :][:1]
     portraits = []
     for one in found:
         across, down = (one.points[1] - one.points[0]).tolist()
