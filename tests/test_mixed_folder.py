@@ -17,10 +17,22 @@ from nstlib.cli import train
 from nstlib.methods import johnson
 from nstlib.pictures import files as images
 
-STYLIZE = ("stylize", "in", "starry_night", "--method", "johnson", "-o", "out", "--size", 32, "--device", "cpu")
+STYLIZE = (
+    "stylize",
+    "in",
+    "starry_night",
+    "--method",
+    "johnson",
+    "-o",
+    "out",
+    "--size",
+    32,
+    "--device",
+    "cpu",
+)
 TRAIN = (
-    "train", "johnson", "style.png", "--pictures", "in", "--preset", "smoke", "--size", 16, "--style-size", 32,
-    "--batch", 4, "--device", "cpu", "--quiet", "-o", "net.safetensors",
+    "train", "johnson", "style.png", "--pictures", "in", "--preset", "smoke", "--size", 16,
+    "--style-size", 32, "--batch", 4, "--device", "cpu", "--quiet", "-o", "net.safetensors",
 )  # fmt: skip
 BAD = ("cut.jpg", "cut.png", "empty.png", "heic.jpg", "huge.png", "phone.heic", "text.jpeg", "web.webp")
 
@@ -121,7 +133,19 @@ def test_stylize_paints_all_that_can_be_painted_and_none_twice(nst, folder, monk
 def test_measure_takes_all_pairs_and_names_the_rest(nst, folder):
     nst(*STYLIZE)
     shutil.copy(folder / "cut.png", folder.parent / "out" / "text.png")  # both of a pair cannot be read
-    command = ("measure", "in", "out", "--metrics", "ssim", "--size", 32, "--device", "cpu", "-o", "table.json")
+    command = (
+        "measure",
+        "in",
+        "out",
+        "--metrics",
+        "ssim",
+        "--size",
+        32,
+        "--device",
+        "cpu",
+        "-o",
+        "table.json",
+    )
     code, _, err = nst(*command)
     assert code == 1
     table = json.loads((folder.parent / "table.json").read_text())

@@ -1,4 +1,4 @@
-"""Every command that the README shows: it parses, and no console that is closed or knows few signs stops it."""
+"""Every command of the README: it parses, and no console that is closed or knows few signs stops it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ RUN = [words for words in COMMANDS if next(v for k, v in QUICK.items() if k in w
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch, picture, random_networks):
-    """What the commands name, small; networks that are fetched are random, regions are halves of the picture."""
+    """What the commands name, small; fetched networks are random, regions are halves of the picture."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").symlink_to(ROOT / "data")
     files.save_image(picture(36, 40, 1), "me.jpg")

@@ -96,11 +96,11 @@ def main() -> None:
     warnings.formatwarning = lambda message, *_, **__: f"nst: {message}\n"
     show, left_out = warnings.showwarning, []
 
-    def shown(message: Warning | str, category: type[Warning], *where: Any) -> None:
+    def noted(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
         left_out.append(issubclass(category, LeftOut))
-        show(message, category, *where)
+        show(message, category, *where, **options)
 
-    warnings.showwarning = shown
+    warnings.showwarning = noted
     try:
         # Not click's own standalone mode: it would turn Ctrl-C into "Aborted!" and exit status 1.
         status = cli(prog_name="nst", standalone_mode=False)

@@ -24,18 +24,7 @@ from ..faces.detect import find_faces
 from ..methods import METHODS, Method, gatys
 from ..metrics.protocol import digest
 from ..nets import hardware
-from ..pictures import video
-from ..pictures.files import (
-    check_writable,
-    list_pictures,
-    load_cutout,
-    load_image,
-    load_mask,
-    load_style,
-    read_settings,
-    readable,
-    save_image,
-)
+from ..pictures import files, video
 from .options import DEVICE, QUIET, SEED, Grouped, NumberOr, method_options, stylize_fields
 
 ANIMATIONS = (".gif", ".webp")  # their files hold a film, or a picture
@@ -146,7 +135,7 @@ def stylize(ctx: click.Context, content: Path, styles: tuple[str, ...], **option
     hardware.keep_freed_memory()
     output: Path | None = options["output"]
     if content.is_dir():
-        return _each(ctx, list_pictures(content), styles, options)
+        return _each(ctx, files.list_pictures(content), styles, options)
     if output is not None and not output.suffix and styles:  # photographs, and the style as the last one
         return _each(ctx, [content, *map(Path, styles[:-1])], styles[-1:], options)
     Job(ctx, content, styles, options).run()
@@ -159,16 +148,16 @@ def _each(ctx: click.Context, pictures: list[Path], styles: tuple[str, ...], opt
     if folder is None or folder.suffix:
         raise SettingError("Several pictures need a folder for the results: write -o FOLDER/.")
     names = [picture.stem for picture in pictures]
-    usable = readable(pictures, look=_face_of if METHODS[options["method"]].portraits else None)
+    usable = files.readable(pictures, look=_face_of if METHODS[options["method"]].portraits else None)
     failed, kept = [picture.name for picture in pictures if picture not in usable], 0
     for number, picture in enumerate(usable, 1):
         name = picture.stem if names.count(picture.stem) == 1 else picture.name
         target = folder / f"{name}.png"
-        files = [path for path in (picture, *map(Path, styles)) if path.is_file()]
+        given = [path for path in (picture, *map(Path, styles)) if path.is_file()]
         shown = {k: str(v) for k, v in options.items() if k not in ("output", "quiet", "device")}
-        key = digest([[sha256(path) for path in files], styles, shown])
+        key = digest([[sha256(path) for path in given], styles, shown])
         with contextlib.suppress(ImageError):
-            if (read_settings(target) or {}).get("key") == key:
+            if (files.read_settings(target) or {}).get("key") == key:
                 kept += 1
                 continue
         _note(f"{number} of {len(usable)}: {picture.name}")
@@ -184,7 +173,7 @@ def _each(ctx: click.Context, pictures: list[Path], styles: tuple[str, ...], opt
 
 
 def _face_of(picture: Path) -> None:
-    if not find_faces(load_image(picture)):
+    if not find_faces(files.load_image(picture)):
         raise ImageError(f"No face was found in '{picture}': take a picture that shows one from the front.")
 
 
@@ -217,7 +206,7 @@ class Job:
         self.styles = (*styles, *(str(painting.path) for painting in blended))
         self._check_styles()
         self.device = hardware.resolve_device(options["device"])
-        (video.check_film_writable if self.moving else check_writable)(self.output)
+        (video.check_film_writable if self.moving else files.check_writable)(self.output)
         if self.film is not None:
             video.check_film_writable(self.film)
         given = [content, *map(Path, self.styles), *(Path(p) for pair in self.pairs for p in pair if p)]
@@ -252,26 +241,18 @@ class Job:
 
     def _check_styles(self) -> None:
         """Each style has somewhere to go, and each region a style."""
-        styles, pairs, shares = self.styles, self.pairs, self.options["shares"]
+        styles, pairs = self.styles, self.pairs
         common = [name for name, path in pairs if path is None]
-        if not styles and common:
-            raise SettingError(
-                f"The region '{common[0]}' has no style: write {common[0]}=FILE, or name a style picture."
-            )
-        if not styles and not pairs:
-            raise SettingError("There is no style: name a picture after the content, or a --movement.")
-        if styles and pairs and not common:
-            raise SettingError(
-                f"Every region has its own style, and '{styles[0]}' goes nowhere: name a --region for it "
-                "(background, for example), or leave it out."
-            )
-        if shares and len(shares) != len(styles):
-            raise SettingError(
-                f"Of style pictures there are {len(styles)} and of shares {len(shares)}: give one --share "
-                "for each picture."
-            )
-        if self.options["softness"] is not None and not pairs:
-            raise SettingError("--softness is the width of a region's border: name a --region as well.")
+        soft = self.options["softness"] is not None
+        for wrong, sentence in (
+            (common and not styles, "The region '{0}' has no style: write {0}=FILE, or name a picture."),
+            (not styles and not pairs, "There is no style: name a picture after CONTENT, or a --movement."),
+            (styles and pairs and not common, "Every region has its own style, and '{1}' goes nowhere: name "
+             "a --region for it (background, for example), or leave it out."),
+            (soft and not pairs, "--softness is the width of a region's border: name a --region as well."),
+        ):  # fmt: skip
+            if wrong:
+                raise SettingError(sentence.format(*common[:1] or [""], *styles[:1]))
 
     # ---------------------------------------------------------------- the ways through it
 
@@ -316,14 +297,11 @@ class Job:
 
     def _common(self) -> dict[str, Any]:
         """The common arguments of ``stylize``, those that were given."""
-        strength, color = self.options["strength"], self.options["color"] or "style"
-        found: dict[str, Any] = {} if strength is None else {"strength": strength}
-        if color != "style":
-            found["keep_colors"] = color
-        if self.options["shares"] and "shares" in self.kind.options_class.__dataclass_fields__:
-            found["shares"] = self.options["shares"]
-        fields = self.kind.options_class.__dataclass_fields__
-        return found | {k: v for k, v in self.own.items() if k in fields}
+        o, fields = self.options, self.kind.options_class.__dataclass_fields__
+        found = {"strength": o["strength"], "keep_colors": None if o["color"] == "style" else o["color"]}
+        own = {"shares": o["shares"] or None, **self.own}
+        found |= {name: value for name, value in own.items() if name in fields}
+        return {name: value for name, value in found.items() if value is not None}
 
     def _painter(self, image: Tensor) -> tuple[Callable[[Tensor], Tensor], dict[str, Any]]:
         size = self._style_size(image)
@@ -354,7 +332,7 @@ class Job:
         return lambda picture: method.stylize(picture, style, **arguments), about
 
     def _content(self, size: int | None = None) -> Tensor:
-        image, self.alpha = load_cutout(self.content, size=size)
+        image, self.alpha = files.load_cutout(self.content, size=size)
         self.side = max(image.shape[-2:])
         return image
 
@@ -382,7 +360,7 @@ class Job:
         names = [name for name, _ in self.pairs if name in parse.NAMES]
         parser = parse.FaceParser(self.device) if set(names) & set(parse.REGIONS) else None
         masks = parse.region_masks(image, names, softness=softness, parser=parser) if names else {}
-        masks |= {name: load_mask(name, image) for name, _ in self.pairs if name not in names}
+        masks |= {name: files.load_mask(name, image) for name, _ in self.pairs if name not in names}
         for name, mask in masks.items():
             if not bool(mask.max() > 0):
                 raise ImageError(f"There is no {name} to be seen in the picture: leave --region {name} out.")
@@ -398,7 +376,7 @@ class Job:
         }  # fmt: skip
 
     def _save(self, made: Tensor, about: dict[str, Any], seconds: float) -> None:
-        save_image(made, self.output, alpha=self.alpha, settings={**self._about(), **about})
+        files.save_image(made, self.output, alpha=self.alpha, settings={**self._about(), **about})
         height, width = made.shape[-2:]
         click.echo(f"done: {self.output} ({width}×{height}), {seconds:.2f} s")
 
@@ -429,7 +407,7 @@ class Job:
 
     def _guide(self, size: int) -> gatys.Guide:
         """The common styles, blended."""
-        styles = tuple(load_style(path, size=size) for path in self.styles)
+        styles = tuple(files.load_style(path, size=size) for path in self.styles)
         return gatys.Guide(styles, self.options["shares"] or None)
 
     def _optimize(self) -> None:
@@ -439,7 +417,9 @@ class Job:
         settings = self._settings(shape)
         if self.pairs:
             own = {
-                name: gatys.Guide((load_style(path, size=style_size),)) if path else self._guide(style_size)
+                name: gatys.Guide((files.load_style(path, size=style_size),))
+                if path
+                else self._guide(style_size)
                 for name, path in self.pairs
             }
             guides = [own[name].changed(mask=mask) for name, mask in self._masks(image).items()]
@@ -459,7 +439,7 @@ class Job:
                     raise
                 failed, result = error, error.result
             # Before the film is closed: on a disk that is nearly full the picture comes first.
-            save_image(result.image, self.output, alpha=self.alpha, settings={
+            files.save_image(result.image, self.output, alpha=self.alpha, settings={
                 **self._about(), "style_size": style_size, "seed": o["seed"], "shares": list(o["shares"]),
                 "softness": o["softness"], **result.describe(),
             })  # fmt: skip

@@ -131,10 +131,11 @@ def load_style(path: str | os.PathLike[str], *, size: int | None = None) -> Tens
         return image if size is None else resize(image, size)
     if not bool((alpha > 0.5).any()):
         raise ImageError(f"'{path}' is transparent everywhere: take another picture as style.")
-    box = tuple(slice(int(at.min()), int(at.max()) + 1) for at in (alpha[0, 0] > 0.5).nonzero().T)
-    image, alpha = (x[..., *box] for x in (image, alpha))
-    image, alpha = _shrunk(image, alpha, size)
-    pixels, known = image[0].numpy(), alpha[0, 0].numpy() > 0.5
+    rows, columns = ((alpha[0, 0] > 0.5).any(axis).nonzero().flatten() for axis in (1, 0))
+    inside = (..., slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
+    image, opaque = _shrunk(image[inside], alpha[inside], size)
+    pixels = image[0].numpy()
+    known = np.ones(pixels.shape[1:], bool) if opaque is None else opaque[0, 0].numpy() > 0.5
     places, last = np.indices(known.shape), np.reshape(known.shape, (2, 1, 1)) - 1
     while not known.all():  # what was filled is mirrored further
         near = distance_transform_edt(~known, return_distances=False, return_indices=True)
