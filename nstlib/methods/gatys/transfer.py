@@ -7,7 +7,7 @@ import json
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -129,8 +129,8 @@ def stylize(
 ) -> Result:  # fmt: skip
     """Paint the content picture in the style picture's manner.
 
-    Poolings cut odd pixels off, which the deep layers then never see. So pictures are mirrored at the lower
-    and right border up to a multiple of the deepest layer's step, and the result is cut to size.
+    Poolings cut odd pixels off, which the deep layers then never see. So at each size pictures are mirrored
+    at the lower and right border up to a multiple of the deepest layer's step, and cut again.
 
     Args:
         content: (1, 3, H, W), RGB in [0, 1]; None gives a texture (Gatys et al. 2015).
@@ -163,7 +163,7 @@ def stylize(
         >>> result = stylize(load_image("me.jpg", size=512), load_image("starry_night.jpg"))  # doctest: +SKIP
     """
     settings = (settings or Settings()).changed(**changes)
-    guides, faces = as_guides(style), []
+    guides = as_guides(style)
     if style is not None and not guides:
         raise SettingError("The list of styles is empty: give a style picture, or None to go without.")
     if content is None and not guides:
@@ -183,41 +183,29 @@ def stylize(
             g.changed(styles=tuple(color.prepare_style(settings.color, p, content) for p in g.styles))
             for g in guides
         ]
+    faces = []
+    if settings.keep_face and content is not None and guides:
+        faces = [align(content, face) for face in find_faces(content)]
+        if not faces:
+            warnings.warn("No face is found in the picture, so keep_face has no effect.", stacklevel=2)
     extractor = _extractor_for(settings, content, guides, extractor, device, precision)
     first = guides[0].styles[0] if guides else None
     shape = size or next(tuple(p.shape[-2:]) for p in (content, start, first) if p is not None)
     least = max(smallest_side(extractor.network, name) for name in extractor.layer_names)
-    step = max(receptive_field(extractor.network, name)[1] for name in extractor.layer_names)
-    step = step if min(shape) >= least else 1  # smaller ones are refused
-
-    def padded(image: Tensor) -> Tensor:
-        return pad_to_multiple(scaled(image, shape), step)
-
-    given, start = (content, guides), None if start is None else padded(start)
-    if content is not None:
-        found = find_faces(content) if settings.keep_face and guides else []
-        if settings.keep_face and guides and not found:
-            warnings.warn("No face is found in the picture, so keep_face has no effect.", stacklevel=2)
-        content = padded(content)
-        faces = [align(content, face) for face in found]
-    guides = [g if g.mask is None else g.changed(mask=padded(g.mask)) for g in guides]
-    anchor = anchor and Anchor(padded(anchor.image), padded(anchor.mask))
-    whole = (-(-shape[0] // step) * step, -(-shape[1] // step) * step)
-    sizes = pyramid_sizes(whole, settings.smallest)
+    sizes = pyramid_sizes(shape, settings.smallest)
     sizes = [now for now in sizes[:-1] if min(now) >= least] + sizes[-1:]  # a panorama is soon too narrow
-    sizes = [(max(1, round(h / step)) * step, max(1, round(w / step)) * step) for h, w in sizes]
+    steps = iterations_per_size(sizes, settings)
+    step = max(receptive_field(extractor.network, name)[1] for name in extractor.layer_names)
+    step = step if min(shape) >= least else 1  # too small for the network, which says so
 
     def finish(x: Tensor) -> Tensor:
-        x = x if content is None else color.finish(settings.color, x, scaled(content, x.shape[-2:]))
-        height, width = (
-            round(n * now / all_) for n, now, all_ in zip(shape, x.shape[-2:], whole, strict=True)
-        )
-        return x[..., :height, :width]
+        height, width = shape if x.shape[-2:] == tuple(shape) else sizes[run.stage]
+        x = x[..., :height, :width]
+        return x if content is None else color.finish(settings.color, x, scaled(content, (height, width)))
 
-    steps = iterations_per_size(sizes, settings)
     run = Run(
         settings, sum(steps), seed, callback, progress, checkpoint,
-        _fingerprint(settings, content, guides, start, anchor, seed, sizes, extractor), finish,
+        _fingerprint(settings, content, guides, start, anchor, seed, (*shape, step), extractor), finish,
     )  # fmt: skip
     if start is None:
         start = initial_image(settings.init, content, first, sizes[0], torch.Generator().manual_seed(seed))
@@ -226,8 +214,9 @@ def stylize(
         for stage in range(run.stage, len(sizes)):  # those before were done by the run this one goes on from
             now = sizes[stage]
             image = image if tuple(image.shape[-2:]) == now else enlarged(image, now)
-            objective = _objective(extractor, content, guides, settings, now, whole, anchor, faces)
-            image, reached = run.minimize(objective, image, steps[stage]), True
+            objective = _objective(extractor, content, guides, settings, now, shape, anchor, faces, step)
+            image = run.minimize(objective, pad_to_multiple(image, step), steps[stage])
+            image, reached = image[..., : now[0], : now[1]], True
             if run.stopped:
                 break
             if stage + 1 < len(sizes):
@@ -239,9 +228,9 @@ def stylize(
             raise
         run.interrupted = True
     except OptimizationError as error:
-        error.result = replace(error.result, image=_whole(error.result.image, shape, *given))
+        error.result = run.result(_whole(error.result.image, shape, content, guides))
         raise
-    return run.result(_whole(image, whole, content, guides))
+    return run.result(_whole(image, shape, content, guides))
 
 
 def _extractor_for(
@@ -266,7 +255,7 @@ def _extractor_for(
 
 def _objective(
     extractor: FeatureExtractor, content: Tensor | None, guides: list[Guide], settings: Settings,
-    now: tuple[int, int], shape: Sequence[int], anchor: Anchor | None, faces: Sequence[Tensor],
+    now: tuple[int, int], shape: Sequence[int], anchor: Anchor | None, faces: Sequence[Tensor], step: int,
 ) -> Objective:  # fmt: skip
     """The objective at one size: style pictures shrink as the content does, so that strokes keep in step."""
     factor = max(now) / max(shape)
@@ -275,15 +264,21 @@ def _objective(
         # At least 32 pixels a side, what the deepest layers need.
         return scaled(picture, [max(min(32, n), round(n * factor)) for n in picture.shape[-2:]])
 
-    content = None if content is None else scaled(content, now)
+    def padded(picture: Tensor) -> Tensor:
+        return pad_to_multiple(scaled(picture, now), step)
+
+    if content is not None:
+        content = padded(content)
+        part = torch.tensor(now[::-1])[:, None] / torch.tensor(content.shape[:1:-1])[:, None]
+        faces = [part * face + (part - 1) * torch.tensor([0.0, 0.0, 1.0]) for face in faces]
     guides = [
         guide.changed(
             styles=tuple(smaller(style) for style in guide.styles),
-            mask=None if guide.mask is None else scaled(guide.mask, now),
+            mask=None if guide.mask is None else padded(guide.mask),
         )
         for guide in guides
     ]
-    anchor = anchor and Anchor(scaled(anchor.image, now), scaled(anchor.mask, now))
+    anchor = anchor and Anchor(padded(anchor.image), padded(anchor.mask))
     # AlexNet's first layer has a sixteenth of the pixels: it needs no tiles, and cannot have any.
     large = now[0] * now[1] > WHOLE_PIXELS and settings.network != "alexnet"
     if settings.tile is None and not large:
@@ -306,11 +301,11 @@ def _whole(image: Tensor, shape: Sequence[int], content: Tensor | None, guides: 
 
 def _fingerprint(
     settings: Settings, content: Tensor | None, guides: Sequence[Guide], start: Tensor | None,
-    anchor: Anchor | None, seed: int, sizes: Sequence[Any], extractor: FeatureExtractor,
+    anchor: Anchor | None, seed: int, shape: Sequence[int], extractor: FeatureExtractor,
 ) -> str:  # fmt: skip
     """A digest of everything that decides the result."""
     shares = [guide.shares for guide in guides]
-    values = [asdict(settings), seed, sizes, str(extractor.precision), str(extractor.device), shares]
+    values = [asdict(settings), seed, list(shape), str(extractor.precision), str(extractor.device), shares]
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     pictures = [content, start, *(vars(anchor).values() if anchor is not None else ())]
     for picture in [*pictures, *(p for guide in guides for p in (*guide.styles, guide.mask))]:
