@@ -571,7 +571,7 @@ ALPHA[10:30, 15:45] = 255
 
 
 @pytest.mark.parametrize(
-    ("mode", "ending"), [("RGBA", "png"), ("LA", "png"), ("P", "png"), ("P", "gif"), ("RGBA", "webp"),
+    ("mode", "ending"), [("RGBA", "png"), ("LA", "png"), ("P", "png"), ("RGBA", "gif"), ("RGBA", "webp"),
                          ("RGBA", "tif")],
 )  # fmt: skip
 @pytest.mark.parametrize("size", [None, 30])
@@ -583,7 +583,7 @@ def test_transparency_is_read_with_the_colors_that_can_be_seen(tmp_path, mode, e
     assert alpha.mean() == pytest.approx(0.25, abs=0.01)
     red = image[..., 10, 15] if size else image[..., 20, 30]
     for edge in (alpha > 0.02).nonzero():  # up to the border no white is mixed in
-        assert (image[:, :, edge[2], edge[3]] - red).abs().max() < 0.03
+        assert (image[:, :, edge[2], edge[3]] - red).abs().max() < 0.06
     assert (image.amin(1, keepdim=True)[alpha == 0] == 1).all()
     assert torch.equal(images.load_cutout(tmp_path / f"a.{ending}")[0][..., 0, 0], torch.ones(1, 3))
 
