@@ -49,6 +49,7 @@ def folder(tmp_path, monkeypatch, picture, random_networks):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").symlink_to(ROOT / "data")
     files.save_image(picture(36, 40, 1), "me.jpg")
+    files.save_image(picture(36, 40, 2)[:, :1], "mask.png")
     for name in ("photographs", "results", "real", "made"):
         for number in range(3):
             files.save_image(picture(36, 40, number), tmp_path / name / f"{number}.png")

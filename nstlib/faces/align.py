@@ -187,10 +187,9 @@ def align_portraits(image: Tensor, size: int = SIZE, *, face: int | str | None =
     portraits = []
     for one in found:
         across, down = (one.points[1] - one.points[0]).tolist()
-        if turned := round(math.degrees(math.atan2(down, across)) / 90) % 4 * 90:
-            warnings.warn(
-                f"A face is turned by {turned}° in the picture: it is painted upright.", stacklevel=3
-            )
+        if quarters := round(math.atan2(down, across) / (math.pi / 2)) % 4:
+            how = ("", "turned to the right", "upside down", "turned to the left")[quarters]
+            warnings.warn(f"A face is {how} in the picture: it is painted upright.", stacklevel=3)
         theta = compose(align(image, one), inverse(portrait_alignment()))
         portraits.append(Portrait(cut_portrait(image, theta, size), theta))
     return portraits
