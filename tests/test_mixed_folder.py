@@ -187,7 +187,7 @@ def test_pictures_without_a_face_are_named_before_the_painting(nst, folder, monk
     for path in folder.iterdir():
         if path.is_file() and path.name not in (*kept, "turned5.jpg"):
             path.unlink()
-    monkeypatch.setattr(command.Job, "run", lambda self: None)
+    monkeypatch.setattr(command.Job, "paint", lambda self: None)
     code, said, err = nst("stylize", "in", "ink:2", "--method", method, "-o", "out")
     assert code == 1
     assert err.startswith("nst: Of 3 pictures 2 are left out: No face was found in 'in")

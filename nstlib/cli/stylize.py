@@ -138,7 +138,7 @@ def stylize(ctx: click.Context, content: Path, styles: tuple[str, ...], **option
         return _each(ctx, files.list_pictures(content), styles, options)
     if output is not None and not output.suffix and styles:  # photographs, and the style as the last one
         return _each(ctx, [content, *map(Path, styles[:-1])], styles[-1:], options)
-    Job(ctx, content, styles, options).run()
+    Job(ctx, content, styles, options).paint()
     return 0
 
 
@@ -162,7 +162,7 @@ def _each(ctx: click.Context, pictures: list[Path], styles: tuple[str, ...], opt
                 continue
         _note(f"{number} of {len(usable)}: {picture.name}")
         try:
-            Job(ctx, picture, styles, {**options, "output": target}, key).run()
+            Job(ctx, picture, styles, {**options, "output": target}, key).paint()
         except NstError as error:
             failed.append(picture.name)
             _note(str(error))
@@ -194,8 +194,6 @@ class Job:
         self.pairs = _pairs(options["regions"])
         if self.moving and self.kind.portraits:
             raise SettingError(f"--method {self.name} is for pictures, and '{content}' is a film.")
-        if options["face"] == "all" and not options["paste"]:
-            raise SettingError("--face all paints them in their places: write --paste as well.")
         if self.moving and self.pairs:
             raise SettingError("Regions are for pictures: leave --region out for a film.")
         if self.moving and self.film is not None:
@@ -249,6 +247,8 @@ class Job:
             (not styles and not pairs, "There is no style: name a picture after CONTENT, or a --movement."),
             (styles and pairs and not common, "Every region has its own style, and '{1}' goes nowhere: name "
              "a --region for it (background, for example), or leave it out."),
+            (self.options["face"] == "all" and not self.options["paste"],
+             "--face all paints them in their places: write --paste as well."),
             (soft and not pairs, "--softness is the width of a region's border: name a --region as well."),
         ):  # fmt: skip
             if wrong:
@@ -256,14 +256,10 @@ class Job:
 
     # ---------------------------------------------------------------- the ways through it
 
-    def run(self) -> None:
-        """Paint.
-
-        Raises:
-            ImageError: memory is too small for the picture.
-        """
+    def paint(self) -> None:
+        """Run, and say so where memory is too small for the picture."""
         try:
-            self._paint()
+            self.run()
         except (RuntimeError, MemoryError) as error:
             if isinstance(error, RuntimeError) and "memory" not in str(error):
                 raise
@@ -272,7 +268,8 @@ class Job:
                 f"{self.side // 2}, which takes a quarter."
             ) from error
 
-    def _paint(self) -> None:
+    def run(self) -> None:
+        """Paint."""
         if self.name == "gatys":
             (self._optimize_film if self.moving else self._optimize)()
         elif self.moving:
@@ -325,7 +322,8 @@ class Job:
             softness = self.options["softness"]
             arguments |= {"regions": tuple(name for name, _ in self.pairs), "softness": softness}
         elif self.pairs:
-            arguments["masks"] = list(self._masks(image).values())
+            masks = self._masks(image)
+            arguments["masks"] = [masks[name] for name, _ in self.pairs]
         about = {**arguments, "color": self.options["color"] or "style", "style_size": size}
         about |= {"network": method.about} if method.about else {}
         about.pop("masks", None)
@@ -364,7 +362,7 @@ class Job:
         for name, mask in masks.items():
             if not bool(mask.max() > 0):
                 raise ImageError(f"There is no {name} to be seen in the picture: leave --region {name} out.")
-        return {name: masks[name] for name, _ in self.pairs}
+        return masks
 
     def _about(self) -> dict[str, Any]:
         """What the picture's file says of its making."""
@@ -405,26 +403,19 @@ class Job:
         """Strokes in proportion: a thumbnail would get a large painting's canvas, but none of its forms."""
         return self.options["style_size"] or max(*image.shape[-2:], STYLE_SIDE)
 
-    def _guide(self, size: int) -> gatys.Guide:
-        """The common styles, blended."""
-        styles = tuple(files.load_style(path, size=size) for path in self.styles)
-        return gatys.Guide(styles, self.options["shares"] or None)
+    def _guide(self, size: int, own: Path | None = None) -> gatys.Guide:
+        """A region's own style, or the common ones, blended."""
+        styles = tuple(files.load_style(path, size=size) for path in ([own] if own else self.styles))
+        return gatys.Guide(styles, None if own else self.options["shares"] or None)
 
     def _optimize(self) -> None:
         o = self.options
         image = self._content(o["size"])
         shape, style_size = (image.shape[-2], image.shape[-1]), self._style_size(image)
         settings = self._settings(shape)
-        if self.pairs:
-            own = {
-                name: gatys.Guide((files.load_style(path, size=style_size),))
-                if path
-                else self._guide(style_size)
-                for name, path in self.pairs
-            }
-            guides = [own[name].changed(mask=mask) for name, mask in self._masks(image).items()]
-        else:
-            guides = [self._guide(style_size)]
+        masks = self._masks(image)
+        guides = [self._guide(style_size, path).changed(mask=masks[name]) for name, path in self.pairs]
+        guides = guides or [self._guide(style_size)]
         point = _checkpoint(self.output, self.film is not None) if o["checkpoint"] else None
         failed: NstError | None = None
         with video.FilmWriter(self.film, size=shape, hold=2) if self.film else nullcontext() as film:
