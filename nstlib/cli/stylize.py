@@ -153,7 +153,8 @@ def _each(ctx: click.Context, pictures: list[Path], styles: tuple[str, ...], opt
     for number, picture in enumerate(usable, 1):
         name = picture.stem if names.count(picture.stem) == 1 else picture.name
         target = folder / f"{name}.png"
-        given = [path for path in (picture, *map(Path, styles)) if path.is_file()]
+        words = [picture, *styles, *(word for pair in _pairs(options["regions"]) for word in pair if word)]
+        given = [path for path in map(Path, words) if path.is_file()]
         shown = {k: str(v) for k, v in options.items() if k not in ("output", "quiet", "device")}
         key = digest([[sha256(path) for path in given], styles, shown])
         with contextlib.suppress(ImageError):

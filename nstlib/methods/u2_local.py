@@ -54,7 +54,7 @@ from ..nets.cyclegan import PatchDiscriminator
 from ..nets.features import FeatureExtractor
 from ..nets.u2_local import Generator, concatenated, normalized
 from ..pictures import color
-from ..pictures.files import check_mask, check_picture, load_style, resize
+from ..pictures.files import check_mask, check_picture, load_image, resize
 from ..training import Pictures, Schedule, Step, Task, shuffled
 from .base import Method, blend, color_mode, postprocess, weights_and_styles
 
@@ -499,7 +499,7 @@ class U2Local(Method):
     ) -> tuple[Self, Any]:
         """Weights, an artwork, or both in any order; without weights the course's first ones."""
         weights, artworks = weights_and_styles(cls, words)
-        return cls.load(weights, **options), load_style(artworks[0], size=size) if artworks else None
+        return cls.load(weights, **options), load_image(artworks[0], size=size) if artworks else None
 
 
 def _generator(settings: Settings) -> Generator:
