@@ -74,7 +74,7 @@ class Unbroken(io.FileIO):
         """Write, or do as if."""
         try:
             return super().write(data)
-        except BrokenPipeError:
+        except OSError:
             return len(data)
 
 
@@ -86,12 +86,13 @@ def main() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if isinstance(stream, io.TextIOWrapper):
+        if stream is None:  # closed, as by `2>&-`
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a console that lacks "↓" or "×" gets "?", no traceback
             if not stream.isatty():
                 pipe = io.BufferedWriter(Unbroken(stream.fileno(), "wb", closefd=False))
-                text = io.TextIOWrapper(pipe, stream.encoding, "replace", line_buffering=True)
-                setattr(sys, name, text)
+                setattr(sys, name, io.TextIOWrapper(pipe, stream.encoding, "replace", line_buffering=True))
     # A warning is a sentence here, without the line of code that it comes from.
     warnings.formatwarning = lambda message, *_, **__: f"nst: {message}\n"
     show, left_out = warnings.showwarning, []
