@@ -109,7 +109,7 @@ def told_once(err):
 
 def test_stylize_paints_all_that_can_be_painted_and_none_twice(nst, folder, monkeypatch):
     with monkeypatch.context() as patch:
-        kill_at(patch, command, "save_image", 5)
+        kill_at(patch, images, "save_image", 5)
         with pytest.raises(Killed):
             nst(*STYLIZE)
     out = folder.parent / "out"

@@ -245,7 +245,8 @@ class Job:
         soft = self.options["softness"] is not None
         for wrong, sentence in (
             (common and not styles, "The region '{0}' has no style: write {0}=FILE, or name a picture."),
-            (not styles and not pairs, "There is no style: name a picture after CONTENT, or a --movement."),
+            (not styles and not pairs,
+             "There is no style: name a picture after the content, or a --movement."),
             (styles and pairs and not common, "Every region has its own style, and '{1}' goes nowhere: name "
              "a --region for it (background, for example), or leave it out."),
             (self.options["face"] == "all" and not self.options["paste"],
@@ -414,9 +415,9 @@ class Job:
         image = self._content(o["size"])
         shape, style_size = (image.shape[-2], image.shape[-1]), self._style_size(image)
         settings = self._settings(shape)
+        guides = [self._guide(style_size, path) for _, path in self.pairs or [("", None)]]
         masks = self._masks(image)
-        guides = [self._guide(style_size, path).changed(mask=masks[name]) for name, path in self.pairs]
-        guides = guides or [self._guide(style_size)]
+        guides = [g.changed(mask=masks[n]) for g, (n, _) in zip(guides, self.pairs, strict=False)] or guides
         point = _checkpoint(self.output, self.film is not None) if o["checkpoint"] else None
         failed: NstError | None = None
         with video.FilmWriter(self.film, size=shape, hold=2) if self.film else nullcontext() as film:
