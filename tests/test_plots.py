@@ -118,6 +118,16 @@ def test_terms_stand_at_the_steps_that_have_them(drawn):
     assert lines == {"a": [1, 3], "b": [2], "stopped": [1.5, 1.5]}
 
 
+def test_clouds_have_the_same_fixed_points(drawn):
+    fixed, points = torch.zeros(2, 2), torch.rand(5, 2)
+    figure = plots.clouds({"a": points, "b": 2 * points}, fixed, "drawn", "known")
+    drawn(figure)
+    for axis, times in zip(figure.axes, (1, 2), strict=True):
+        first, second = (np.asarray(one.get_offsets()) for one in axis.collections)
+        assert np.allclose(first, times * points)
+        assert np.allclose(second, fixed)
+
+
 def test_boxes(drawn, picture):
     sides = {f"layer {i}": 4 * i + 3 for i in range(7)}
     figure = plots.boxes(picture(20, 30), sides, center=(0.25, 0.5))

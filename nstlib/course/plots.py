@@ -184,6 +184,28 @@ def terms(history: Sequence[Mapping[str, float]], names: Sequence[str], mark: tu
     return figure
 
 
+def clouds(named: Mapping[str, Tensor], fixed: Tensor, moving_label: str, fixed_label: str) -> Figure:
+    """Points in the plane beside each other, with the same fixed points marked in each.
+
+    Args:
+        named: title -> points (N, 2).
+        fixed: points (M, 2).
+        moving_label: what the points are.
+        fixed_label: what the fixed points are.
+    """
+    with house_style():
+        figure, axes = plt.subplots(
+            1, len(named), figsize=(3.4 * len(named), 3.0), sharex=True, sharey=True, squeeze=False
+        )
+        for axis, (title, points) in zip(axes[0], named.items(), strict=True):
+            axis.scatter(*points.T.numpy(), s=14, alpha=0.6, label=moving_label)
+            axis.scatter(*fixed.T.numpy(), marker="x", s=70, label=fixed_label)
+            axis.set(title=title, xlabel="first number")
+        axes[0, 0].set_ylabel("second number")
+        axes[0, 0].legend()
+    return figure
+
+
 class LiveCurve:
     """Losses that grow on the page while a network learns: a callback for :func:`nstlib.training.train`.
 
