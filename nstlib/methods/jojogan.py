@@ -31,7 +31,7 @@ from ..nets.stylegan2 import DiscriminatorFeatures
 from ..pictures.files import load_image, resize
 from ..training import Schedule, Step, Task, TrainingResult
 from .base import Method, postprocess
-from .inversion import check_portraits, encode, load_encoder, mean_w
+from .inversion import check_portraits, encode, invert, load_encoder, mean_w
 
 KEEPING_COLORS = {18: (9, 11, 15, 16, 17), 12: (7, 8, 9, 10)}
 """Codes that are mixed where colors are to be kept, by how many codes the generator has: released code's for
@@ -62,6 +62,8 @@ class Settings(Base):
     # tensor's own rate is that times its root mean square, so that it means the same for any generator: ours.
     relative_rates: bool = False
     identity_weight: NotNegative = 0.0  # of 1 - cosine to the face before fine-tuning; the paper's, optional
+    # Of descent from the encoder's codes, of the style picture and of the faces to be painted: ours.
+    search: int = Field(default=0, ge=0)
 
     def mask(self, layers: int) -> Tensor:
         """How far each of a generator's codes goes to a random one: (layers, 1), 0 for those that stay.
@@ -91,6 +93,9 @@ SMALL = Settings(
     # 16 of the prior's 71 tensors have a size of 0.01 or less: at 2e-3 for all, it is soon destroyed.
     relative_rates=True, learning_rate=5e-3, decay=0.1,
     truncation=0.7,  # at 1 the pairs' colors differ so much that 60 steps end in pale pictures
+    # The encoder's face is another person's. Of the style picture, the generator would learn the difference
+    # as if it were style, and give all faces one look; of a photograph, the person would be lost.
+    search=40,
 )  # fmt: skip
 """Ours, for the face prior of 256 pixels on a processor: features of VGG-16, which is there without a
 discriminator. Four times that learning rate destroys the prior, and at 2e-3 it learns more slowly. At 8e-3
@@ -232,7 +237,7 @@ class JoJoGAN(Method):
     takes = frozenset({"strength"})
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "small": {"steps": STEPS, "batch": 1, **asdict(SMALL)},
-        "smoke": {"steps": 2, "batch": 1, **asdict(SMALL)},
+        "smoke": {"steps": 2, "batch": 1, **asdict(SMALL), "search": 1},
         "paper": {"steps": 300, "batch": 1},
     }
 
@@ -259,7 +264,7 @@ class JoJoGAN(Method):
         self.net: StyleGenerator | None = None
 
     def encode(self, portraits: Tensor) -> Tensor:
-        """The codes of portraits: (N, layers, 512), w+.
+        """The codes of portraits: (N, layers, 512), w+, the encoder's or found by descent from there.
 
         Args:
             portraits: (N, 3, S, S), RGB in [0, 1], aligned like FFHQ; resized to the generator's size.
@@ -274,7 +279,11 @@ class JoJoGAN(Method):
             encoder = load_encoder(device=self.device)
             self._encode = lambda some: encode(some, encoder)
         with torch.no_grad():
-            return self._checked(self._encode(pictures), len(pictures))
+            codes = self._checked(self._encode(pictures), len(pictures))
+        if not self.settings.search:
+            return codes
+        found = invert(pictures, self.source, start=codes, steps=self.settings.search, progress=False)
+        return found.codes.to(self.device)
 
     def task(self, faces: Any, styles: Any, schedule: Schedule) -> PairsTask:
         """The training on the style's portraits (S, 3, H, H), or a list of such, from the generator given."""
