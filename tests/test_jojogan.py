@@ -13,6 +13,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from nstlib.errors import ImageError, NstError, SettingError
+from nstlib.methods.inversion import invert
 from nstlib.methods.jojogan import (
     AS_RELEASED,
     SMALL,
@@ -240,6 +241,13 @@ def test_a_portrait_is_drawn_from_its_codes(learned, generator):
     torch.testing.assert_close(learned.stylize(large), made, atol=0.02, rtol=0)
 
 
+def test_codes_are_searched_for_where_that_is_wanted(method, generator):
+    pictures = portraits(2, seed=11)
+    found = invert(pictures, generator, start=read(pictures), steps=2, progress=False).codes
+    torch.testing.assert_close(method(search=2).encode(pictures), found)
+    assert (found - read(pictures)).abs().max() > 0.01
+
+
 def test_strength_leads_from_the_generator_to_the_style(learned, generator):
     content = portraits(1, seed=11)
     before = ((generator(read(content), space="w") + 1) / 2).clamp(0, 1)
@@ -278,7 +286,7 @@ def test_what_was_learned_is_kept_and_loaded(learned, generator, prior, tmp_path
 
 
 def test_vgg_stands_in_for_a_discriminator_and_may_be_asked_for(generator, discriminator):
-    short = {"vgg_layers": ("relu1_2",)}
+    short = {"vgg_layers": ("relu1_2",), "search": 0}
     options = {"generator": generator, "encode": read, **CPU}
     assert JoJoGAN(**options).settings == SMALL
     assert JoJoGAN(features=discriminator, **options).settings == AS_RELEASED
