@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+import torch.nn.functional as F
 from skimage import exposure
 
 from nstlib.course import checks
+from nstlib.losses import contextual_loss
 from nstlib.nets.u2net import RSU
 
 CHECKERS = {name: check for name, check in vars(checks).items() if name.startswith("q0") and callable(check)}
@@ -441,6 +443,95 @@ MIXED_WRONG = [
 ]
 
 
+def contextual(x, y, h, center=None, by=1, over=0):
+    d = (
+        1
+        - F.normalize(x - (y.mean(0) if center is None else center), dim=1)
+        @ F.normalize(y - y.mean(0), dim=1).mT
+    )
+    shares = torch.softmax((1 - d / (d.min(by, keepdim=True).values + 1e-5)) / h, by)
+    return -shares.max(over).values.mean().log()
+
+
+def contextual_by_library(x, y, h):
+    return contextual_loss(x.T[None, :, :, None], y.T[None, :, :, None], h)
+
+
+CONTEXTUAL_WRONG = [
+    (lambda x, y, h: contextual(x, y, h, by=0), "of the PICTURE divides one vote"),
+    (lambda x, y, h: contextual(x, y, h, over=1), "of the PORTRAIT keeps its largest share"),
+    (lambda x, y, h: contextual(x, y, h, x.mean(0)), "from the PORTRAIT's mean"),
+    (lambda x, y, h: contextual(x, y, 1.0), "the bandwidth is missing"),
+    (lambda x, y, h: -contextual(x, y, h), "the sign"),
+    (lambda x, y, h: (x.mean(0) - y.mean(0)).square().sum(), "is right, given"),
+]
+
+
+def person_and_norms(made, plain, tensors, w_id, w_reg, p=2):
+    cosine = (F.normalize(made) * F.normalize(plain)).sum(1).mean()
+    return w_id * (1 - cosine) + w_reg * sum(one.norm() ** (p - 1) for one in tensors)
+
+
+def one_norm(tensors):
+    return [torch.cat([one.flatten() for one in tensors])]
+
+
+CONTENT_TERM_WRONG = [
+    (lambda a, b, t, i, r: 2 * i * F.cosine_similarity(a, b).mean() - i + person_and_norms(a, b, t, i, r),
+     "1 minus it"),
+    (lambda a, b, t, i, r: i * (1 - (a * b).sum(1).mean()) + r * sum(x.norm() for x in t), "by both lengths"),
+    (lambda a, b, t, i, r: person_and_norms(a, b, t, i, r, p=3), "not squared"),
+    (lambda a, b, t, i, r: person_and_norms(a, b, one_norm(t), i, r), "EACH tensor"),
+    (lambda a, b, t, i, r: person_and_norms(a, b, t, i, r / len(t)), "not averaged"),
+    (lambda a, b, t, i, r: person_and_norms(a, b, t, 1, 1), "the two weights are missing"),
+    (lambda a, b, t, i, r: person_and_norms(a, b, t, r, i), "swapped"),
+]  # fmt: skip
+
+
+def nearest(drawn, known, dim=0, p=2):
+    return torch.cdist(drawn, known).pow(p).min(dim).values.mean()
+
+
+NEAREST_WRONG = [
+    (lambda d, k: nearest(d, k, dim=1), "each KNOWN code looks for"),
+    (lambda d, k: torch.cdist(d, k).square().mean(), "only the nearest drawn code"),
+    (lambda d, k: nearest(d, k, p=1), "the distance is squared"),
+    (lambda d, k: nearest(d, k) * len(k), "divided by M"),
+    (lambda d, k: nearest(d, k) / d.shape[1], "a SUM over the numbers"),
+]
+
+
+def fusion(codes, shares, face, keep, first=7):
+    style = (codes * (shares / shares.sum())[:, None, None]).sum(0)
+    return torch.cat([style[:first], face[first:]]) if keep else style
+
+
+FUSION_WRONG = [
+    (lambda c, s, f, k: (c * s[:, None, None]).sum(0), "sum to 1"),
+    (lambda c, s, f, k: fusion(c, torch.ones_like(s), f, k), "yours is the plain mean"),
+    (lambda c, s, f, k: fusion(c, s, f, False), "the last codes are the face's"),
+    (lambda c, s, f, k: fusion(c, s, f, k, 8), "yours begin later"),
+    (lambda c, s, f, k: fusion(c, s, f, k, 6), "yours begin earlier"),
+    (lambda c, s, f, k: torch.cat([f[:7], fusion(c, s, f, False)[7:]]) if k else fusion(c, s, f, k),
+     "the structure is the style's"),
+]  # fmt: skip
+
+
+def style_pairs(style, w, first, alpha, last=None):
+    made = style.repeat(len(w), 1, 1)
+    made[:, first:last] = (1 - alpha) * made[:, first:last] + alpha * w[:, None]
+    return made
+
+
+STYLE_PAIRS_WRONG = [
+    (lambda s, w, f, a: style_pairs(s, w, 0, a, f), "the FIRST codes stay the style's"),
+    (lambda s, w, f, a: style_pairs(s, w, f, 1 - a), "alpha is turned around"),
+    (lambda s, w, f, a: style_pairs(s, w, f, 1), "alpha is missing"),
+    (lambda s, w, f, a: style_pairs(s, w, f + 1, a), "one off"),
+    (lambda s, w, f, a: style_pairs(s, w, 0, a), "all codes are mixed"),
+]
+
+
 # --------------------------------------------------------------------------------- 6.1 the field of an RSU
 
 
@@ -729,6 +820,11 @@ CASES = {
     "q05_2": ([modres, lambda x, w, n, c: modres(x.float(), w.float(), n, c)], MODRES_WRONG),
     "q05_3": ([truncated, lambda w, c, p: torch.lerp(c.expand_as(w), w, p)], TRUNCATED_WRONG),
     "q05_4": ([mixed], MIXED_WRONG),
+    "q05_5": ([contextual, contextual_by_library], CONTEXTUAL_WRONG),
+    "q05_6": ([person_and_norms], CONTENT_TERM_WRONG),
+    "q05_7": ([nearest], NEAREST_WRONG),
+    "q05_8": ([fusion], FUSION_WRONG),
+    "q05_9": ([style_pairs], STYLE_PAIRS_WRONG),
     "q06_1": ([rsu_field, field_measured], RSU_WRONG),
     "q06_2": ([within, within_by_library], WITHIN_WRONG),
     "q06_3": ([region_loss], REGION_LOSS_WRONG),

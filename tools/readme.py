@@ -30,7 +30,7 @@ NOTEBOOKS = {
     ),
     "05_dualstylegan_four_stages": (
         "DualStyleGAN in its four stages, and JoJoGAN",
-        "A (8)–(12), section 3.2, Figs 3, 8, 9; Yang et al. 2022; Chong and Forsyth 2022",
+        "A (8)–(10), section 3.2, Figs 3, 8; Yang et al. 2022; Chong and Forsyth 2022",
     ),
     "06_u2_local_transfer": (
         "Regions of a portrait: paper E's U² network, CycleGAN, portrait drawing",
