@@ -286,7 +286,53 @@ def pairs_as_tensor(k):
 PAIRS_WRONG = [(lambda k: pairs(k)[::-1], "in the other order")]
 
 
-# -------------------------------------------------------------------------------------------- 4.3 AdaIN
+# ----------------------------------------------------------------------------------- 4.3 the loss of a batch
+
+
+def gram_of_each(features):
+    psi = features.flatten(2)
+    return psi @ psi.mT / psi[0].numel()
+
+
+def batch_loss(of_y, of_x, target, weight, gram=gram_of_each):
+    content = (of_y - of_x).square().mean()
+    return content + weight * (gram(of_y) - target).square().mean()
+
+
+def loss_by(gram):
+    return lambda of_y, of_x, target, weight: batch_loss(of_y, of_x, target, weight, gram)
+
+
+def loss_of_sums(of_y, of_x, target, weight):
+    style = (gram_of_each(of_y) - target).square().sum()
+    return (of_y - of_x).square().sum() + weight * style
+
+
+def weight_on_the_content(of_y, of_x, target, weight):
+    return weight * batch_loss(of_y, of_x, target, 1 / weight)
+
+
+def gram_of_the_contents(of_y, of_x, target, weight):
+    return batch_loss(of_y, of_x, target, weight, lambda _: gram_of_each(of_x))
+
+
+def batch_loss_by_einsum(of_y, of_x, target, weight):
+    grams = torch.einsum("nchw,ndhw->ncd", of_y, of_y) / of_y[0].numel()
+    return F.mse_loss(of_y, of_x) + weight * F.mse_loss(grams, target.expand_as(grams))
+
+
+BATCH_LOSS_WRONG = [
+    (loss_by(lambda f: gram_of_each(f).mean(0)), "its own Gram matrix"),
+    (loss_by(lambda f: gram_of_each(f.transpose(0, 1)[None].flatten(2))), "its own Gram matrix"),
+    (loss_by(lambda f: gram_of_each(f) * f[0].numel()), "is not divided"),
+    (loss_by(lambda f: gram_of_each(f) * f.shape[1]), "divided by H·W"),
+    (loss_of_sums, "not sums"),
+    (weight_on_the_content, "belongs to the style"),
+    (gram_of_the_contents, "not the contents'"),
+]
+
+
+# -------------------------------------------------------------------------------------------- 4.4 AdaIN
 
 
 def moments(x, correction=1, dims=(1, 2)):
@@ -331,7 +377,7 @@ ADAIN_WRONG = [
 ]
 
 
-# ----------------------------------------------------------------------------------------- 4.4 when it pays
+# ----------------------------------------------------------------------------------------- 4.5 when it pays
 
 
 def break_even(training, one_pass, optimization):
@@ -814,8 +860,9 @@ CASES = {
     "q03_5": ([masked_gram], MASKED_WRONG),
     "q04_1": ([instance_norm, instance_norm_of_torch], INSTANCE_NORM_WRONG),
     "q04_2": ([pairs, pairs_as_tensor], PAIRS_WRONG),
-    "q04_3": ([adain, adain_of_biased_deviations, adain_with_epsilon], ADAIN_WRONG),
-    "q04_4": ([break_even], BREAK_EVEN_WRONG),
+    "q04_3": ([batch_loss, batch_loss_by_einsum], BATCH_LOSS_WRONG),
+    "q04_4": ([adain, adain_of_biased_deviations, adain_with_epsilon], ADAIN_WRONG),
+    "q04_5": ([break_even], BREAK_EVEN_WRONG),
     "q05_1": ([modulated_conv, modulated_features], MODULATED_CONV_WRONG),
     "q05_2": ([modres, lambda x, w, n, c: modres(x.float(), w.float(), n, c)], MODRES_WRONG),
     "q05_3": ([truncated, lambda w, c, p: torch.lerp(c.expand_as(w), w, p)], TRUNCATED_WRONG),

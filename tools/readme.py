@@ -26,7 +26,7 @@ NOTEBOOKS = {
     ),
     "04_fast_style_transfer": (
         "One forward pass: Johnson's networks and AdaIN",
-        "A and C on Johnson et al.; Johnson Fig. 5, Table 1; Huang and Belongie (8)",
+        "C (MSE, training time); Johnson (1)–(5), Fig. 5, Table 1; Huang and Belongie (8)",
     ),
     "05_dualstylegan_four_stages": (
         "DualStyleGAN in its four stages, and JoJoGAN",
