@@ -162,7 +162,38 @@ LAYERS_WRONG = [
 ]
 
 
-# -------------------------------------------------------------------------------------- 2.4 tutorial names
+# -------------------------------------------------------------------------------- 2.4 the layers' shares
+
+
+def shares(distances, weights):
+    terms = [w * x for w, x in zip(weights, distances, strict=True)]
+    return [term / sum(terms) for term in terms]
+
+
+SHARES_WRONG = [
+    (lambda x, w: [a * b for a, b in zip(x, w, strict=True)], "divide by the sum of all terms"),
+    (lambda x, w: [b / sum(w) for b in w], "those are the shares of the weights"),
+    (lambda x, w: [a / sum(x) for a in x], "the weights are missing"),
+    (lambda x, w: sum(shares(x, w)), "give back an answer of shape (2,)"),
+]
+
+
+# --------------------------------------------------------------------------- 2.5 a network of larger numbers
+
+
+def rescaled(k, beta):
+    return k**2, k**4, beta / k**2
+
+
+RESCALED_WRONG = [
+    (lambda k, beta: (k**2, k**2, beta), "a Gram matrix grows by k²"),
+    (lambda k, beta: (k**2, k**4, beta * k**2), "the new weight must undo what style gained"),
+    (lambda k, beta: (k**2, k**4, beta / k**4), "content grows as well"),
+    (lambda k, beta: (k, k**2, beta / k), "is right, given"),
+]
+
+
+# -------------------------------------------------------------------------------------- 2.6 tutorial names
 
 NAMES = {f"conv_{index}": name for index, name in enumerate(STYLE, 1)}
 NAMES_WRONG = [
@@ -852,7 +883,12 @@ CASES = {
     "q02_1": ([count], COUNT_WRONG),
     "q02_2": ([field], FIELD_WRONG),
     "q02_3": ([(STYLE, CONTENT), (tuple(STYLE[::-1]), set(CONTENT))], LAYERS_WRONG),
-    "q02_4": ([NAMES], NAMES_WRONG),
+    "q02_4": (
+        [shares, lambda x, w: torch.softmax(torch.tensor(x).log() + torch.tensor(w).log(), 0)],
+        SHARES_WRONG,
+    ),
+    "q02_5": ([rescaled], RESCALED_WRONG),
+    "q02_6": ([NAMES], NAMES_WRONG),
     "q03_1": ([adam], ADAM_WRONG),
     "q03_2": ([hvp, lambda f, x, v: torch.autograd.functional.hessian(f, x) @ v], HVP_WRONG),
     "q03_3": ([metropolis, lambda d, t, u: u < math.exp(-max(d, 0) / t)], METROPOLIS_WRONG),
