@@ -55,7 +55,9 @@ def course_map() -> str:
             mark = machines.index(run["processor"])  # the first machine is the rule, others are marked
             note = f" <sup>{mark}</sup>" if mark else ""
             cells.append(f"{show_seconds(run['seconds'])}, {show_mib(run['peak_mib'])}{note}")
-        rows.append(f"| [{name[:2]}](notebooks/{name}.ipynb) {title} | {papers} | {' | '.join(cells)} |")
+        rows.append(
+            f"| [{name.split('_')[0]}](notebooks/{name}.ipynb) {title} | {papers} | {' | '.join(cells)} |"
+        )
     others = "".join(f"; <sup>{i}</sup> on {name}" for i, name in enumerate(machines[1:], start=1))
     return "\n".join(rows) + f"\n\nTime and peak memory as measured on {machines[0]}{others}.\n"
 

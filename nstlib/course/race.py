@@ -1,0 +1,42 @@
+"""The race of notebook 03: one optimizer, one objective, a budget of evaluations."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from torch import Tensor
+
+from ..methods.gatys import Objective
+from ..methods.gatys.optimizers import OPTIMIZERS
+
+
+def race(
+    kind: str, objective: Objective, start: Tensor, budget: float, *, seed: int = 0, **own: Any
+) -> tuple[Tensor, list[dict[str, float]]]:
+    """Change a picture with one optimizer until a budget is used up.
+
+    A step that exceeds the budget is taken back: Newton's method cannot stop within a step.
+
+    Args:
+        kind: name in ``OPTIMIZERS``.
+        objective: a new one, whose ``evaluations`` are 0; a gradient counts as 1.
+        start: (1, 3, H, W).
+        budget: evaluations.
+        seed: of the Monte-Carlo methods.
+        **own: attributes in the place of the optimizer's: ``rate``, ``cooled``, Langevin's ``heat``.
+
+    Returns:
+        The picture reached, clamped to [0, 1], and one row a step: evaluations and seconds used so far, and
+        the total loss that the step began with (annealing: ended with).
+    """
+    steps = round(2 * budget) if kind == "annealing" else round(budget)  # a value is half an evaluation
+    optimizer = type(kind, (OPTIMIZERS[kind],), own)(start, objective.settings, iterations=steps, seed=seed)
+    rows: list[dict[str, float]] = []
+    began, x = time.perf_counter(), start
+    while objective.evaluations < budget:
+        x = optimizer.x
+        total = optimizer.step(objective)["total"]
+        seconds = time.perf_counter() - began
+        rows.append({"evaluations": objective.evaluations, "seconds": seconds, "total": total})
+    return (x if objective.evaluations > budget else optimizer.x).clamp(0, 1), rows
