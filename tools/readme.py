@@ -21,8 +21,12 @@ NOTEBOOKS = {
         "A Fig. 7, B Figs 3–4, D Fig. 6",
     ),
     "03_optimizers_and_weights": (
-        "Optimizers and weights; sizes, colors, regions, films",
-        "A Figs 4–6, B section 3, C, D Figs 8–13, E (9)–(10)",
+        "Optimizers, style weights and recipes",
+        "A Figs 4–6, B section 3, C, D Figs 8–13",
+    ),
+    "03b_sizes_colors_regions_films": (
+        "Appendix: sizes, colors, faces, regions, films, movements",
+        "B section 4, E (9)–(10)",
     ),
     "04_fast_style_transfer": (
         "One forward pass: Johnson's networks and AdaIN",

@@ -159,9 +159,7 @@ def bands(
                     # On one grid, as far as the shortest run goes: the steps of the runs may differ.
                     end = min(way[-1][x] for way in runs)
                     grid = np.linspace(max(way[0][x] for way in runs), end, 100)
-                    losses = [
-                        np.interp(grid, [r[x] for r in way], [r["total"] for r in way]) for way in runs
-                    ]
+                    losses = [np.interp(grid, [r[x] for r in way], [r["total"] for r in way]) for way in runs]
                     (line,) = axis.plot(grid, np.mean(losses, 0), dash, label=label)
                     axis.fill_between(
                         grid, np.min(losses, 0), np.max(losses, 0), alpha=0.25, color=line.get_color()

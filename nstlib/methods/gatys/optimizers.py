@@ -254,10 +254,11 @@ class NewtonCG(Optimizer):
     one, a smaller ball only cuts the way shorter and needs no new products.
 
     By steps it is the fastest of all (ten reach what Adam needs forty for), by work among the slowest, as a
-    step is up to ten products: the model holds for a hundredth of the gray scale only, between the kinks of
-    ReLU and maximum, so solving it precisely is wasted. Without the curvature that makes the Hessian
-    indefinite (Gauss-Newton) the loss after equal work was 2-18 % lower on one pair of pictures, and up to
-    4 % higher on another: no reason to give up Newton's own. Products in bfloat16 are off by 5-10 %.
+    step is up to ten products: the model holds only between the kinks of ReLU and maximum, of which there are
+    many within a quarter of a gray level (notebook 03), so solving it precisely is wasted. Without the
+    curvature that makes the Hessian indefinite (Gauss-Newton) the loss after equal work was 2-18 % lower on
+    one pair of pictures, and up to 4 % higher on another: no reason to give up Newton's own. Products in
+    bfloat16 are off by 5-10 %.
     """
 
     name = "newton_cg"
