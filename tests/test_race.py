@@ -36,17 +36,17 @@ class Bowl:
 def test_every_optimizer_gets_lower_within_the_budget(kind):
     start, bowl = torch.full((1, 3, 8, 8), 0.5), Bowl()
     x, rows = race(kind, bowl, start, 20)
-    assert bowl.value(x)["total"] < rows[0]["total"]
-    assert [r["evaluations"] for r in rows[:-1]] == sorted({r["evaluations"] for r in rows[:-1]})
-    assert rows[-2]["evaluations"] < 20 <= rows[-1]["evaluations"]
+    assert bowl.value(x)["total"] <= rows[-1]["total"] + 1e-6 < rows[0]["total"]  # clamped is nearer to 0
+    for column in ("evaluations", "seconds"):
+        assert [r[column] for r in rows] == sorted(r[column] for r in rows)
+    assert rows[-1]["evaluations"] == 20
 
 
 def test_a_step_beyond_the_budget_is_taken_back():
     start = torch.full((1, 3, 8, 8), 0.5)
     x, rows = race("newton_cg", Bowl(), start, 2)
-    assert len(rows) == 1
-    assert rows[0]["evaluations"] > 2
     assert torch.equal(x, start)
+    assert rows[0]["total"] == rows[-1]["total"]
 
 
 def test_own_attributes_take_the_place_of_the_optimizers():

@@ -27,16 +27,21 @@ def race(
         **own: attributes in the place of the optimizer's: ``rate``, ``cooled``, Langevin's ``heat``.
 
     Returns:
-        The picture reached, clamped to [0, 1], and one row a step: evaluations and seconds used so far, and
-        the total loss that the step began with (annealing: ended with).
+        The picture reached, clamped to [0, 1], and rows with the evaluations and seconds used so far and the
+        total loss of the picture as it then was, not clamped.
     """
     steps = round(2 * budget) if kind == "annealing" else round(budget)  # a value is half an evaluation
     optimizer = type(kind, (OPTIMIZERS[kind],), own)(start, objective.settings, iterations=steps, seed=seed)
-    rows: list[dict[str, float]] = []
-    began, x = time.perf_counter(), start
+    began, x, rows = time.perf_counter(), start, []
+
+    def spent() -> dict[str, float]:
+        return {"evaluations": objective.evaluations, "seconds": time.perf_counter() - began}
+
     while objective.evaluations < budget:
-        x = optimizer.x
+        x, before = optimizer.x, spent()
         total = optimizer.step(objective)["total"]
-        seconds = time.perf_counter() - began
-        rows.append({"evaluations": objective.evaluations, "seconds": seconds, "total": total})
-    return (x if objective.evaluations > budget else optimizer.x).clamp(0, 1), rows
+        # Annealing tells the loss of the picture it ends with, the others that of the one they start from.
+        rows.append({**(spent() if kind == "annealing" else before), "total": total})
+    x = x if objective.evaluations > budget else optimizer.x
+    rows.append({**spent(), "evaluations": budget, "total": objective.value(x)["total"]})
+    return x.clamp(0, 1), rows
