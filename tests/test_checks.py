@@ -217,6 +217,7 @@ def adam_without_correction(g, m, v, t):
 
 
 ADAM_WRONG = [
+    (lambda g, m, v, t: (-0.02 * g, *adam(g, m, v, t)[1:]), "is right, given"),
     (adam_without_correction, "step 1 is too long: divide m by 1 - 0.9^t"),
     (lambda g, m, v, t: (-adam(g, m, v, t)[0], *adam(g, m, v, t)[1:]), "the sign is wrong"),
 ]
@@ -250,20 +251,90 @@ def metropolis(change, temperature, u):
 
 
 METROPOLIS_WRONG = [
+    (lambda d, t, u: True, "a worse picture is taken if u is below"),
     (lambda d, t, u: d <= 0, "a worse picture is taken if u is below"),
     (lambda d, t, u: u > math.exp(-d / t), "is always taken"),
 ]
 
 
-# ------------------------------------------------------------------------------------- 3.4 a weight converted
+# ------------------------------------------------------------------------------------------ 3.4 who is ahead
+
+
+def ahead(a, b):
+    return 1 if max(a) < min(b) else 2 if max(b) < min(a) else 0
+
+
+AHEAD_WRONG = [
+    (lambda a, b: (0, 2, 1)[ahead(a, b)], "smaller is better"),
+    (lambda a, b: ahead(a, b) or (1 if sum(a) < sum(b) else 2), "a lower mean is not enough"),
+    (lambda a, b: ahead(a, b) or (1 if min(a) < min(b) else 2), "one lucky seed"),
+    (lambda a, b: ahead(a, b) or (1 if a[0] < b[0] else 2), "one lucky seed"),
+]
+
+
+# ------------------------------------------------------------------------------------- 3.5 a weight converted
 
 CONVERT_WRONG = [
+    (lambda w, c, m: w * m, "is right, given"),
     (lambda w, c, m: w / c**2, "the wrong way round"),
     (lambda w, c, m: w * c, "its SQUARED difference"),
 ]
 
 
-# ------------------------------------------------------------------------------------- 3.5 the masked Gram
+# --------------------------------------------------------------------------------- 3.6 what M^l does to w^l
+
+
+def absorbed(w, m):
+    return [a / b for a, b in zip(w, m, strict=True)]
+
+
+ABSORBED_WRONG = [
+    (lambda w, m: [a * b for a, b in zip(w, m, strict=True)], "D divides by it"),
+    (lambda w, m: [a * len(m) / sum(m) for a in w], "one number for all layers cannot stand for constants"),
+    (lambda w, m: [a / sum(m) for a in w], "cannot stand for their sum"),
+    (lambda w, m: [a / sum(absorbed(w, m)) for a in absorbed(w, m)], "these add up to 1"),
+]
+
+
+# ---------------------------------------------------------------------------------- 3b.1 coarse to fine
+
+
+def sides(longest, smallest):
+    found = [longest]
+    while longest / 2 ** (len(found) / 2) >= smallest - 1e-6:
+        found.insert(0, round(longest / 2 ** (len(found) / 2)))
+    return found
+
+
+SIDES_WRONG = [
+    (
+        lambda n, least: [round(least * 2 ** (k / 2)) for k in range(len(sides(n, least)))],
+        "the last size must be the picture's own",
+    ),
+    (lambda n, least: [round(n / 2**k) for k in reversed(range(len(sides(n, least))))], "not by 2"),
+    (lambda n, least: sides(n, least)[::-1], "the smallest comes first"),
+    (lambda n, least: sides(n, least)[1:], "one too few"),
+    (lambda n, least: [round(sides(n, least)[0] / 2**0.5), *sides(n, least)], "one too many"),
+]
+
+
+# ---------------------------------------------------------------------------------- 3b.2 luminance only
+
+YIQ = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64).view(1, 3, 1, 1)
+
+
+def recolored(result, content, weights=YIQ):
+    return content + ((result - content) * weights).sum(1, keepdim=True)
+
+
+RECOLORED_WRONG = [
+    (lambda r, c: recolored(r, c, torch.full_like(YIQ, 1 / 3)), "the eye sees green best"),
+    (lambda r, c: recolored(c, r), "the other way round"),
+    (lambda r, c: c + (r * YIQ).sum(1, keepdim=True), "is still in it"),
+]
+
+
+# ------------------------------------------------------------------------------------- 3b.3 the masked Gram
 
 
 def masked_gram(f, m):
@@ -279,6 +350,36 @@ MASKED_WRONG = [
         lambda f, m: (f * m.sqrt()).flatten(1) @ (f * m.sqrt()).flatten(1).T / m.sum(),
         "mask the features BEFORE",
     ),
+]
+
+
+# ---------------------------------------------------------------------------------- 3b.4 Gram of tiles
+
+
+def gram_of_tiles(tiles):
+    rows = torch.cat([tile.flatten(1) for tile in tiles], 1)
+    return rows @ rows.T / rows.shape[1]
+
+
+TILES_WRONG = [
+    (lambda tiles: gram_of_tiles(tiles) * sum(t[0].numel() for t in tiles), "divide by the positions"),
+    (lambda tiles: sum(map(gram_of_tiles, ([t] for t in tiles))) / len(tiles), "a small tile count"),
+    (lambda tiles: sum(map(gram_of_tiles, ([t] for t in tiles))), "grows with their number"),
+]
+
+
+# ---------------------------------------------------------------------------------- 3b.5 the temporal term
+
+
+def temporal(x, moved, trusted):
+    return (trusted * (x - moved) ** 2).mean()
+
+
+TEMPORAL_WRONG = [
+    (lambda x, m, c: ((x - m) ** 2).mean(), "where does c come in"),
+    (lambda x, m, c: ((c * (x - m)) ** 2).mean(), "outside of the square"),
+    (lambda x, m, c: (c * (x - m) ** 2).sum() / (3 * c.sum()), "not over the trusted ones"),
+    (lambda x, m, c: (c * (x - m).abs()).mean(), "not the absolute value"),
 ]
 
 
@@ -892,8 +993,14 @@ CASES = {
     "q03_1": ([adam], ADAM_WRONG),
     "q03_2": ([hvp, lambda f, x, v: torch.autograd.functional.hessian(f, x) @ v], HVP_WRONG),
     "q03_3": ([metropolis, lambda d, t, u: u < math.exp(-max(d, 0) / t)], METROPOLIS_WRONG),
-    "q03_4": ([lambda w, c, m: w * c**2], CONVERT_WRONG),
-    "q03_5": ([masked_gram], MASKED_WRONG),
+    "q03_4": ([ahead], AHEAD_WRONG),
+    "q03_5": ([lambda w, c, m: w * c**2], CONVERT_WRONG),
+    "q03_6": ([absorbed, lambda w, m: torch.tensor(w) / torch.tensor(m)], ABSORBED_WRONG),
+    "q03b_1": ([sides], SIDES_WRONG),
+    "q03b_2": ([recolored], RECOLORED_WRONG),
+    "q03b_3": ([masked_gram], MASKED_WRONG),
+    "q03b_4": ([gram_of_tiles], TILES_WRONG),
+    "q03b_5": ([temporal], TEMPORAL_WRONG),
     "q04_1": ([instance_norm, instance_norm_of_torch], INSTANCE_NORM_WRONG),
     "q04_2": ([pairs, pairs_as_tensor], PAIRS_WRONG),
     "q04_3": ([batch_loss, batch_loss_by_einsum], BATCH_LOSS_WRONG),
@@ -929,7 +1036,7 @@ def ask(name, answer):
 
 @pytest.mark.parametrize("name", CASES)
 def test_right_answers_pass_and_wrong_ones_get_their_hint(capsys, name):
-    number = f"{int(name[1:3])}.{name[4:]}"  # q01_2 is 1.2 in its notebook
+    number = name.removeprefix("q0").replace("_", ".")  # q01_2 is 1.2 in its notebook
     right, wrong = CASES[name]
     for answer in right:
         assert ask(name, answer) is True

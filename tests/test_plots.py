@@ -178,3 +178,20 @@ def test_diagram(drawn):
     figure = plots.diagram(boxes, [("a", "b"), ("a", "c")], (4, 3))
     drawn(figure)
     assert [text.get_text() for text in figure.axes[0].texts] == ["in\n3 × 4", "out", "there", "", ""]
+
+
+def test_bands_span_the_runs(drawn):
+    runs = [
+        [{"evaluations": i, "seconds": 2 * i, "total": height / i} for i in range(1, n)]
+        for height, n in ((1, 6), (3, 9))
+    ]
+    figure = plots.bands({"from noise": {"one": runs, "two": runs[:1]}, "from the photograph": {"one": runs}})
+    drawn(figure)
+    axes = figure.axes
+    assert [axis.get_xlabel() for axis in axes] == ["evaluations", "seconds"] * 2
+    assert axes[0].get_title() == "from noise"
+    line = axes[1].lines[0]
+    assert line.get_xdata()[[0, -1]] == pytest.approx([2, 10])  # as far as the shorter run goes
+    assert line.get_ydata()[[0, -1]] == pytest.approx([2, 0.4])
+    edges = axes[0].collections[0].get_paths()[0].vertices[:, 1]
+    assert (edges.min(), edges.max()) == pytest.approx((0.2, 3))

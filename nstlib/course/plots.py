@@ -206,6 +206,38 @@ def clouds(named: Mapping[str, Tensor], fixed: Tensor, moving_label: str, fixed_
     return figure
 
 
+def bands(
+    panels: Mapping[str, Mapping[str, Sequence[Sequence[Mapping[str, float]]]]],
+    columns: Sequence[str] = ("evaluations", "seconds"),
+) -> Figure:  # fmt: skip
+    """The total loss of methods that ran several times: mean, and from least to most as a band.
+
+    Args:
+        panels: title of a row -> label of a method -> its runs, each with rows as in ``Result.history``.
+        columns: horizontal axes, a column of panels for each.
+    """
+    with house_style():
+        size = (4.8 * len(columns), 3.2 * len(panels))
+        figure, axes = plt.subplots(len(panels), len(columns), figsize=size, sharey="row", squeeze=False)
+        for row, (title, methods) in zip(axes, panels.items(), strict=True):
+            for axis, x in zip(row, columns, strict=True):
+                dashes = itertools.cycle(["-", "--", "-.", ":"])
+                for (label, runs), dash in zip(methods.items(), dashes, strict=False):
+                    # On one grid, as far as the shortest run goes: the steps of the runs may differ.
+                    end = min(way[-1][x] for way in runs)
+                    grid = np.linspace(max(way[0][x] for way in runs), end, 100)
+                    losses = [np.interp(grid, [r[x] for r in way], [r["total"] for r in way]) for way in runs]
+                    (line,) = axis.plot(grid, np.mean(losses, 0), dash, label=label)
+                    axis.fill_between(
+                        grid, np.min(losses, 0), np.max(losses, 0), alpha=0.25, color=line.get_color()
+                    )
+                axis.set(xlabel=x, yscale="log", title=title)
+            first = max(way[0]["total"] for runs in methods.values() for way in runs)
+            row[0].set(ylabel="total loss", ylim=(None, 1.2 * first))
+        axes[0, 0].legend(ncols=2, fontsize=8)
+    return figure
+
+
 class LiveCurve:
     """Losses that grow on the page while a network learns: a callback for :func:`nstlib.training.train`.
 

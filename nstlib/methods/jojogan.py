@@ -269,8 +269,7 @@ class JoJoGAN(Method):
             content: (N, 3, S, S), RGB in [0, 1], aligned like FFHQ.
             style: what was learned is one style, so this is not looked at.
             strength: how much of the style, see :meth:`draw`.
-            keep_colors: give the result the content's colors and the style's brightness alone. The setting
-                of the same name keeps them by what is learned.
+            keep_colors: give the result the content's colors and the style's brightness alone.
             masks: there are none for a drawn face.
             own: see :class:`Options`.
 

@@ -54,7 +54,7 @@ def exercise(
             return f"yours has {a} where {b} is right, given {given_shown}. The exercise: {known.__doc__}"
 
         chapter, place = known.__name__.removeprefix("q").split("_")
-        number = f"{int(chapter)}.{place}"
+        number = f"{chapter.lstrip('0')}.{place}"
 
         def check(answer: Callable[..., Any]) -> bool:
             hints = (judge(answer, case) for case in cases)

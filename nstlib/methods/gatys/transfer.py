@@ -37,7 +37,7 @@ NOISE_AMPLITUDE = 0.3
 WHOLE_PIXELS = 1_200_000
 TILE = 512  # larger ones waste less on margins, but are no faster, as less of them stays in the caches
 
-# What makes flicker invisible without painting the first frame's errors into all others (notebook 03).
+# What makes flicker invisible without painting the first frame's errors into all others (notebook 03b).
 TEMPORAL_WEIGHT = 300.0
 # Below this share of trusted flow a new scene has begun: across a cut 2 to 7 % are trusted by chance, within
 # a scene 94 % and more (six portraits, 96 and 192 px).
