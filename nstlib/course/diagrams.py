@@ -174,14 +174,15 @@ def gram_matrix(features: Tensor | None = None) -> Figure:
     """The Gram matrix as a picture: a map a row, times a map a column (paper A (1); D, Figure 7).
 
     Args:
-        features: (C, H, W) or (1, C, H, W), of which the five most active maps are drawn, reduced to 8 × 8
-            positions; None: random ones.
+        features: (C, H, W) or (1, C, H, W), of which the five most active maps are drawn, in $F$ reduced to
+            8 × 8 positions; None: random ones.
     """
     if features is None:
         features = torch.rand(5, 8, 8, generator=torch.Generator().manual_seed(0)) ** 2
     maps = features.detach().float().cpu().reshape(-1, *features.shape[-2:])
-    maps = adaptive_avg_pool2d(maps[maps.mean((1, 2)).argsort(descending=True)[:5]], 8)
-    rows, gram, last = maps.flatten(1), gram_of(maps[None], "none")[0], len(maps) - 1
+    maps = maps[maps.mean((1, 2)).argsort(descending=True)[:5]]
+    small = adaptive_avg_pool2d(maps, 8)
+    rows, gram, last = small.flatten(1), gram_of(small[None], "none")[0], len(maps) - 1
     boxes = [(one, 0.33, 2.4 - 0.5 * index, 0.45, 0.45, None) for index, one in enumerate(maps)]
     texts = (
         (0.55, 3.2, "C feature maps\nH × W"), (1.06, 1.65, "→"), (1.06, 1.35, "flatten"),
