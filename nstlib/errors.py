@@ -16,6 +16,10 @@ class NstError(Exception):
     """Base of every error this library raises on purpose; ``str(error)`` is a sentence for the user."""
 
 
+class LeftOut(UserWarning):
+    """Something that was given cannot be used: the command goes on without it, and its exit status is 1."""
+
+
 class AssetError(NstError):
     """A network or picture cannot be downloaded, or is not the one it should be."""
 

@@ -144,6 +144,10 @@ def refused(error: type[Exception], match: str) -> Iterator[pytest.ExceptionInfo
     assert str(caught.value).endswith(".")
 
 
+class Killed(BaseException):
+    """What a kill is in these tests: nothing catches it."""
+
+
 class Broken(Exception):
     """What breaks a run off that is not an error of ours."""
 

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+import torch.nn.functional as F
 from skimage import exposure
 
 from nstlib.course import checks
+from nstlib.losses import contextual_loss
 from nstlib.nets.u2net import RSU
 
 CHECKERS = {name: check for name, check in vars(checks).items() if name.startswith("q0") and callable(check)}
@@ -21,7 +23,25 @@ def crash(*_):
     raise ValueError("no idea")
 
 
-# ------------------------------------------------------------------------------------- 1.1 the Gram matrix
+# ------------------------------------------------------------------------------- 1.1 pictures as tensors
+
+
+def to_tensor(array):
+    return torch.from_numpy(array).permute(2, 0, 1)[None] / 255
+
+
+TENSOR_WRONG = [
+    (lambda a: torch.from_numpy(a).reshape(1, 3, *a.shape[:2]) / 255, "move the axes by permute"),
+    (lambda a: torch.from_numpy(a).permute(2, 0, 1)[None], "between 0 and 1: divide by 255"),
+    (lambda a: to_tensor(a) * 2 - 1, "not between -1 and 1"),
+    (lambda a: to_tensor(a).mT, "rows and columns have changed places"),
+    (lambda a: to_tensor(a)[0], "the batch axis is missing"),
+    (lambda a: to_tensor(a).flip(1), "is right, given 4 × 6 × 3 numbers"),
+    (lambda a: to_tensor(a).flatten(2), "give back an answer of shape (1, 3, 4, 6)"),
+]
+
+
+# ------------------------------------------------------------------------------------- 1.2 the Gram matrix
 
 
 def gram(features):
@@ -39,7 +59,7 @@ GRAM_WRONG = [
 ]
 
 
-# -------------------------------------------------------------------------------------- 1.2 the shuffle
+# -------------------------------------------------------------------------------------- 1.3 the shuffle
 
 
 def shuffle(features, generator):
@@ -67,7 +87,7 @@ SHUFFLE_WRONG = [
 ]
 
 
-# ------------------------------------------------------------------------------------ 1.3 counting entries
+# ------------------------------------------------------------------------------------ 1.4 counting entries
 
 CHANNELS = (64, 128, 256, 512, 512)
 COUNTS = {f"relu{block}_1": c * (c + 1) // 2 for block, c in enumerate(CHANNELS, 1)}
@@ -79,7 +99,7 @@ COUNTS_WRONG = [
 ]
 
 
-# -------------------------------------------------------------------------------------- 1.4 the gradient
+# -------------------------------------------------------------------------------------- 1.5 the gradient
 
 
 def gradient(features, target):
@@ -142,7 +162,38 @@ LAYERS_WRONG = [
 ]
 
 
-# -------------------------------------------------------------------------------------- 2.4 tutorial names
+# -------------------------------------------------------------------------------- 2.4 the layers' shares
+
+
+def shares(distances, weights):
+    terms = [w * x for w, x in zip(weights, distances, strict=True)]
+    return [term / sum(terms) for term in terms]
+
+
+SHARES_WRONG = [
+    (lambda x, w: [a * b for a, b in zip(x, w, strict=True)], "divide by the sum of all terms"),
+    (lambda x, w: [b / sum(w) for b in w], "those are the shares of the weights"),
+    (lambda x, w: [a / sum(x) for a in x], "the weights are missing"),
+    (lambda x, w: sum(shares(x, w)), "give back an answer of shape (2,)"),
+]
+
+
+# --------------------------------------------------------------------------- 2.5 a network of larger numbers
+
+
+def rescaled(k, beta):
+    return k**2, k**4, beta / k**2
+
+
+RESCALED_WRONG = [
+    (lambda k, beta: (k**2, k**2, beta), "a Gram matrix grows by k²"),
+    (lambda k, beta: (k**2, k**4, beta * k**2), "the new weight must undo what style gained"),
+    (lambda k, beta: (k**2, k**4, beta / k**4), "content grows as well"),
+    (lambda k, beta: (k, k**2, beta / k), "is right, given"),
+]
+
+
+# -------------------------------------------------------------------------------------- 2.6 tutorial names
 
 NAMES = {f"conv_{index}": name for index, name in enumerate(STYLE, 1)}
 NAMES_WRONG = [
@@ -166,6 +217,7 @@ def adam_without_correction(g, m, v, t):
 
 
 ADAM_WRONG = [
+    (lambda g, m, v, t: (-0.02 * g, *adam(g, m, v, t)[1:]), "is right, given"),
     (adam_without_correction, "step 1 is too long: divide m by 1 - 0.9^t"),
     (lambda g, m, v, t: (-adam(g, m, v, t)[0], *adam(g, m, v, t)[1:]), "the sign is wrong"),
 ]
@@ -199,20 +251,90 @@ def metropolis(change, temperature, u):
 
 
 METROPOLIS_WRONG = [
+    (lambda d, t, u: True, "a worse picture is taken if u is below"),
     (lambda d, t, u: d <= 0, "a worse picture is taken if u is below"),
     (lambda d, t, u: u > math.exp(-d / t), "is always taken"),
 ]
 
 
-# ------------------------------------------------------------------------------------- 3.4 a weight converted
+# ------------------------------------------------------------------------------------------ 3.4 who is ahead
+
+
+def ahead(a, b):
+    return 1 if max(a) < min(b) else 2 if max(b) < min(a) else 0
+
+
+AHEAD_WRONG = [
+    (lambda a, b: (0, 2, 1)[ahead(a, b)], "smaller is better"),
+    (lambda a, b: ahead(a, b) or (1 if sum(a) < sum(b) else 2), "a lower mean is not enough"),
+    (lambda a, b: ahead(a, b) or (1 if min(a) < min(b) else 2), "one lucky seed"),
+    (lambda a, b: ahead(a, b) or (1 if a[0] < b[0] else 2), "one lucky seed"),
+]
+
+
+# ------------------------------------------------------------------------------------- 3.5 a weight converted
 
 CONVERT_WRONG = [
+    (lambda w, c, m: w * m, "is right, given"),
     (lambda w, c, m: w / c**2, "the wrong way round"),
     (lambda w, c, m: w * c, "its SQUARED difference"),
 ]
 
 
-# ------------------------------------------------------------------------------------- 3.5 the masked Gram
+# --------------------------------------------------------------------------------- 3.6 what M^l does to w^l
+
+
+def absorbed(w, m):
+    return [a / b for a, b in zip(w, m, strict=True)]
+
+
+ABSORBED_WRONG = [
+    (lambda w, m: [a * b for a, b in zip(w, m, strict=True)], "D divides by it"),
+    (lambda w, m: [a * len(m) / sum(m) for a in w], "one number for all layers cannot stand for constants"),
+    (lambda w, m: [a / sum(m) for a in w], "cannot stand for their sum"),
+    (lambda w, m: [a / sum(absorbed(w, m)) for a in absorbed(w, m)], "these add up to 1"),
+]
+
+
+# ---------------------------------------------------------------------------------- 3b.1 coarse to fine
+
+
+def sides(longest, smallest):
+    found = [longest]
+    while longest / 2 ** (len(found) / 2) >= smallest - 1e-6:
+        found.insert(0, round(longest / 2 ** (len(found) / 2)))
+    return found
+
+
+SIDES_WRONG = [
+    (
+        lambda n, least: [round(least * 2 ** (k / 2)) for k in range(len(sides(n, least)))],
+        "the last size must be the picture's own",
+    ),
+    (lambda n, least: [round(n / 2**k) for k in reversed(range(len(sides(n, least))))], "not by 2"),
+    (lambda n, least: sides(n, least)[::-1], "the smallest comes first"),
+    (lambda n, least: sides(n, least)[1:], "one too few"),
+    (lambda n, least: [round(sides(n, least)[0] / 2**0.5), *sides(n, least)], "one too many"),
+]
+
+
+# ---------------------------------------------------------------------------------- 3b.2 luminance only
+
+YIQ = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64).view(1, 3, 1, 1)
+
+
+def recolored(result, content, weights=YIQ):
+    return content + ((result - content) * weights).sum(1, keepdim=True)
+
+
+RECOLORED_WRONG = [
+    (lambda r, c: recolored(r, c, torch.full_like(YIQ, 1 / 3)), "the eye sees green best"),
+    (lambda r, c: recolored(c, r), "the other way round"),
+    (lambda r, c: c + (r * YIQ).sum(1, keepdim=True), "is still in it"),
+]
+
+
+# ------------------------------------------------------------------------------------- 3b.3 the masked Gram
 
 
 def masked_gram(f, m):
@@ -228,6 +350,36 @@ MASKED_WRONG = [
         lambda f, m: (f * m.sqrt()).flatten(1) @ (f * m.sqrt()).flatten(1).T / m.sum(),
         "mask the features BEFORE",
     ),
+]
+
+
+# ---------------------------------------------------------------------------------- 3b.4 Gram of tiles
+
+
+def gram_of_tiles(tiles):
+    rows = torch.cat([tile.flatten(1) for tile in tiles], 1)
+    return rows @ rows.T / rows.shape[1]
+
+
+TILES_WRONG = [
+    (lambda tiles: gram_of_tiles(tiles) * sum(t[0].numel() for t in tiles), "divide by the positions"),
+    (lambda tiles: sum(map(gram_of_tiles, ([t] for t in tiles))) / len(tiles), "a small tile count"),
+    (lambda tiles: sum(map(gram_of_tiles, ([t] for t in tiles))), "grows with their number"),
+]
+
+
+# ---------------------------------------------------------------------------------- 3b.5 the temporal term
+
+
+def temporal(x, moved, trusted):
+    return (trusted * (x - moved) ** 2).mean()
+
+
+TEMPORAL_WRONG = [
+    (lambda x, m, c: ((x - m) ** 2).mean(), "where does c come in"),
+    (lambda x, m, c: ((c * (x - m)) ** 2).mean(), "outside of the square"),
+    (lambda x, m, c: (c * (x - m) ** 2).sum() / (3 * c.sum()), "not over the trusted ones"),
+    (lambda x, m, c: (c * (x - m).abs()).mean(), "not the absolute value"),
 ]
 
 
@@ -266,7 +418,53 @@ def pairs_as_tensor(k):
 PAIRS_WRONG = [(lambda k: pairs(k)[::-1], "in the other order")]
 
 
-# -------------------------------------------------------------------------------------------- 4.3 AdaIN
+# ----------------------------------------------------------------------------------- 4.3 the loss of a batch
+
+
+def gram_of_each(features):
+    psi = features.flatten(2)
+    return psi @ psi.mT / psi[0].numel()
+
+
+def batch_loss(of_y, of_x, target, weight, gram=gram_of_each):
+    content = (of_y - of_x).square().mean()
+    return content + weight * (gram(of_y) - target).square().mean()
+
+
+def loss_by(gram):
+    return lambda of_y, of_x, target, weight: batch_loss(of_y, of_x, target, weight, gram)
+
+
+def loss_of_sums(of_y, of_x, target, weight):
+    style = (gram_of_each(of_y) - target).square().sum()
+    return (of_y - of_x).square().sum() + weight * style
+
+
+def weight_on_the_content(of_y, of_x, target, weight):
+    return weight * batch_loss(of_y, of_x, target, 1 / weight)
+
+
+def gram_of_the_contents(of_y, of_x, target, weight):
+    return batch_loss(of_y, of_x, target, weight, lambda _: gram_of_each(of_x))
+
+
+def batch_loss_by_einsum(of_y, of_x, target, weight):
+    grams = torch.einsum("nchw,ndhw->ncd", of_y, of_y) / of_y[0].numel()
+    return F.mse_loss(of_y, of_x) + weight * F.mse_loss(grams, target.expand_as(grams))
+
+
+BATCH_LOSS_WRONG = [
+    (loss_by(lambda f: gram_of_each(f).mean(0)), "its own Gram matrix"),
+    (loss_by(lambda f: gram_of_each(f.transpose(0, 1)[None].flatten(2))), "its own Gram matrix"),
+    (loss_by(lambda f: gram_of_each(f) * f[0].numel()), "is not divided"),
+    (loss_by(lambda f: gram_of_each(f) * f.shape[1]), "divided by H·W"),
+    (loss_of_sums, "not sums"),
+    (weight_on_the_content, "belongs to the style"),
+    (gram_of_the_contents, "not the contents'"),
+]
+
+
+# -------------------------------------------------------------------------------------------- 4.4 AdaIN
 
 
 def moments(x, correction=1, dims=(1, 2)):
@@ -311,7 +509,7 @@ ADAIN_WRONG = [
 ]
 
 
-# ----------------------------------------------------------------------------------------- 4.4 when it pays
+# ----------------------------------------------------------------------------------------- 4.5 when it pays
 
 
 def break_even(training, one_pass, optimization):
@@ -420,6 +618,95 @@ MIXED_WRONG = [
     (lambda f, o, k: mixed(o, f, f.shape[1] - k), "LAST codes"),
     (lambda f, o, k: mixed(f, o, k - 1), "one off: yours keeps one code of the f"),
     (mixed_in_place, "work on a copy"),
+]
+
+
+def contextual(x, y, h, center=None, by=1, over=0):
+    d = (
+        1
+        - F.normalize(x - (y.mean(0) if center is None else center), dim=1)
+        @ F.normalize(y - y.mean(0), dim=1).mT
+    )
+    shares = torch.softmax((1 - d / (d.min(by, keepdim=True).values + 1e-5)) / h, by)
+    return -shares.max(over).values.mean().log()
+
+
+def contextual_by_library(x, y, h):
+    return contextual_loss(x.T[None, :, :, None], y.T[None, :, :, None], h)
+
+
+CONTEXTUAL_WRONG = [
+    (lambda x, y, h: contextual(x, y, h, by=0), "of the PICTURE divides one vote"),
+    (lambda x, y, h: contextual(x, y, h, over=1), "of the PORTRAIT keeps its largest share"),
+    (lambda x, y, h: contextual(x, y, h, x.mean(0)), "from the PORTRAIT's mean"),
+    (lambda x, y, h: contextual(x, y, 1.0), "the bandwidth is missing"),
+    (lambda x, y, h: -contextual(x, y, h), "the sign"),
+    (lambda x, y, h: (x.mean(0) - y.mean(0)).square().sum(), "is right, given"),
+]
+
+
+def person_and_norms(made, plain, tensors, w_id, w_reg, p=2):
+    cosine = (F.normalize(made) * F.normalize(plain)).sum(1).mean()
+    return w_id * (1 - cosine) + w_reg * sum(one.norm() ** (p - 1) for one in tensors)
+
+
+def one_norm(tensors):
+    return [torch.cat([one.flatten() for one in tensors])]
+
+
+CONTENT_TERM_WRONG = [
+    (lambda a, b, t, i, r: 2 * i * F.cosine_similarity(a, b).mean() - i + person_and_norms(a, b, t, i, r),
+     "1 minus it"),
+    (lambda a, b, t, i, r: i * (1 - (a * b).sum(1).mean()) + r * sum(x.norm() for x in t), "by both lengths"),
+    (lambda a, b, t, i, r: person_and_norms(a, b, t, i, r, p=3), "not squared"),
+    (lambda a, b, t, i, r: person_and_norms(a, b, one_norm(t), i, r), "EACH tensor"),
+    (lambda a, b, t, i, r: person_and_norms(a, b, t, i, r / len(t)), "not averaged"),
+    (lambda a, b, t, i, r: person_and_norms(a, b, t, 1, 1), "the two weights are missing"),
+    (lambda a, b, t, i, r: person_and_norms(a, b, t, r, i), "swapped"),
+]  # fmt: skip
+
+
+def nearest(drawn, known, dim=0, p=2):
+    return torch.cdist(drawn, known).pow(p).min(dim).values.mean()
+
+
+NEAREST_WRONG = [
+    (lambda d, k: nearest(d, k, dim=1), "each KNOWN code looks for"),
+    (lambda d, k: torch.cdist(d, k).square().mean(), "only the nearest drawn code"),
+    (lambda d, k: nearest(d, k, p=1), "the distance is squared"),
+    (lambda d, k: nearest(d, k) * len(k), "divided by M"),
+    (lambda d, k: nearest(d, k) / d.shape[1], "a SUM over the numbers"),
+]
+
+
+def fusion(codes, shares, face, keep, first=7):
+    style = (codes * (shares / shares.sum())[:, None, None]).sum(0)
+    return torch.cat([style[:first], face[first:]]) if keep else style
+
+
+FUSION_WRONG = [
+    (lambda c, s, f, k: (c * s[:, None, None]).sum(0), "sum to 1"),
+    (lambda c, s, f, k: fusion(c, torch.ones_like(s), f, k), "yours is the plain mean"),
+    (lambda c, s, f, k: fusion(c, s, f, False), "the last codes are the face's"),
+    (lambda c, s, f, k: fusion(c, s, f, k, 8), "yours begin later"),
+    (lambda c, s, f, k: fusion(c, s, f, k, 6), "yours begin earlier"),
+    (lambda c, s, f, k: torch.cat([f[:7], fusion(c, s, f, False)[7:]]) if k else fusion(c, s, f, k),
+     "the structure is the style's"),
+]  # fmt: skip
+
+
+def style_pairs(style, w, first, alpha, last=None):
+    made = style.repeat(len(w), 1, 1)
+    made[:, first:last] = (1 - alpha) * made[:, first:last] + alpha * w[:, None]
+    return made
+
+
+STYLE_PAIRS_WRONG = [
+    (lambda s, w, f, a: style_pairs(s, w, 0, a, f), "the FIRST codes stay the style's"),
+    (lambda s, w, f, a: style_pairs(s, w, f, 1 - a), "alpha is turned around"),
+    (lambda s, w, f, a: style_pairs(s, w, f, 1), "alpha is missing"),
+    (lambda s, w, f, a: style_pairs(s, w, f + 1, a), "one off"),
+    (lambda s, w, f, a: style_pairs(s, w, 0, a), "all codes are mixed"),
 ]
 
 
@@ -634,7 +921,7 @@ POSSIBLE_WRONG = [
 
 def tau(a, b):
     n = len(a)
-    signs = [np.sign(a[i] - a[j]) * np.sign(b[i] - b[j]) for i in range(n) for j in range(i)]
+    signs = [np.sign(float(a[i] - a[j])) * np.sign(float(b[i] - b[j])) for i in range(n) for j in range(i)]
     return float(sum(signs)) / (n * (n - 1) / 2)
 
 
@@ -688,28 +975,46 @@ TOTAL_WRONG = [
 
 # Checker -> (right answers, wrong answers with a part of the hint); an answer is the tuple of arguments.
 CASES = {
-    "q01_1": ([gram, lambda f: torch.einsum("ihw,jhw->ij", f, f)], GRAM_WRONG),
-    "q01_2": ([shuffle, lambda f, g: f.flip(2)], SHUFFLE_WRONG),
-    "q01_3": ([COUNTS, {**COUNTS, "relu4_2": 131328}], COUNTS_WRONG),
-    "q01_4": ([gradient, lambda f, a: 4 * f @ f.T @ f - 4 * a @ f], GRADIENT_WRONG),
-    "q01_5": ([total], TOTAL_WRONG),
+    "q01_1": ([to_tensor, lambda a: torch.tensor(a / 255.0).movedim(-1, 0).unsqueeze(0)], TENSOR_WRONG),
+    "q01_2": ([gram, lambda f: torch.einsum("ihw,jhw->ij", f, f)], GRAM_WRONG),
+    "q01_3": ([shuffle, lambda f, g: f.flip(2)], SHUFFLE_WRONG),
+    "q01_4": ([COUNTS, {**COUNTS, "relu4_2": 131328}], COUNTS_WRONG),
+    "q01_5": ([gradient, lambda f, a: 4 * f @ f.T @ f - 4 * a @ f], GRADIENT_WRONG),
+    "q01_6": ([total], TOTAL_WRONG),
     "q02_1": ([count], COUNT_WRONG),
     "q02_2": ([field], FIELD_WRONG),
     "q02_3": ([(STYLE, CONTENT), (tuple(STYLE[::-1]), set(CONTENT))], LAYERS_WRONG),
-    "q02_4": ([NAMES], NAMES_WRONG),
+    "q02_4": (
+        [shares, lambda x, w: torch.softmax(torch.tensor(x).log() + torch.tensor(w).log(), 0)],
+        SHARES_WRONG,
+    ),
+    "q02_5": ([rescaled], RESCALED_WRONG),
+    "q02_6": ([NAMES], NAMES_WRONG),
     "q03_1": ([adam], ADAM_WRONG),
     "q03_2": ([hvp, lambda f, x, v: torch.autograd.functional.hessian(f, x) @ v], HVP_WRONG),
     "q03_3": ([metropolis, lambda d, t, u: u < math.exp(-max(d, 0) / t)], METROPOLIS_WRONG),
-    "q03_4": ([lambda w, c, m: w * c**2], CONVERT_WRONG),
-    "q03_5": ([masked_gram], MASKED_WRONG),
+    "q03_4": ([ahead], AHEAD_WRONG),
+    "q03_5": ([lambda w, c, m: w * c**2], CONVERT_WRONG),
+    "q03_6": ([absorbed, lambda w, m: torch.tensor(w) / torch.tensor(m)], ABSORBED_WRONG),
+    "q03b_1": ([sides], SIDES_WRONG),
+    "q03b_2": ([recolored], RECOLORED_WRONG),
+    "q03b_3": ([masked_gram], MASKED_WRONG),
+    "q03b_4": ([gram_of_tiles], TILES_WRONG),
+    "q03b_5": ([temporal], TEMPORAL_WRONG),
     "q04_1": ([instance_norm, instance_norm_of_torch], INSTANCE_NORM_WRONG),
     "q04_2": ([pairs, pairs_as_tensor], PAIRS_WRONG),
-    "q04_3": ([adain, adain_of_biased_deviations, adain_with_epsilon], ADAIN_WRONG),
-    "q04_4": ([break_even], BREAK_EVEN_WRONG),
+    "q04_3": ([batch_loss, batch_loss_by_einsum], BATCH_LOSS_WRONG),
+    "q04_4": ([adain, adain_of_biased_deviations, adain_with_epsilon], ADAIN_WRONG),
+    "q04_5": ([break_even], BREAK_EVEN_WRONG),
     "q05_1": ([modulated_conv, modulated_features], MODULATED_CONV_WRONG),
     "q05_2": ([modres, lambda x, w, n, c: modres(x.float(), w.float(), n, c)], MODRES_WRONG),
     "q05_3": ([truncated, lambda w, c, p: torch.lerp(c.expand_as(w), w, p)], TRUNCATED_WRONG),
     "q05_4": ([mixed], MIXED_WRONG),
+    "q05_5": ([contextual, contextual_by_library], CONTEXTUAL_WRONG),
+    "q05_6": ([person_and_norms], CONTENT_TERM_WRONG),
+    "q05_7": ([nearest], NEAREST_WRONG),
+    "q05_8": ([fusion], FUSION_WRONG),
+    "q05_9": ([style_pairs], STYLE_PAIRS_WRONG),
     "q06_1": ([rsu_field, field_measured], RSU_WRONG),
     "q06_2": ([within, within_by_library], WITHIN_WRONG),
     "q06_3": ([region_loss], REGION_LOSS_WRONG),
@@ -731,7 +1036,7 @@ def ask(name, answer):
 
 @pytest.mark.parametrize("name", CASES)
 def test_right_answers_pass_and_wrong_ones_get_their_hint(capsys, name):
-    number = f"{int(name[1:3])}.{name[4:]}"  # q01_2 is 1.2 in its notebook
+    number = name.removeprefix("q0").replace("_", ".")  # q01_2 is 1.2 in its notebook
     right, wrong = CASES[name]
     for answer in right:
         assert ask(name, answer) is True
@@ -751,8 +1056,8 @@ def test_every_checker_is_tested_here_and_says_what_it_asks():
 
 @pytest.mark.parametrize("nothing", [None, ...])
 def test_a_stub_is_not_answered_yet(capsys, nothing):
-    assert checks.q01_1(lambda _: nothing) is False
-    expected = "✗ Exercise 1.1: not answered yet; replace the dots by your own line.\n"
+    assert checks.q01_2(lambda _: nothing) is False
+    expected = "✗ Exercise 1.2: not answered yet; replace the dots by your own line.\n"
     assert capsys.readouterr().out == expected
 
 
@@ -762,24 +1067,24 @@ def test_one_wrong_entry_and_one_wrong_case_are_found():
         answer[-1, 0] += 0.01
         return answer
 
-    assert checks.q01_1(one_wrong_entry) is False
-    assert checks.q01_1(lambda f: gram(f) if len(f) == 3 else gram(f).abs()) is False
-    assert checks.q01_1(lambda f: gram(f) * float("nan")) is False
+    assert checks.q01_2(one_wrong_entry) is False
+    assert checks.q01_2(lambda f: gram(f) if len(f) == 3 else gram(f).abs()) is False
+    assert checks.q01_2(lambda f: gram(f) * float("nan")) is False
 
 
 def test_an_answer_in_float32_is_judged_like_any_other():
-    assert checks.q01_1(lambda f: gram(f.float())) is True
-    assert checks.q01_1(lambda f: gram(f.float()) * 1.001) is False
+    assert checks.q01_2(lambda f: gram(f.float())) is True
+    assert checks.q01_2(lambda f: gram(f.float()) * 1.001) is False
 
 
 def test_an_answer_cannot_change_what_it_is_compared_with():
-    assert checks.q01_1(lambda f: (gram(f), f.zero_())[0]) is True
-    assert checks.q01_1(lambda f: gram(f.zero_())) is False
+    assert checks.q01_2(lambda f: (gram(f), f.zero_())[0]) is True
+    assert checks.q01_2(lambda f: gram(f.zero_())) is False
 
 
 def test_checkers_ask_the_same_of_everyone():
     seen = [[], []]
     for asked in seen:
-        checks.q01_1(lambda f, asked=asked: asked.append(f) or gram(f))
+        checks.q01_2(lambda f, asked=asked: asked.append(f) or gram(f))
     assert all(torch.equal(a, b) for a, b in zip(*seen, strict=True))
     assert len({f.shape for f in seen[0]}) >= 3  # so none can be right by luck

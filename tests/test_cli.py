@@ -170,3 +170,21 @@ def test_no_console_breaks_the_output():
     )
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "ø ?".encode("cp1252"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell of Unix")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "| true", "2>&1 | true"])
+def test_closed_output_stops_no_work(tmp_path, closed):
+    """Two lines are printed and a bar is drawn before the result is written."""
+    (tmp_path / "work.py").write_text(
+        "import pathlib, time, click, tqdm; from nstlib.cli import __main__ as m\n"
+        "def cli(**_):\n"
+        "    time.sleep(0.3)\n"
+        "    for n in tqdm.tqdm(range(3)): click.echo(f'± {n}'); click.echo('nst: ×', err=True)\n"
+        "    pathlib.Path('result').write_text('made')\n"
+        "m.cli = cli; m.main()\n"
+    )
+    command = f"{sys.executable} work.py {closed}"
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "result").read_text() == "made"

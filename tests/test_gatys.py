@@ -274,8 +274,9 @@ def test_each_size_has_its_pictures(paint, picture, objectives):
     result = paint(content, [guide], smallest=16, iterations=3, coarse_iterations=2)
     sizes = pyramid_sizes((64, 48), 16)
     assert sizes == [(16, 12), (23, 17), (32, 24), (45, 34), (64, 48)]
-    assert [tuple(o.content.shape[-2:]) for o in objectives] == sizes
-    assert [row["size"] for row in result.history] == [16, 16, 23, 32, 45, 64, 64, 64]
+    padded = [(height + height % 2, width + width % 2) for height, width in sizes]  # relu2_1 pools once
+    assert [tuple(o.content.shape[-2:]) for o in objectives] == padded
+    assert [row["size"] for row in result.history] == [16, 16, 24, 32, 46, 64, 64, 64]
     assert [row["iteration"] for row in result.history] == list(range(1, 9))
     counted = [row["evaluations"] for row in result.history]
     assert counted == sorted(set(counted)) == list(range(1, 9))
@@ -288,7 +289,7 @@ def test_each_size_has_its_pictures(paint, picture, objectives):
         for small, whole in zip(made.styles, styles, strict=True):
             expected = [max(min(32, n), round(n * factor)) for n in whole.shape[-2:]]
             assert list(small.shape[-2:]) == expected
-        assert made.mask.shape == (1, 1, height, width)
+        assert made.mask.shape == (1, 1, height + height % 2, width + width % 2)
     last = objectives[-1]
     assert torch.equal(last.content, content)
     assert torch.equal(last.given[2][0].styles[0], styles[0])
@@ -299,8 +300,39 @@ def test_the_smallest_sizes_of_a_panorama_are_left_out(deep, picture, objectives
     settings = PLAIN.changed(iterations=1, smallest=32)
     result = stylize(picture(40, 130, 1), picture(40, 40, 2), settings, extractor=deep, progress=False)
     assert pyramid_sizes((40, 130), 32)[0] == (10, 32)  # 16 pixels are what relu5_1 needs
-    assert [tuple(o.content.shape[-2:]) for o in objectives] == [(20, 65), (28, 92), (40, 130)]
+    assert [tuple(o.content.shape[-2:]) for o in objectives] == [(32, 80), (32, 96), (48, 144)]
     assert result.image.shape == (1, 3, 40, 130)
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 79), (79, 48), (63, 49), (48, 64)])
+def test_a_deep_style_reaches_every_border(deep, picture, height, width):
+    """Noise stays where a layer's pooling cuts pixels off; so it is looked for at the last ones."""
+    settings = PLAIN.changed(style_layers=("relu5_1",), content_weight=0.0, iterations=8, init="noise")
+    result = stylize(
+        picture(height, width, 1), picture(64, 64, 2), settings, extractor=deep, progress=False, seed=3
+    )
+    assert result.image.shape == (1, 3, height, width)
+    start = initial_image("noise", None, None, (height, width), torch.Generator().manual_seed(3))
+    change = (result.image - start).abs().mean(1)[0]
+    for last in (change[-4:], change[:, -4:]):
+        assert last.mean() > 0.5 * change.mean()
+
+
+@pytest.mark.parametrize("color_of", ["style", "luminance"])
+def test_odd_sizes_keep_their_masks_colors_and_stops(deep, picture, color_of):
+    content, mask = picture(53, 71, 1), left(53, 71, 40)
+    shown = []
+    settings = PLAIN.changed(iterations=2, smallest=32, color=color_of)
+    options = {"extractor": deep, "progress": False}
+    guide = Guide((picture(64, 64, 2),), mask=mask)
+    result = stylize(content, [guide], settings, callback=lambda p: shown.append(p.image), **options)
+    assert [tuple(image.shape[-2:]) for image in shown][-1] == result.image.shape[-2:] == (53, 71)
+    assert torch.equal(shown[-1], result.image)
+    assert (result.image - content)[..., 42:].abs().max() < 1e-5
+    assert (result.image - content)[..., :38].abs().mean() > 1e-3
+    stopped = stylize(content, [guide], settings, callback=lambda p: False, **options)
+    assert stopped.image.shape == (1, 3, 53, 71)
+    assert (stopped.image - content)[..., 46:].abs().max() < 1e-5
 
 
 # ------------------------------------------------------------------------------------------------- starts

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import refused
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms, PngImagePlugin
+from PIL import Image, ImageCms, PngImagePlugin, features
 
 from nstlib.assets.writing import write_atomic
-from nstlib.errors import ImageError, SettingError
+from nstlib.errors import ImageError, LeftOut, SettingError
 from nstlib.pictures import files as images
 
 FEW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -489,10 +490,11 @@ def test_a_huge_jpeg_is_decoded_small(tmp_path, picture, monkeypatch):
     assert small.shape == whole.shape == (1, 3, 60, 80)
     assert (small - whole).abs().mean() < 0.01
     assert images.readable([tmp_path / "huge.jpg"]) == [tmp_path / "huge.jpg"]
-    for path in (tmp_path / "huge.jpg", tmp_path / "huge.png"):  # at full size, or of another format
-        images.save_image(picture(960, 1280), path)
-        with pytest.raises(ImageError, match="more than"):
-            images.load_image(path, size=80 if path.suffix == ".png" else None)
+    for size in (None, 1000):  # as large as may be: a quarter of each side
+        assert images.load_image(tmp_path / "huge.jpg", size=size).shape == (1, 3, 240, 320)
+    images.save_image(picture(960, 1280), tmp_path / "huge.png")
+    with pytest.raises(ImageError, match="more than"):
+        images.load_image(tmp_path / "huge.png", size=80)
 
 
 def test_the_largest_page_of_a_tiff(tmp_path, picture):
@@ -500,3 +502,164 @@ def test_the_largest_page_of_a_tiff(tmp_path, picture):
     pages[0].save(tmp_path / "raw.tif", save_all=True, append_images=pages[1:])
     loaded = images.load_image(tmp_path / "raw.tif")
     assert torch.equal(loaded, images.from_pil(pages[1]))
+
+
+# ------------------------------------------------------------------------------------- TIFFs, AVIF and HEIC
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("kind", ["rgb", "rgba", "cmyk", "gray"])
+@pytest.mark.parametrize("layout", ["contig", "separate", "strips", "tiles", "zlib", "big endian"])
+def test_a_tiff_of_any_layout(tmp_path, picture, bits, kind, layout):
+    tifffile = pytest.importorskip("tifffile")
+    values = np.array(images.to_pil(picture(50, 70, 3))).astype(f"uint{bits}") * (257 if bits == 16 else 1)
+    white = np.full_like(values[..., :1], 2**bits - 1)
+    stored = {
+        "rgb": values, "rgba": np.concatenate([values, white], 2), "gray": values[..., 0],
+        "cmyk": np.concatenate([2**bits - 1 - values, 0 * white], 2),
+    }[kind]  # fmt: skip
+    photometric = {"cmyk": "separated", "gray": "minisblack"}.get(kind, "rgb")
+    options = {"extrasamples": ["unassalpha"]} if kind == "rgba" else {}
+    options |= {"strips": {"rowsperstrip": 16}, "tiles": {"tile": (32, 32)}, "zlib": {"compression": "zlib"},
+                "big endian": {"byteorder": ">"}}.get(layout, {})  # fmt: skip
+    if layout != "contig" and kind != "gray":
+        options["planarconfig"], stored = "separate", np.moveaxis(stored, 2, 0)
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric=photometric, **options)
+    expected = torch.from_numpy(values // (257 if bits == 16 else 1)).permute(2, 0, 1)[None] / 255
+    expected = expected[:, :1].expand(1, 3, -1, -1) if kind == "gray" else expected
+    assert (images.load_image(tmp_path / "a.tif") - expected).abs().max() < 1e-6
+
+
+def test_a_tiff_that_is_not_read_is_called_one(tmp_path, picture):
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(tmp_path / "a.tif", picture(20, 30)[0].permute(1, 2, 0).numpy(), photometric="rgb")
+    with refused(ImageError, match="it is a TIFF of a kind that is not known here, or damaged"):
+        images.load_image(tmp_path / "a.tif")
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")
+def test_an_avif_of_brand_mif1_is_read_and_only_a_heic_is_called_one(tmp_path, picture):
+    images.to_pil(picture(40, 50)).save(tmp_path / "a.avif")
+    content = (tmp_path / "a.avif").read_bytes()
+    assert content[8:12] == b"avif"
+    expected = images.load_image(tmp_path / "a.avif")
+    for brand in (b"mif1", b"msf1"):
+        (tmp_path / "a.avif").write_bytes(content[:8] + brand + content[12:])
+        assert torch.equal(images.load_image(tmp_path / "a.avif"), expected)
+        (tmp_path / "a.avif").write_bytes(content[:8] + brand + content[12:200])
+        with refused(ImageError, match="in no picture format known here, or its header is damaged"):
+            images.load_image(tmp_path / "a.avif")
+        (tmp_path / "a.avif").write_bytes(b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0" + brand + b"heic")
+        with refused(ImageError, match="it is a HEIC photograph"):
+            images.load_image(tmp_path / "a.avif")
+
+
+# -------------------------------------------------------------------------------------------- transparency
+
+
+def cutout(mode: str, alpha: np.ndarray) -> Image.Image:
+    """A red picture (gray in LA) with this opacity, 8 bits (H, W)."""
+    im = Image.new("RGBA", alpha.shape[::-1], (200, 40, 30, 255))
+    im.putalpha(Image.fromarray(alpha))
+    if mode == "P":  # one of its colors is transparent
+        return im.quantize()
+    return im.convert(mode)
+
+
+ALPHA = np.zeros((40, 60), np.uint8)
+ALPHA[10:30, 15:45] = 255
+
+
+@pytest.mark.parametrize(
+    ("mode", "ending"), [("RGBA", "png"), ("LA", "png"), ("P", "png"), ("RGBA", "gif"), ("RGBA", "webp"),
+                         ("RGBA", "tif")],
+)  # fmt: skip
+@pytest.mark.parametrize("size", [None, 30])
+def test_transparency_is_read_with_the_colors_that_can_be_seen(tmp_path, mode, ending, size):
+    lossless = {"lossless": True} if ending == "webp" else {}
+    cutout(mode, ALPHA).save(tmp_path / f"a.{ending}", **lossless)
+    image, alpha = images.load_cutout(tmp_path / f"a.{ending}", size=size)
+    assert image.shape[-2:] == alpha.shape[-2:] == ((20, 30) if size else (40, 60))
+    assert alpha.mean() == pytest.approx(0.25, abs=0.01)
+    red = image[..., 10, 15] if size else image[..., 20, 30]
+    for edge in (alpha > 0.02).nonzero():  # up to the border no white is mixed in
+        assert (image[:, :, edge[2], edge[3]] - red).abs().max() < 0.06
+    assert (image.amin(1, keepdim=True)[alpha == 0] == 1).all()
+    assert torch.equal(images.load_cutout(tmp_path / f"a.{ending}")[0][..., 0, 0], torch.ones(1, 3))
+
+
+def test_an_opaque_picture_has_no_transparency(tmp_path, picture):
+    for mode in ("RGB", "RGBA", "L", "P"):
+        images.to_pil(picture(20, 30)).convert(mode).save(tmp_path / "a.png")
+        assert images.load_cutout(tmp_path / "a.png")[1] is None
+
+
+@pytest.mark.parametrize("ending", ["png", "webp", "jpg"])
+def test_transparency_is_saved_where_the_format_knows_it(tmp_path, picture, ending):
+    alpha = torch.linspace(0, 1, 60).expand(1, 1, 40, 60)
+    path = images.save_image(picture(40, 60), tmp_path / f"a.{ending}", alpha=alpha, settings={"a": 1})
+    found = images.load_cutout(path)[1]
+    if ending == "jpg":
+        assert found is None
+        assert (images.load_image(path)[..., 0] > 0.95).all()
+    else:
+        assert (found - alpha).abs().max() < 0.01
+    assert images.read_settings(path) == {"a": 1}
+
+
+def test_a_style_is_what_is_opaque_of_it(tmp_path, picture):
+    painting = images.to_pil(picture(50, 70, 5))
+    images.to_pil(picture(50, 70, 5)).save(tmp_path / "whole.png")
+    around = Image.new("RGBA", (200, 150), (255, 0, 0, 0))
+    around.paste(painting, (40, 30))
+    around.save(tmp_path / "around.png")
+    for size in (None, 35):
+        whole = images.load_style(tmp_path / "whole.png", size=size)
+        assert (images.load_style(tmp_path / "around.png", size=size) - whole).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("shape", ["disc", "ring", "line", "points"])
+def test_holes_in_a_style_are_filled_with_what_is_around_them(tmp_path, shape):
+    """Stripes of two colors stay these, and nearly as much of each."""
+    y, x = np.mgrid[:80, :100]
+    radius = np.hypot(y - 40, x - 50)
+    seen = {"disc": radius < 38, "ring": (radius > 20) & (radius < 38), "line": abs(y - x) < 1,
+            "points": (y % 20 == 3) & (x % 30 == 7)}[shape]  # fmt: skip
+    colors = np.where((x // 4 % 2 == 0)[..., None], (200, 40, 30), (20, 60, 180)).astype(np.uint8)
+    rgba = np.concatenate([np.where(seen[..., None], colors, 255), 255 * seen[..., None]], 2).astype(np.uint8)
+    Image.fromarray(rgba).save(tmp_path / "a.png")
+    style = images.load_style(tmp_path / "a.png")[0].mul(255).round()
+    blue = (style == torch.tensor([20, 60, 180.0])[:, None, None]).all(0)
+    red = (style == torch.tensor([200, 40, 30.0])[:, None, None]).all(0)
+    assert (red | blue).all()
+    if shape in ("disc", "ring"):
+        assert 0.35 < blue.float().mean() < 0.65
+
+
+def test_a_style_that_is_transparent_everywhere_is_refused(tmp_path):
+    cutout("RGBA", 0 * ALPHA).save(tmp_path / "a.png")
+    with refused(ImageError, match="transparent everywhere: take another picture as style"):
+        images.load_style(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "RGB", "RGBA", "LA"])
+def test_a_mask_of_any_size_is_brightness_or_opacity(tmp_path, mode):
+    mask = Image.fromarray(ALPHA) if mode in ("L", "1", "RGB") else cutout(mode, ALPHA)
+    mask.convert(mode).save(tmp_path / "m.png")
+    for height, width in ((40, 60), (20, 30), (80, 120), (27, 41)):
+        found = images.load_mask(tmp_path / "m.png", torch.zeros(1, 3, height, width))
+        assert found.shape == (1, 1, height, width)
+        assert found.mean() == pytest.approx(0.25, abs=0.02)
+        assert found[..., height // 2, width // 2] > 0.99
+        assert found[..., 0, 0] < 0.01
+    with refused(ImageError, match="60 × 40 pixels has other proportions than its picture of 40 × 60"):
+        images.load_mask(tmp_path / "m.png", torch.zeros(1, 3, 60, 40))
+
+
+def test_all_that_is_left_out_is_named(tmp_path, picture):
+    images.save_image(picture(20, 30), tmp_path / "good.png")
+    for number in range(7):
+        (tmp_path / f"bad{number}.png").write_text("no picture")
+    with pytest.warns(LeftOut, match="Of 8 pictures 7 are left out: ") as caught:
+        assert images.readable(images.list_pictures(tmp_path)) == [tmp_path / "good.png"]
+    assert all(f"bad{number}.png" in str(caught[0].message) for number in range(7))

@@ -120,8 +120,10 @@ def test_pictures_do_not_disturb_each_other(prior, lpips, mean):
                   progress=False)  # fmt: skip
     alone = invert(pictures[1:], prior, start=mean, steps=4, settings=SMALL, lpips=lpips, identity=Looks(),
                    progress=False)  # fmt: skip
-    # Adam's first steps have the size of the rate whatever the slope, so rounding shows where there is none.
-    torch.testing.assert_close(both.codes[1:], alone.codes, rtol=0, atol=1e-3)
+    # The pictures, not the codes: Adam's first steps have the size of the rate whatever the slope, and
+    # rounding moves a code that the picture does not depend on.
+    torch.testing.assert_close(both.pictures[1:], alone.pictures, rtol=0, atol=3e-4)
+    assert (both.pictures[:1] - alone.pictures).abs().max() > 1e-3
 
 
 def test_the_mean_is_where_it_begins_and_the_generator_stays(prior, lpips):

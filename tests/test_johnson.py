@@ -284,12 +284,22 @@ def test_after_an_error_the_network_can_paint(fit):
     assert method.stylize(rand(1, 3, 17, 20)).shape == (1, 3, 17, 20)
 
 
+def test_a_training_goes_on_when_only_pictures_are_gone(fit, tmp_path):
+    fit(1, tmp_path / "run")
+    with pytest.warns(
+        UserWarning, match=r"Pictures of this training are gone \(1\): it goes on with the rest"
+    ):
+        fit(2, tmp_path / "run", faces=rand(4, 3, 40, 36))
+    with refused(SettingError, "pictures 5 there, 4 here, style_weight"):  # not of pictures alone
+        fit(3, tmp_path / "run", faces=rand(4, 3, 40, 36), settings=SMALL.changed(style_weight=2.0))
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [
         ({"settings": SMALL.changed(style_weight=2.0)}, "style_weight 100000.0 there, 2.0 here"),
         ({"styles": rand(1, 3, 32, 32, seed=8)}, "style"),
-        ({"faces": rand(4, 3, 40, 36)}, "pictures 5 there, 4 here"),
+        ({"faces": rand(6, 3, 40, 36)}, "pictures 5 there, 6 here"),
         ({"faces": Pictures(rand(5, 3, 40, 36), 24, flip=False)}, "crops"),
     ],
     ids=["settings", "style", "pictures", "crops"],

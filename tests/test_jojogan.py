@@ -13,6 +13,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from nstlib.errors import ImageError, NstError, SettingError
+from nstlib.methods.inversion import invert
 from nstlib.methods.jojogan import AS_RELEASED, SMALL, JoJoGAN, PairsTask, Settings
 from nstlib.nets.features import FeatureExtractor
 from nstlib.nets.mobilestylegan import FacePrior
@@ -187,6 +188,13 @@ def test_a_portrait_is_drawn_from_its_codes(learned, generator):
     torch.testing.assert_close(learned.draw(read(content)), made)
     large = F.interpolate(content, (64, 64), mode="nearest")
     torch.testing.assert_close(learned.stylize(large), made, atol=0.02, rtol=0)
+
+
+def test_codes_are_searched_for_where_that_is_wanted(method, generator):
+    pictures = portraits(2, seed=11)
+    found = invert(pictures, generator, start=read(pictures), steps=2, progress=False).codes
+    torch.testing.assert_close(method(search=2).encode(pictures), found)
+    assert (found - read(pictures)).abs().max() > 0.01
 
 
 def test_strength_leads_from_the_generator_to_the_style(learned, generator):

@@ -363,6 +363,7 @@ def test_markdown_shows_arrows_intervals_numbers_and_problems(measured, tmp_path
         ((0.5, -math.inf, math.inf), ("0.5", "-∞ to ∞")),
         ((math.nan,) * 3, ("–", "–")),
         ((1.0, 1.0, 1.0), ("1 ± 0", "1 to 1")),
+        ((1.0, 1 - 8e-8, 1 + 8e-8), ("1 ± 0", "1 to 1")),
     ],
 )
 def test_numbers_are_shown_in_the_digits_that_make_sense(interval, said):

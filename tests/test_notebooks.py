@@ -16,7 +16,7 @@ from test_project import FORBIDDEN
 
 from nstlib.course.presets import read_parameters
 
-NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("[0-9][0-9]*_*.ipynb"))
 CHECKED = "# NBVAL_CHECK_OUTPUT"
 ENDINGS = {"save_figure": ".png", "save_image": ".png", "save_table": ".csv", "save_film": ".mp4"}
 
@@ -53,7 +53,7 @@ def test_valid_and_complete(path: Path) -> None:
     book = read(path)
     nbformat.validate(book)
     assert book.metadata.kernelspec.name == "python3"
-    assert book.cells[0].source.startswith(f"# {path.name[:2]} ")
+    assert book.cells[0].source.startswith(f"# {path.name.split('_')[0]} ")
     markdown = "\n".join(cell.source for cell in book.cells if cell.cell_type == "markdown")
     assert markdown.count("<!-- measured -->") == markdown.count("<!-- /measured -->") == 1
     assert re.search(r"^## Set-up", markdown, re.MULTILINE)

@@ -55,6 +55,18 @@ def test_pictures(drawn, picture, count, columns):
         assert len(axis.get_xticks()) == len(axis.get_yticks()) == 0
 
 
+def test_batches_are_columns_or_rows_and_missing_pictures_are_white(drawn):
+    named = {"three": torch.rand(3, 3, 8, 8), "one": torch.rand(1, 3, 8, 8)}
+    down = drawn(plots.batches(named, count=2, width=1))
+    assert [axis.get_title() for axis in down] == ["three", "one", "", ""]
+    across = drawn(plots.batches(named, across=True, titles=["a", "b", "c"], width=1))
+    assert [axis.get_ylabel() for axis in across] == ["three", "", "", "one", "", ""]
+    for axes, white in ((down, 3), (across, 5)):
+        assert axes[white].images[0].get_array().min() == 1
+        found = axes[0].images[0].get_array()
+        assert np.allclose(found, named["three"][0].permute(1, 2, 0))
+
+
 # ----------------------------------------------------------------------------------------- maps and matrices
 
 
@@ -96,6 +108,24 @@ def test_curves(drawn):
     assert len({line.get_linestyle() for line in axis.lines}) == 4
     assert np.allclose(axis.lines[0].get_xdata(), [0.1, 0.2, 0.3, 0.4, 0.5])
     assert np.allclose(axis.lines[0].get_ydata(), [1 / i for i in range(1, 6)])
+
+
+def test_terms_stand_at_the_steps_that_have_them(drawn):
+    history = [{"step": 1, "a": 2.0}, {"step": 2, "b": 1.0}, {"step": 3, "a": 1.0}]
+    figure = plots.terms(history, ("a", "b", "c"), (1.5, "stopped"))
+    drawn(figure)
+    lines = {line.get_label(): list(line.get_xdata()) for line in figure.axes[0].lines}
+    assert lines == {"a": [1, 3], "b": [2], "stopped": [1.5, 1.5]}
+
+
+def test_clouds_have_the_same_fixed_points(drawn):
+    fixed, points = torch.zeros(2, 2), torch.rand(5, 2)
+    figure = plots.clouds({"a": points, "b": 2 * points}, fixed, "drawn", "known")
+    drawn(figure)
+    for axis, times in zip(figure.axes, (1, 2), strict=True):
+        first, second = (np.asarray(one.get_offsets()) for one in axis.collections)
+        assert np.allclose(first, times * points)
+        assert np.allclose(second, fixed)
 
 
 def test_boxes(drawn, picture):
@@ -148,3 +178,20 @@ def test_diagram(drawn):
     figure = plots.diagram(boxes, [("a", "b"), ("a", "c")], (4, 3))
     drawn(figure)
     assert [text.get_text() for text in figure.axes[0].texts] == ["in\n3 × 4", "out", "there", "", ""]
+
+
+def test_bands_span_the_runs(drawn):
+    runs = [
+        [{"evaluations": i, "seconds": 2 * i, "total": height / i} for i in range(1, n)]
+        for height, n in ((1, 6), (3, 9))
+    ]
+    figure = plots.bands({"from noise": {"one": runs, "two": runs[:1]}, "from the photograph": {"one": runs}})
+    drawn(figure)
+    axes = figure.axes
+    assert [axis.get_xlabel() for axis in axes] == ["evaluations", "seconds"] * 2
+    assert axes[0].get_title() == "from noise"
+    line = axes[1].lines[0]
+    assert line.get_xdata()[[0, -1]] == pytest.approx([2, 10])  # as far as the shorter run goes
+    assert line.get_ydata()[[0, -1]] == pytest.approx([2, 0.4])
+    edges = axes[0].collections[0].get_paths()[0].vertices[:, 1]
+    assert (edges.min(), edges.max()) == pytest.approx((0.2, 3))

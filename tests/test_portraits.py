@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cmath
 import math
+import warnings
 from collections.abc import Callable
 
 import pytest
@@ -19,6 +20,7 @@ from nstlib.faces.align import (
     TEMPLATE,
     align,
     align_portrait,
+    align_portraits,
     cut_out,
     cut_portrait,
     paste,
@@ -72,6 +74,7 @@ def framed(size: tuple[int, int]) -> list[complex]:
     height=st.integers(100, 260), width=st.integers(100, 260),
     part=st.floats(0.1, 0.9), degrees=st.floats(-180, 180),
 )  # fmt: skip
+@pytest.mark.filterwarnings("ignore:A face is")
 def test_a_face_comes_to_lie_where_arcface_and_ffhq_have_it(found, height, width, part, degrees):
     face = face_at(*placed(height, width, part, degrees))
     found(face)
@@ -114,6 +117,28 @@ def test_of_several_faces_the_largest_counts_or_the_one_that_is_asked_for(found)
     found()
     with pytest.raises(ImageError, match=r"No face was found in the picture \(320 × 240 pixels\): take one"):
         align_portrait(image, 32)
+
+
+@pytest.mark.parametrize("degrees", [0, 30, 90, 180, 265])
+def test_a_turned_face_is_painted_upright_and_it_is_said(found, degrees):
+    face = face_at(*placed(200, 240, 0.5, degrees))
+    found(face)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        (portrait,) = align_portraits(torch.rand(1, 3, 200, 240), 32)
+    eyes = [through(portrait.theta, place, (200, 240)) for place in framed((2, 2))[:2]]
+    assert all(abs(a - complex(*b)) < 0.01 for a, b in zip(eyes, face.points.tolist()[:2], strict=True))
+    said = {90: "turned to the right", 180: "upside down", 265: "turned to the left"}.get(degrees)
+    assert [said in str(one.message) for one in caught] == [True] * bool(said)
+
+
+def test_all_faces_are_cut_out(found):
+    faces = [face_at(1.1 + 0j, 150 + 40j), face_at(0.7 + 0j, 20 + 110j), face_at(0.5 + 0j, 250 + 150j)]
+    found(*faces)
+    portraits = align_portraits(torch.rand(1, 3, 240, 320), 32)
+    for portrait, face in zip(portraits, faces, strict=True):
+        eye = complex(*face.points[0].tolist())
+        assert abs(through(portrait.theta, framed((2, 2))[0], (240, 320)) - eye) < 0.01
 
 
 def test_what_makes_no_sense_is_refused():

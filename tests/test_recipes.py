@@ -19,7 +19,7 @@ PRINTED = {
         "vgg16", ("relu3_1", "relu3_2"), ("relu1_1", "relu1_2", "relu2_1", "relu2_2", "relu3_1"),
         None, 500, "noise", None,
     ),
-    "paper_b": ("vgg19", ("relu4_2",), FIVE_BLOCKS, "adam", 2200, None, None),
+    "paper_b": ("vgg19", ("relu4_2",), FIVE_BLOCKS, "adam", 2200, "noise", None),
     "paper_d": ("vgg19", ("relu5_2",), FIVE_BLOCKS, "adam", 1000, "content", 512),
     "gatys_2016": ("vgg19", ("relu4_2",), FIVE_BLOCKS, "lbfgs", 500, "content", 512),
 }  # fmt: skip

@@ -114,15 +114,16 @@ def test_missing_tag(root, forbidden):
 
 
 def test_selection(root, forbidden):
-    for number in range(1, 5):
-        notebook(root, name=f"{number:02}_n")
+    for number in ("01", "02", "03", "03b", "04"):
+        notebook(root, name=f"{number}_n")
 
     def chosen(*selection):
         return [path.stem for path in runner._select(root / "notebooks", selection)]
 
-    assert chosen() == ["01_n", "02_n", "03_n", "04_n"]
+    assert chosen() == ["01_n", "02_n", "03_n", "03b_n", "04_n"]
     assert chosen("3", "01") == ["01_n", "03_n"]
-    assert chosen("02-3", "03_n") == ["02_n", "03_n"]
+    assert chosen("02-3", "03_n") == ["02_n", "03_n", "03b_n"]
+    assert chosen("03b") == chosen("3b") == ["03b_n"]
     assert chosen("notebooks/04_n.ipynb") == ["04_n"]
     for wrong in ("5", "02_m", "7-9", "one"):
         with pytest.raises(SettingError, match=f"no notebook '{wrong}'"):

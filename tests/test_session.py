@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import torch
@@ -114,6 +120,25 @@ def test_folders(course, monkeypatch, tmp_path_factory):
     alone = tmp_path_factory.mktemp("alone")
     monkeypatch.chdir(alone)
     assert begin().out == alone / "figures" / "quick" / "02_layers"
+
+
+def test_a_caption_stands_under_its_figure(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    monkeypatch.setitem(sys.modules, "ipykernel", object())
+    run = begin()
+    figure = plt.figure()
+    run.save_figure(figure, "a", caption="A line.")
+    assert shown[0] is figure
+    assert shown[1].data == "*A line.*"
+    assert not plt.fignum_exists(figure.number)  # or plt.show() would show it again
+    run.save_figure(figure, "b", caption="Shown before.")
+    assert [part.data for part in shown[2:]] == ["*Shown before.*"]
+    run.save_figure(figure, "c")
+    assert len(shown) == 3
+    monkeypatch.delitem(sys.modules, "ipykernel")  # a script, not a page
+    run.save_figure(figure, "d", caption="A line.")
+    assert len(shown) == 3
 
 
 def test_figure_table_and_manifest(capsys):

@@ -94,7 +94,7 @@ def test_map_and_asset_table_are_in_step():
 
 
 def test_every_notebook_is_on_the_map():
-    names = {path.stem for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")}
+    names = {path.stem for path in (ROOT / "notebooks").glob("[0-9][0-9]*_*.ipynb")}
     assert names == set(readme.NOTEBOOKS)
 
 

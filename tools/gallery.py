@@ -36,7 +36,8 @@ GALLERY = ROOT / "figures" / "gallery"
 COPIES = {
     "01_end": "01_gram_matrix_theory/end.png",
     "02_networks": "02_vgg16_vs_vgg19_layers/three_networks.png",
-    "03_regions": "03_optimizers_and_weights/two_regions_first.png",
+    "03_recipe": "03_optimizers_and_weights/paper_d_landscape.png",
+    "03b_regions": "03b_sizes_colors_regions_films/two_regions_image.png",
     "04_three_ways": "04_fast_style_transfer/three_ways.png",
     "05_exemplars": "05_dualstylegan_four_stages/three_styles.png",
     "06_regions": "06_u2_local_transfer/figure_10.png",

@@ -21,16 +21,20 @@ NOTEBOOKS = {
         "A Fig. 7, B Figs 3–4, D Fig. 6",
     ),
     "03_optimizers_and_weights": (
-        "Optimizers and weights; sizes, colors, regions, films",
-        "A Figs 4–6, B section 3, C, D Figs 8–13, E (9)–(10)",
+        "Optimizers, style weights and recipes",
+        "A Figs 4–6, B section 3, C, D Figs 8–13",
+    ),
+    "03b_sizes_colors_regions_films": (
+        "Appendix: sizes, colors, faces, regions, films, movements",
+        "B section 4, E (9)–(10)",
     ),
     "04_fast_style_transfer": (
         "One forward pass: Johnson's networks and AdaIN",
-        "A and C on Johnson et al.; Johnson Fig. 5, Table 1; Huang and Belongie (8)",
+        "C (MSE, training time); Johnson (1)–(5), Fig. 5, Table 1; Huang and Belongie (8)",
     ),
     "05_dualstylegan_four_stages": (
         "DualStyleGAN in its four stages, and JoJoGAN",
-        "A (8)–(12), section 3.2, Figs 3, 8, 9; Yang et al. 2022; Chong and Forsyth 2022",
+        "A (8)–(10), section 3.2, Figs 3, 8; Yang et al. 2022; Chong and Forsyth 2022",
     ),
     "06_u2_local_transfer": (
         "Regions of a portrait: paper E's U² network, CycleGAN, portrait drawing",
@@ -55,7 +59,9 @@ def course_map() -> str:
             mark = machines.index(run["processor"])  # the first machine is the rule, others are marked
             note = f" <sup>{mark}</sup>" if mark else ""
             cells.append(f"{show_seconds(run['seconds'])}, {show_mib(run['peak_mib'])}{note}")
-        rows.append(f"| [{name[:2]}](notebooks/{name}.ipynb) {title} | {papers} | {' | '.join(cells)} |")
+        rows.append(
+            f"| [{name.split('_')[0]}](notebooks/{name}.ipynb) {title} | {papers} | {' | '.join(cells)} |"
+        )
     others = "".join(f"; <sup>{i}</sup> on {name}" for i, name in enumerate(machines[1:], start=1))
     return "\n".join(rows) + f"\n\nTime and peak memory as measured on {machines[0]}{others}.\n"
 

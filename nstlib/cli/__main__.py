@@ -7,11 +7,12 @@ import io
 import os
 import sys
 import warnings
+from typing import Any
 
 import click
 
 from .. import __version__
-from ..errors import NstError
+from ..errors import LeftOut, NstError
 
 # Name: the module that holds the command, and a word about it for the help. A module is imported only when
 # its command is asked for: most of them load torch.
@@ -66,17 +67,41 @@ def cli() -> None:
     """
 
 
+class Unbroken(io.FileIO):
+    """A pipe that goes on where nobody reads (``| true``): what is printed is lost, the work is not."""
+
+    def write(self, data: Any) -> int:
+        """Write, or do as if."""
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
 def main() -> None:
     """Run the command; an error this library foresees is one sentence on standard error, exit status 1."""
     # Threads that wait for each other spin; once another program wants one of the cores, they spin for one
     # that is not running, and a layer takes up to ten times as long. With less patience nothing is lost on an
     # idle machine. GNU's OpenMP reads it when torch is loaded; the kernels of `nst course` inherit it.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    for stream in (sys.stdout, sys.stderr):  # a console that lacks "↓" or "×" gets "?" instead of a traceback
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed, as by `2>&-`
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a console that lacks "↓" or "×" gets "?", no traceback
+            if not stream.isatty():
+                pipe = io.BufferedWriter(Unbroken(stream.fileno(), "wb", closefd=False))
+                setattr(sys, name, io.TextIOWrapper(pipe, stream.encoding, "replace", line_buffering=True))
     # A warning is a sentence here, without the line of code that it comes from.
     warnings.formatwarning = lambda message, *_, **__: f"nst: {message}\n"
+    show, left_out = warnings.showwarning, []
+
+    def noted(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
+        left_out.append(issubclass(category, LeftOut))
+        show(message, category, *where, **options)
+
+    warnings.showwarning = noted
     try:
         # Not click's own standalone mode: it would turn Ctrl-C into "Aborted!" and exit status 1.
         status = cli(prog_name="nst", standalone_mode=False)
@@ -89,7 +114,7 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         click.echo("nst: stopped.", err=True)
         status = 130
-    sys.exit(status if isinstance(status, int) else 0)
+    sys.exit((status if isinstance(status, int) else 0) or int(any(left_out)))
 
 
 if __name__ == "__main__":

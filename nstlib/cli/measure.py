@@ -14,18 +14,9 @@ from ..metrics import measure as module
 from ..metrics.protocol import DEFAULT, METRICS, Protocol
 from ..metrics.table import ENDINGS
 from ..pictures.files import check_writable
-from .options import DEVICE, QUIET
+from .options import DEVICE, QUIET, NumberOr
 
 SHOWN = 10  # problems on the terminal; the tables name all
-
-
-class _Size(click.ParamType):
-    """A number of pixels, or "original"."""
-
-    name = "PIXELS|original"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
-        return None if value in ("original", None) else click.IntRange(16, 4096).convert(value, param, ctx)
 
 
 def _setting(flag: str, name: str, **options: Any) -> click.Option:
@@ -41,7 +32,8 @@ PARAMETERS = [
     click.Argument(["b"], type=click.Path(path_type=Path)),
     click.Option(["--metrics"], metavar="NAME,...|all",
         help=f"Of {', '.join(METRICS)}.  [default: {','.join(DEFAULT.metrics)}; of two files no fid]"),
-    _setting("--size", "resolution", type=_Size(), metavar="PIXELS|original"),
+    _setting("--size", "resolution", type=NumberOr("original", click.IntRange(16, 4096), None),
+        metavar="PIXELS|original"),
     _setting("--crop", "crop"),
     _setting("--pairs", "pairs", default=None, show_default=False,
         help="Who is compared with whom: names without ending, first with first, or sets only.  "

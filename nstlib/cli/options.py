@@ -24,6 +24,19 @@ DEVICE = click.Option(
 QUIET = click.Option(["--quiet"], is_flag=True, help="No progress bar.")
 
 
+class NumberOr(click.ParamType):
+    """A number, or a word that stands for ``value``."""
+
+    name = "number"
+
+    def __init__(self, word: str, number: click.IntRange, value: str | None = "") -> None:
+        self.word, self.number, self.value = word, number, word if value == "" else value
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, or the word's value."""
+        return self.value if value in (self.word, self.value) else self.number.convert(value, param, ctx)
+
+
 class Grouped(click.Command):
     """A command whose help shows its options under headings."""
 

@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import math
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
@@ -20,16 +19,14 @@ from ..assets.movements import paintings
 from ..course.manifest import sha256
 from ..errors import ImageError, NstError, OptimizationError, SettingError
 from ..faces import parse
-from ..faces.align import align_portrait, paste
+from ..faces.align import align_portraits, paste
+from ..faces.detect import find_faces
 from ..methods import METHODS, Method, gatys
 from ..metrics.protocol import digest
 from ..nets import hardware
-from ..pictures import video
-from ..pictures.files import check_writable, list_pictures, load_image, read_settings, save_image
-from .options import DEVICE, QUIET, SEED, Grouped, method_options, stylize_fields
+from ..pictures import files, video
+from .options import DEVICE, QUIET, SEED, Grouped, NumberOr, method_options, stylize_fields
 
-ANIMATIONS = (".gif", ".webp")  # their files hold a film, or a picture
-FILMS = (*ANIMATIONS, ".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".wmv", ".ogv")
 SAVE_EVERY = 30.0  # seconds between two checkpoints at least,
 SAVE_SHARE = 20.0  # and times as long as one takes: L-BFGS' memory of a large picture has gigabytes
 TELL_EVERY = 1.0  # seconds between two lines about a film's frames
@@ -47,7 +44,7 @@ COMMON: dict[str, list[click.Option]] = {  # by heading of the help
             show_default=True,
             help=" ".join(f"{name}: {method.summary}." for name, method in METHODS.items())),
         click.Option(["-o", "--output"], **_FILE, help="Picture (.png, .jpg, .webp; it holds the settings) "
-            "or, if CONTENT is one, film (.mp4, .gif, .webp; without sound).  "
+            "or, if CONTENT is one, film (.mp4, .gif, .webp; only .mp4 has its sound).  "
             "[default: stylized.png or stylized.mp4]"),
         click.Option(["--size"], **_PIXELS, default=512, show_default=True,
             help="Longest side of the result; CONTENT is not enlarged."),
@@ -71,13 +68,13 @@ COMMON: dict[str, list[click.Option]] = {  # by heading of the help
         click.Option(["--fast"], is_flag=True, help="In a third of the time: fewer and finer strokes."),
     ],
     "Faces and regions": [
-        click.Option(["--face"], type=click.IntRange(1), metavar="NUMBER",
-            help="Which face of CONTENT, from left to right.  [default: the largest]"),
+        click.Option(["--face"], type=NumberOr("all", click.IntRange(1)), metavar="NUMBER|all",
+            help="Which face of CONTENT, from left to right; all: with --paste.  [default: the largest]"),
         click.Option(["--paste"], is_flag=True, help="Put the face back into CONTENT; without it the result "
             "is the face alone."),
         click.Option(["--region", "regions"], multiple=True, metavar="NAME[=FILE]",
-            help=f"Paint this region only ({', '.join(parse.NAMES)}), in the style of FILE or else of "
-            "STYLES. May be repeated."),
+            help=f"Paint this region only ({', '.join(parse.NAMES)}, or a mask of your own: a picture, white "
+            "where to paint), in the style of FILE or else of STYLES. May be repeated."),
         click.Option(["--softness"], type=click.FloatRange(0), metavar="PIXELS",
             help="Width of a region's soft border.  [default: a sixtieth of the result]"),
     ],
@@ -113,7 +110,7 @@ def _groups() -> dict[str, list[click.Option]]:
     f"every {SAVE_EVERY:.0f} seconds beside its output: after a kill the same command goes on from there.",
 )
 @click.pass_context
-def stylize(ctx: click.Context, content: Path, styles: tuple[str, ...], **options: Any) -> None:
+def stylize(ctx: click.Context, content: Path, styles: tuple[str, ...], **options: Any) -> int:
     """Paint the picture (or film) CONTENT in the manner of the pictures STYLES.
 
     \b
@@ -136,10 +133,11 @@ def stylize(ctx: click.Context, content: Path, styles: tuple[str, ...], **option
     hardware.keep_freed_memory()
     output: Path | None = options["output"]
     if content.is_dir():
-        sys.exit(_each(ctx, list_pictures(content), styles, options))
+        return _each(ctx, files.list_pictures(content), styles, options)
     if output is not None and not output.suffix and styles:  # photographs, and the style as the last one
-        sys.exit(_each(ctx, [content, *map(Path, styles[:-1])], styles[-1:], options))
-    Job(ctx, content, styles, options).run()
+        return _each(ctx, [content, *map(Path, styles[:-1])], styles[-1:], options)
+    Job(ctx, content, styles, options).paint()
+    return 0
 
 
 def _each(ctx: click.Context, pictures: list[Path], styles: tuple[str, ...], options: dict[str, Any]) -> int:
@@ -148,20 +146,22 @@ def _each(ctx: click.Context, pictures: list[Path], styles: tuple[str, ...], opt
     if folder is None or folder.suffix:
         raise SettingError("Several pictures need a folder for the results: write -o FOLDER/.")
     names = [picture.stem for picture in pictures]
-    failed, kept = [], 0
-    for number, picture in enumerate(pictures, 1):
+    usable = files.readable(pictures, look=_face_of if METHODS[options["method"]].portraits else None)
+    failed, kept = [picture.name for picture in pictures if picture not in usable], 0
+    for number, picture in enumerate(usable, 1):
         name = picture.stem if names.count(picture.stem) == 1 else picture.name
         target = folder / f"{name}.png"
-        files = [path for path in (picture, *map(Path, styles)) if path.is_file()]
+        words = [picture, *styles, *(word for pair in _pairs(options["regions"]) for word in pair if word)]
+        given = [path for path in map(Path, words) if path.is_file()]
         shown = {k: str(v) for k, v in options.items() if k not in ("output", "quiet", "device")}
-        key = digest([[sha256(path) for path in files], styles, shown])
+        key = digest([[sha256(path) for path in given], styles, shown])
         with contextlib.suppress(ImageError):
-            if (read_settings(target) or {}).get("key") == key:
+            if (files.read_settings(target) or {}).get("key") == key:
                 kept += 1
                 continue
-        _note(f"{number} of {len(pictures)}: {picture.name}")
+        _note(f"{number} of {len(usable)}: {picture.name}")
         try:
-            Job(ctx, picture, styles, {**options, "output": target}, key).run()
+            Job(ctx, picture, styles, {**options, "output": target}, key).paint()
         except NstError as error:
             failed.append(picture.name)
             _note(str(error))
@@ -169,6 +169,11 @@ def _each(ctx: click.Context, pictures: list[Path], styles: tuple[str, ...], opt
     text = f"done: {folder}, {done} painted, {kept} kept, {len(failed)} failed"
     click.echo(text + (f": {', '.join(failed)}" if failed else ""))
     return 1 if failed else 0
+
+
+def _face_of(picture: Path) -> None:
+    if not find_faces(files.load_image(picture)):
+        raise ImageError(f"No face was found in '{picture}': take a picture that shows one from the front.")
 
 
 class Job:
@@ -181,7 +186,8 @@ class Job:
         self.content, self.options, self.name, self.key = content, options, options["method"], key
         self.kind: type[Method] = METHODS[self.name]
         self._check_options(ctx)
-        self.moving = _is_film(content)
+        # In a folder, and there a key is given, an animation is its first frame.
+        self.moving, self.side = not key and video.is_film(content), options["size"]
         self.output: Path = options["output"] or Path("stylized.mp4" if self.moving else "stylized.png")
         self.film: Path | None = options["film"]
         self.pairs = _pairs(options["regions"])
@@ -197,10 +203,10 @@ class Job:
         self.styles = (*styles, *(str(painting.path) for painting in blended))
         self._check_styles()
         self.device = hardware.resolve_device(options["device"])
-        (video.check_film_writable if self.moving else check_writable)(self.output)
+        (video.check_film_writable if self.moving else files.check_writable)(self.output)
         if self.film is not None:
             video.check_film_writable(self.film)
-        given = [content, *map(Path, self.styles), *(path for _, path in self.pairs if path)]
+        given = [content, *map(Path, self.styles), *(Path(p) for pair in self.pairs for p in pair if p)]
         targets = [path for path in (self.output, self.film) if path]
         if len({os.path.abspath(path) for path in targets}) < len(targets):
             raise SettingError(
@@ -232,41 +238,48 @@ class Job:
 
     def _check_styles(self) -> None:
         """Each style has somewhere to go, and each region a style."""
-        styles, pairs, shares = self.styles, self.pairs, self.options["shares"]
+        styles, pairs = self.styles, self.pairs
         common = [name for name, path in pairs if path is None]
-        if not styles and common:
-            raise SettingError(
-                f"The region '{common[0]}' has no style: write {common[0]}=FILE, or name a style picture."
-            )
-        if not styles and not pairs:
-            raise SettingError("There is no style: name a picture after the content, or a --movement.")
-        if styles and pairs and not common:
-            raise SettingError(
-                f"Every region has its own style, and '{styles[0]}' goes nowhere: name a --region for it "
-                "(background, for example), or leave it out."
-            )
-        if shares and len(shares) != len(styles):
-            raise SettingError(
-                f"Of style pictures there are {len(styles)} and of shares {len(shares)}: give one --share "
-                "for each picture."
-            )
-        if self.options["softness"] is not None and not pairs:
-            raise SettingError("--softness is the width of a region's border: name a --region as well.")
+        soft = self.options["softness"] is not None
+        for wrong, sentence in (
+            (common and not styles, "The region '{0}' has no style: write {0}=FILE, or name a picture."),
+            (not styles and not pairs,
+             "There is no style: name a picture after the content, or a --movement."),
+            (styles and pairs and not common, "Every region has its own style, and '{1}' goes nowhere: name "
+             "a --region for it (background, for example), or leave it out."),
+            (self.options["face"] == "all" and not self.options["paste"],
+             "--face all paints them in their places: write --paste as well."),
+            (soft and not pairs, "--softness is the width of a region's border: name a --region as well."),
+        ):  # fmt: skip
+            if wrong:
+                raise SettingError(sentence.format(*common[:1] or [""], *styles[:1]))
 
     # ---------------------------------------------------------------- the ways through it
+
+    def paint(self) -> None:
+        """Run, and say so where memory is too small for the picture."""
+        try:
+            self.run()
+        except (RuntimeError, MemoryError) as error:
+            if isinstance(error, RuntimeError) and "memory" not in str(error):
+                raise
+            raise ImageError(
+                f"'{self.content}' takes more memory than there is with {self.side} pixels: write --size "
+                f"{self.side // 2}, which takes a quarter."
+            ) from error
 
     def run(self) -> None:
         """Paint."""
         if self.name == "gatys":
             (self._optimize_film if self.moving else self._optimize)()
         elif self.moving:
-            first, frames, fps = self._frames()
+            first, frames, times = self._frames()
             paint, _ = self._painter(first)
-            self._write_film(fps, ((paint(frame), False) for frame in frames))
+            self._write_film(times, ((paint(frame), False) for frame in frames))
         elif self.kind.portraits:
             self._portrait()
         else:
-            image = load_image(self.content, size=self.options["size"])
+            image = self._content(self.options["size"])
             paint, about = self._painter(image)
             began = time.perf_counter()
             made = paint(image)
@@ -281,22 +294,20 @@ class Job:
 
     def _common(self) -> dict[str, Any]:
         """The common arguments of ``stylize``, those that were given."""
-        strength, color = self.options["strength"], self.options["color"] or "style"
-        found: dict[str, Any] = {} if strength is None else {"strength": strength}
-        if color != "style":
-            found["keep_colors"] = color
-        if self.options["shares"] and "shares" in self.kind.options_class.__dataclass_fields__:
-            found["shares"] = self.options["shares"]
-        fields = self.kind.options_class.__dataclass_fields__
-        return found | {k: v for k, v in self.own.items() if k in fields}
+        o, fields = self.options, self.kind.options_class.__dataclass_fields__
+        found = {"strength": o["strength"], "keep_colors": None if o["color"] == "style" else o["color"]}
+        own = {"shares": o["shares"] or None, **self.own}
+        found |= {name: value for name, value in own.items() if name in fields}
+        return {name: value for name, value in found.items() if value is not None}
 
     def _painter(self, image: Tensor) -> tuple[Callable[[Tensor], Tensor], dict[str, Any]]:
         size = self._style_size(image)
         # Such a method finds the regions itself, in the style picture as well.
         named = "regions" in self.kind.options_class.__dataclass_fields__
-        if named and any(path for _, path in self.pairs):
+        if named and any(path or name not in parse.NAMES for name, path in self.pairs):
             raise SettingError(
-                f"With --method {self.name} all regions have one style: write --region NAME without a file."
+                f"With --method {self.name} all regions have one style, and it finds them itself: write "
+                f"--region NAME with one of {', '.join(parse.NAMES)}."
             )
         placed = self.pairs and not named
         words = [path or self.styles[0] for _, path in self.pairs] if placed else self.styles
@@ -311,23 +322,32 @@ class Job:
             softness = self.options["softness"]
             arguments |= {"regions": tuple(name for name, _ in self.pairs), "softness": softness}
         elif self.pairs:
-            arguments["masks"] = list(self._masks(image).values())
+            masks = self._masks(image)
+            arguments["masks"] = [masks[name] for name, _ in self.pairs]
         about = {**arguments, "color": self.options["color"] or "style", "style_size": size}
         about |= {"network": method.about} if method.about else {}
         about.pop("masks", None)
         return lambda picture: method.stylize(picture, style, **arguments), about
 
+    def _content(self, size: int | None = None) -> Tensor:
+        image, self.alpha = files.load_cutout(self.content, size=size)
+        self.side = max(image.shape[-2:])
+        return image
+
     def _portrait(self) -> None:
-        image = load_image(self.content)
+        image = self._content()
         began = time.perf_counter()
         method, style = self._open(self.styles, 512)
-        portrait = align_portrait(image, size=method.size, face=self.options["face"])
-        arguments, head = self._common(), None
+        portraits = align_portraits(image, size=method.size, face=self.options["face"])
+        arguments, made = self._common(), image
         if self.options["paste"]:  # what it needs may be missing: to be known before the painting
-            head = parse.head_mask(portrait.picture, parse.FaceParser(self.device))
-        made = method.stylize(portrait.picture, style, **arguments)
-        if head is not None:
-            made = paste(image, portrait.theta, made, head)
+            parser = parse.FaceParser(self.device)
+            for portrait in portraits:
+                head = parse.head_mask(portrait.picture, parser)
+                painted = method.stylize(portrait.picture, style, **arguments)
+                made = paste(made, portrait.theta, painted, head)
+        else:
+            made, self.alpha = method.stylize(portraits[0].picture, style, **arguments), None
         about = {**arguments, "seed": self.options["seed"], "network": method.about}
         self._save(made, about, time.perf_counter() - began)
 
@@ -335,25 +355,26 @@ class Job:
         """The masks of the regions asked for; each is to be found in the picture."""
         softness = self.options["softness"]
         softness = max(image.shape[-2:]) / 60 if softness is None else softness
-        names = [name for name, _ in self.pairs]
+        names = [name for name, _ in self.pairs if name in parse.NAMES]
         parser = parse.FaceParser(self.device) if set(names) & set(parse.REGIONS) else None
-        masks = parse.region_masks(image, names, softness=softness, parser=parser)
+        masks = parse.region_masks(image, names, softness=softness, parser=parser) if names else {}
+        masks |= {name: files.load_mask(name, image) for name, _ in self.pairs if name not in names}
         for name, mask in masks.items():
             if not bool(mask.max() > 0):
                 raise ImageError(f"There is no {name} to be seen in the picture: leave --region {name} out.")
-        return {name: masks[name] for name in names}
+        return masks
 
     def _about(self) -> dict[str, Any]:
         """What the picture's file says of its making."""
         return {
             "method": self.name, "content_file": self.content.name,
             "style_file": ", ".join(Path(path).name for path in self.styles),
-            "regions": [f"{name}={Path(path).name}" if path else name for name, path in self.pairs],
+            "regions": ["=".join(Path(p).name for p in pair if p) for pair in self.pairs],
             **({"key": self.key} if self.key else {}),
         }  # fmt: skip
 
     def _save(self, made: Tensor, about: dict[str, Any], seconds: float) -> None:
-        save_image(made, self.output, settings={**self._about(), **about})
+        files.save_image(made, self.output, alpha=self.alpha, settings={**self._about(), **about})
         height, width = made.shape[-2:]
         click.echo(f"done: {self.output} ({width}×{height}), {seconds:.2f} s")
 
@@ -382,24 +403,19 @@ class Job:
         """Strokes in proportion: a thumbnail would get a large painting's canvas, but none of its forms."""
         return self.options["style_size"] or max(*image.shape[-2:], STYLE_SIDE)
 
-    def _guide(self, size: int) -> gatys.Guide:
-        """The common styles, blended."""
-        styles = tuple(load_image(path, size=size) for path in self.styles)
-        return gatys.Guide(styles, self.options["shares"] or None)
+    def _guide(self, size: int, own: Path | None = None) -> gatys.Guide:
+        """A region's own style, or the common ones, blended."""
+        styles = tuple(files.load_style(path, size=size) for path in ([own] if own else self.styles))
+        return gatys.Guide(styles, None if own else self.options["shares"] or None)
 
     def _optimize(self) -> None:
         o = self.options
-        image = load_image(self.content, size=o["size"])
+        image = self._content(o["size"])
         shape, style_size = (image.shape[-2], image.shape[-1]), self._style_size(image)
         settings = self._settings(shape)
-        if self.pairs:
-            own = {
-                name: gatys.Guide((load_image(path, size=style_size),)) if path else self._guide(style_size)
-                for name, path in self.pairs
-            }
-            guides = [own[name].changed(mask=mask) for name, mask in self._masks(image).items()]
-        else:
-            guides = [self._guide(style_size)]
+        guides = [self._guide(style_size, path) for _, path in self.pairs or [("", None)]]
+        masks = self._masks(image)
+        guides = [g.changed(mask=masks[n]) for g, (n, _) in zip(guides, self.pairs, strict=False)] or guides
         point = _checkpoint(self.output, self.film is not None) if o["checkpoint"] else None
         failed: NstError | None = None
         with video.FilmWriter(self.film, size=shape, hold=2) if self.film else nullcontext() as film:
@@ -414,7 +430,7 @@ class Job:
                     raise
                 failed, result = error, error.result
             # Before the film is closed: on a disk that is nearly full the picture comes first.
-            save_image(result.image, self.output, settings={
+            files.save_image(result.image, self.output, alpha=self.alpha, settings={
                 **self._about(), "style_size": style_size, "seed": o["seed"], "shares": list(o["shares"]),
                 "softness": o["softness"], **result.describe(),
             })  # fmt: skip
@@ -433,40 +449,40 @@ class Job:
 
     def _optimize_film(self) -> None:
         o = self.options
-        first, frames, fps = self._frames()
+        first, frames, times = self._frames()
         settings = self._settings((first.shape[-2], first.shape[-1]))
         painted = gatys.stylize_clip(
             frames, [self._guide(self._style_size(first))],
             settings.changed(temporal_weight=gatys.TEMPORAL_WEIGHT), seed=o["seed"], device=self.device,
             precision=o["precision"], progress=not o["quiet"],
         )  # fmt: skip
-        self._write_film(fps, ((frame.image, frame.result.interrupted) for frame in painted))
+        self._write_film(times, ((frame.image, frame.result.interrupted) for frame in painted))
 
     # ---------------------------------------------------------------- films
 
-    def _frames(self) -> tuple[Tensor, Iterable[Tensor], float]:
-        """The first frame, all that are to be painted, and how many of them make a second.
+    def _frames(self) -> tuple[Tensor, Iterable[Tensor], list[float]]:
+        """The first frame, all that are to be painted, and the times of those read so far.
 
         Animations show 50 frames a second at most: of a faster film every second frame, not a slower film.
         """
-        frames, fps = video.read_film(self.content, size=self.options["size"])
+        shortest = 0 if self.output.suffix.lower() == ".mp4" else 0.0199
+        frames, times = video.timed_frames(self.content, size=self.options["size"], shortest=shortest)
         first = next(frames)
-        step = math.ceil(fps / 50) if self.output.suffix.lower() in ANIMATIONS else 1
-        wanted = itertools.islice(itertools.chain([first], frames), 0, None, step)
-        return first, wanted, max(0.1, fps / step)
+        return first, itertools.chain([first], frames), times
 
-    def _write_film(self, fps: float, painted: Iterable[tuple[Tensor, bool]]) -> None:
+    def _write_film(self, times: list[float], painted: Iterable[tuple[Tensor, bool]]) -> None:
         """Write frames as they come; those painted so far are kept, whatever ends it."""
         stopped, failed = False, None
         began = told = time.monotonic()
-        with video.FilmWriter(self.output, fps=fps) as writer:
+        with video.FilmWriter(self.output, sound=self.content) as writer:
             try:
                 for frame, interrupted in painted:
-                    writer.add(frame)
+                    writer.add(frame, times[writer.count])
                     stopped |= interrupted
                     if not self.options["quiet"] and time.monotonic() - told >= TELL_EVERY:
                         told = time.monotonic()
                         click.echo(f"frame {writer.count}: {told - began:.0f} s", err=True)
+                writer.end = None if stopped else times[-1]
             except (KeyboardInterrupt, NstError) as error:  # between two frames; a damaged film
                 if not writer.count:
                     raise
@@ -527,26 +543,16 @@ def _filmed(writer: video.FilmWriter) -> Callable[[gatys.Progress], None]:
     return keep
 
 
-def _is_film(path: Path) -> bool:
-    """By its ending; a .gif or .webp holds a film if it has several frames."""
-    from PIL import Image
-
-    if path.suffix.lower() not in ANIMATIONS:
-        return path.suffix.lower() in FILMS
-    try:
-        with Image.open(path) as im:
-            return getattr(im, "n_frames", 1) > 1
-    except Exception:  # decoders raise nearly everything on damaged data, which is told later
-        return False
-
-
 def _pairs(regions: tuple[str, ...]) -> list[tuple[str, Path | None]]:
-    """NAME[=FILE] -> (name, its own style or None)."""
+    """NAME[=FILE] -> (region or file of a mask, its own style or None)."""
     found: dict[str, Path | None] = {}
     for item in regions:
         name, sign, path = item.partition("=")
-        if name not in parse.NAMES:
-            raise SettingError(f"There is no region '{name}': choose from {', '.join(parse.NAMES)}.")
+        if name not in parse.NAMES and not Path(name).suffix:
+            raise SettingError(
+                f"There is no region '{name}': choose from {', '.join(parse.NAMES)}, or name a mask's file."
+            )
+        name = name if name in parse.NAMES else str(Path(name).expanduser())
         if name in found:
             raise SettingError(f"The region '{name}' is named twice: name it once, with one style.")
         if sign and not path:

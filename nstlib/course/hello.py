@@ -89,5 +89,5 @@ def cache() -> str:
 def notebooks() -> str:
     """The notebooks of the course whose folder this is."""
     folder = manifest.course_root() / "notebooks"
-    count = len(list(folder.glob("[0-9][0-9]_*.ipynb")))
+    count = len(list(folder.glob("[0-9][0-9]*_*.ipynb")))
     return f"{count} in {folder}" + ("" if count else ": go to the course's folder to run them")

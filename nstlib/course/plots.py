@@ -11,6 +11,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from cycler import cycler
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -67,7 +68,7 @@ def pictures(
     arrays = [_array(image) for image in images]
     ratio = max(a.shape[0] / a.shape[1] for a in arrays)
     with house_style():
-        size = (width * columns, (width * ratio + 0.3) * rows)
+        size = (width * columns, (width * ratio + (0.3 if titles else 0.05)) * rows)
         figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
         for index, axis in enumerate(axes.flat):
             _bare(axis)
@@ -79,6 +80,30 @@ def pictures(
         for row, label in enumerate(row_labels):
             axes[row, 0].set_ylabel(label)
     return figure
+
+
+def batches(
+    named: Mapping[str, Tensor], *, count: int = 4, across: bool = False, titles: Sequence[str] = (),
+    width: float = 2.0,
+) -> Figure:  # fmt: skip
+    """Batches of pictures beside each other: each a column below its name, or a row behind it.
+
+    Args:
+        named: name -> (N, 3, H, W), RGB in [0, 1]; missing pictures stay white.
+        count: pictures shown of each, at most.
+        across: a row for each batch instead of a column.
+        titles: of the columns, where the batches are rows.
+        width: of one picture, in inches.
+    """
+    count = min(count, max(map(len, named.values())))
+    blank = torch.ones_like(next(iter(named.values()))[0])
+    lines = [[*batch[:count], *[blank] * (count - len(batch))] for batch in named.values()]
+    if across:
+        images = list(itertools.chain(*lines))
+        return pictures(images, titles, columns=count, width=width, row_labels=[*named])
+    return pictures(
+        list(itertools.chain(*zip(*lines, strict=True))), [*named], columns=len(named), width=width
+    )
 
 
 def maps(features: Mapping[str, Tensor], count: int = 6) -> Figure:
@@ -139,6 +164,80 @@ def curves(histories: Mapping[str, Sequence[Mapping[str, float]]], *, x: str = "
     return figure
 
 
+def terms(history: Sequence[Mapping[str, float]], names: Sequence[str], mark: tuple[float, str]) -> Figure:
+    """The losses of one training, each at the steps that have it, on a logarithmic axis.
+
+    Args:
+        history: rows with "step" and losses, as in ``TrainingResult.history``.
+        names: of the losses; one that no row has is left out.
+        mark: a step at which a dotted line stands, and what it means.
+    """
+    with house_style():
+        figure, axis = plt.subplots(figsize=(6.5, 3.0))
+        for name in names:
+            rows = [(row["step"], row[name]) for row in history if name in row]
+            if rows:
+                axis.plot(*zip(*rows, strict=True), label=name, marker=".")
+        axis.axvline(mark[0], color="#888888", linestyle=":", label=mark[1])
+        axis.set(xlabel="step", ylabel="weighted loss", yscale="log")
+        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def clouds(named: Mapping[str, Tensor], fixed: Tensor, moving_label: str, fixed_label: str) -> Figure:
+    """Points in the plane beside each other, with the same fixed points marked in each.
+
+    Args:
+        named: title -> points (N, 2).
+        fixed: points (M, 2).
+        moving_label: what the points are.
+        fixed_label: what the fixed points are.
+    """
+    with house_style():
+        figure, axes = plt.subplots(
+            1, len(named), figsize=(3.4 * len(named), 3.0), sharex=True, sharey=True, squeeze=False
+        )
+        for axis, (title, points) in zip(axes[0], named.items(), strict=True):
+            axis.scatter(*points.T.numpy(), s=14, alpha=0.6, label=moving_label)
+            axis.scatter(*fixed.T.numpy(), marker="x", s=70, label=fixed_label)
+            axis.set(title=title, xlabel="first number")
+        axes[0, 0].set_ylabel("second number")
+        axes[0, 0].legend()
+    return figure
+
+
+def bands(
+    panels: Mapping[str, Mapping[str, Sequence[Sequence[Mapping[str, float]]]]],
+    columns: Sequence[str] = ("evaluations", "seconds"),
+) -> Figure:  # fmt: skip
+    """The total loss of methods that ran several times: mean, and from least to most as a band.
+
+    Args:
+        panels: title of a row -> label of a method -> its runs, each with rows as in ``Result.history``.
+        columns: horizontal axes, a column of panels for each.
+    """
+    with house_style():
+        size = (4.8 * len(columns), 3.2 * len(panels))
+        figure, axes = plt.subplots(len(panels), len(columns), figsize=size, sharey="row", squeeze=False)
+        for row, (title, methods) in zip(axes, panels.items(), strict=True):
+            for axis, x in zip(row, columns, strict=True):
+                dashes = itertools.cycle(["-", "--", "-.", ":"])
+                for (label, runs), dash in zip(methods.items(), dashes, strict=False):
+                    # On one grid, as far as the shortest run goes: the steps of the runs may differ.
+                    end = min(way[-1][x] for way in runs)
+                    grid = np.linspace(max(way[0][x] for way in runs), end, 100)
+                    losses = [np.interp(grid, [r[x] for r in way], [r["total"] for r in way]) for way in runs]
+                    (line,) = axis.plot(grid, np.mean(losses, 0), dash, label=label)
+                    axis.fill_between(
+                        grid, np.min(losses, 0), np.max(losses, 0), alpha=0.25, color=line.get_color()
+                    )
+                axis.set(xlabel=x, yscale="log", title=title)
+            first = max(way[0]["total"] for runs in methods.values() for way in runs)
+            row[0].set(ylabel="total loss", ylim=(None, 1.2 * first))
+        axes[0, 0].legend(ncols=2, fontsize=8)
+    return figure
+
+
 class LiveCurve:
     """Losses that grow on the page while a network learns: a callback for :func:`nstlib.training.train`.
 
@@ -165,7 +264,8 @@ class LiveCurve:
                 self.axis.plot(steps, [row[name] for row in progress.history], label=name)
             left = progress.seconds * (progress.steps / progress.step - 1)
             title = f"step {progress.step} of {progress.steps}, {progress.seconds:.0f} s"
-            self.axis.set(title=title + (f", about {left:.0f} s to go" if left >= 1 else ""), xlabel="step")
+            title += f", about {left:.0f} s to go" if left >= 1 else ""
+            self.axis.set(title=title, xlabel="step", ylabel="loss")
             self.axis.set_yscale("log")
             self.axis.legend()
         if self._handle is None:

@@ -42,7 +42,8 @@ def run_course(
     """Run notebooks one after the other; what a manifest proves unchanged is not run again.
 
     Args:
-        selection: ``"1"``, ``"01"``, ``"01-03"`` or ``"02_vgg16_vs_vgg19_layers"``; empty means all.
+        selection: ``"1"``, ``"01"``, ``"03b"`` (an appendix), ``"01-03"`` (with its appendices) or
+            ``"02_vgg16_vs_vgg19_layers"``; empty means all.
         preset: ``"smoke"``, ``"quick"`` or ``"paper"``; ``NST_PRESET`` in the environment wins.
         parameters: values for the parameters cells; see :func:`nstlib.course.presets.check_parameters`.
         force: run even what has not changed.
@@ -115,17 +116,18 @@ class _Notebook:
 
 def _select(folder: Path, selection: Sequence[str]) -> list[Path]:
     """Paths of the chosen notebooks in the course's order."""
-    paths = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    paths = sorted(folder.glob("[0-9][0-9]*_*.ipynb"))
     if not paths:
         raise CourseError(f"There are no notebooks in {folder}: call this in the course's own folder.")
     chosen: set[Path] = set()
     for item in selection:
         first, dash, last = item.partition("-")
-        if first.isdecimal() and (last.isdecimal() or not dash):
-            numbers = range(int(first), int(last or first) + 1)
-            found = {path for path in paths if int(path.name[:2]) in numbers}
+        if dash and first.isdecimal() and last.isdecimal():
+            found = {path for path in paths if int(first) <= int(path.name[:2]) <= int(last)}
         else:
-            found = {path for path in paths if path.stem == Path(item).name.removesuffix(".ipynb")}
+            name = Path(item).name.removesuffix(".ipynb")
+            number = name.lstrip("0")
+            found = {p for p in paths if p.stem == name or p.name.split("_")[0].lstrip("0") == number}
         chosen |= found or {known("notebook", item, [path.stem for path in paths])}
     return sorted(chosen) or paths
 

@@ -94,12 +94,12 @@ class Run:
         return resolve_device(self._device)
 
     def save_figure(self, figure: Any, name: str, *, caption: str = "") -> Path:
-        """Save a matplotlib figure as PNG.
+        """Save a matplotlib figure as PNG; in a notebook, show it with its caption under it.
 
         Args:
             figure: the figure.
             name: file name; ``.png`` is added where it is missing.
-            caption: one sentence on what it shows.
+            caption: one sentence on what it shows; without one, the figure is left for ``plt.show()``.
 
         Returns:
             The file's path.
@@ -107,6 +107,8 @@ class Run:
         path = self._path(name, ".png")
         with atomic(path) as part:
             figure.savefig(part, dpi=DPI, bbox_inches="tight")
+        if caption and "ipykernel" in sys.modules:
+            _show(figure, caption)
         return self._record(path, caption)
 
     def save_image(self, image: torch.Tensor, name: str, *, caption: str = "") -> Path:
@@ -217,6 +219,17 @@ class Run:
         }  # fmt: skip
         manifest.write_json(self.out / manifest.MANIFEST, content)
         return content
+
+
+def _show(figure: Any, caption: str) -> None:
+    """Show a figure and its caption on the page, unless it is closed: then the page has it already."""
+    import matplotlib.pyplot as plt
+    from IPython.display import Markdown, display
+
+    if plt.fignum_exists(getattr(figure, "number", -1)):
+        display(figure)
+        plt.close(figure)  # or plt.show() would show it again
+    display(Markdown(f"*{caption}*"))
 
 
 def _now() -> str:

@@ -92,6 +92,8 @@ COSTS = {"seconds": "s a picture", "peak_mib": "peak MiB", "training_minutes": "
 
 # Of Gatys' method: plenty of style in few steps, and no other network that looks after the face.
 GATYS = {"optimizer": "adam", "learning_rate": 0.05, "style_weight": 30.0, "keep_face": 0.0}
+TITLES = {"dualstylegan": "DualStyleGAN", "u2_local": "Paper E (U²-Net)", "puffnet": "Puff-Net",
+          "portrait_drawing": "Portrait drawing"}  # fmt: skip
 NO_METHODS = ("photograph", "artwork")  # what does nothing, and what does too much
 COLUMNS = ["row", "title", "style", "metric", "value", "low", "high", "n", "paper", "note"]
 
@@ -140,7 +142,7 @@ def rows(s: Settings) -> dict[str, Row]:
                 found[f"gatys_{network}"] = Row(f"Gatys, {network.upper()}", name, options)
         else:
             options = {"iterations": s.steps} if name == "jojogan" else {}
-            found[name] = Row(method.__name__, name, options)
+            found[name] = Row(TITLES.get(name, method.__name__), name, options)
     return found
 
 
@@ -554,7 +556,7 @@ def sheet(out: str | os.PathLike[str], style: str, count: int = 6) -> Figure:
         if all(file.exists() for file in files):
             images += map(load_image, files)
             labels.append(row.title)
-    return plots.pictures(images, columns=len(faces), width=1.6, row_labels=labels)
+    return plots.pictures(images, columns=len(faces), width=2.0, row_labels=labels)
 
 
 def to_markdown(table: pd.DataFrame, protocol: str) -> str:
@@ -576,5 +578,6 @@ def _shown(found: pd.DataFrame, metric: str) -> str:
     if metric not in found.index:
         return "failed" if "failed" in found.index else "–"
     value, low, high, paper = found.loc[metric, ["value", "low", "high", "paper"]].astype(float)
-    text = show(value, low, high)[0] if metric in METRICS else f"{value:.3g}"
+    cost = f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+    text = show(value, low, high)[0] if metric in METRICS else cost
     return text if math.isnan(paper) else f"{text} ({paper:.3g})"

@@ -13,6 +13,7 @@ square has a fixed place, :data:`PORTRAIT`.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -162,16 +163,33 @@ def align_portrait(image: Tensor, size: int = SIZE, *, face: int | None = None) 
         SettingError: the size is not positive, or there are not so many faces.
         AssetError: the detector cannot be had.
     """
+    return align_portraits(image, size, face=face)[0]
+
+
+def align_portraits(image: Tensor, size: int = SIZE, *, face: int | str | None = "all") -> list[Portrait]:
+    """All faces, largest first, or one of them, cut out as :func:`align_portrait` does.
+
+    A face that lies on its side or upside down comes out upright; a warning says so.
+    """
     check_whole("size", size)
-    check_whole("face", 1 if face is None else face)
+    wanted = face if isinstance(face, str) or face is None else check_whole("face", face)
     found = _found(image)
-    if face is not None:
-        if face > len(found):
+    if wanted is None:
+        found = found[:1]
+    elif wanted != "all":
+        if int(wanted) > len(found):
             count = "1 face was" if len(found) == 1 else f"{len(found)} faces were"
             raise SettingError(f"Face {face} is wanted, but {count} found: choose from 1 to {len(found)}.")
-        found = sorted(found, key=lambda one: one.box[0] + one.box[2])[face - 1 :]
-    theta = compose(align(image, found[0]), inverse(portrait_alignment()))
-    return Portrait(cut_portrait(image, theta, size), theta)
+        found = sorted(found, key=lambda one: one.box[0] + one.box[2])[int(wanted) - 1 :][:1]
+    portraits = []
+    for one in found:
+        across, down = (one.points[1] - one.points[0]).tolist()
+        if quarters := round(math.atan2(down, across) / (math.pi / 2)) % 4:
+            how = ("", "turned to the right", "upside down", "turned to the left")[quarters]
+            warnings.warn(f"A face is {how} in the picture: it is painted upright.", stacklevel=3)
+        theta = compose(align(image, one), inverse(portrait_alignment()))
+        portraits.append(Portrait(cut_portrait(image, theta, size), theta))
+    return portraits
 
 
 def cut_portrait(image: Tensor, theta: Tensor, size: int = SIZE) -> Tensor:

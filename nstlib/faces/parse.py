@@ -49,7 +49,6 @@ CLASSES: dict[str, tuple[str, ...]] = {
 # Two crops around a face, in sides of ArcFace's square: the close one has the framing that the parser knows,
 # the wide one room for long hair. Skin further away than so many halves of the square is somebody else's.
 _CLOSE, _WIDE, _SKIN = 1.5, 2.5, 1.8
-_FACES = 8  # of a picture are parsed, each for about a second on a processor core
 _PIXELS = 512  # of a crop, the parser's own
 _IMAGENET = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[:, None, :, None, None]
 _RISE = 2.563  # standard deviations of a Gaussian over which the step that it blurs rises from 10 to 90 %
@@ -77,8 +76,8 @@ class FaceParser:
     def labels(self, image: Tensor) -> Tensor:
         """The class of each pixel, as an index into :data:`nstlib.nets.bisenet.LABELS`.
 
-        The eight largest faces found count; a pixel between two goes by the nearer one. What is far from any
-        face is background (0), even if a body is there.
+        All faces found count, each for about a second on a processor core; a pixel between two goes by the
+        nearer one. What is far from any face is background (0), even if a body is there.
 
         Args:
             image: (N, 3, H, W), RGB in [0, 1], any size; the pictures are parsed one by one.
@@ -98,7 +97,7 @@ class FaceParser:
         inputs = (image.float().to(self.device) - mean) / deviation
         labels = torch.zeros(1, 1, *image.shape[-2:], dtype=torch.int64)
         nearest = torch.full(labels.shape, math.inf)
-        for face in find_faces(image)[:_FACES]:
+        for face in find_faces(image):
             square = align(image, face)
             # Where the picture's pixels are, in halves of the square.
             grid = F.affine_grid(inverse(square), [1, 1, *image.shape[-2:]], align_corners=False)

@@ -22,7 +22,7 @@ from ..errors import SettingError, Settings, settings
 from ..nets.hardware import resolve_device, resolve_precision
 from ..nets.official import check_layout
 from ..pictures import color
-from ..pictures.files import load_image
+from ..pictures.files import load_style
 from ..training import Callback, Schedule, Task, TrainingResult, train
 
 WEIGHTS = (".safetensors", ".pth", ".pt", ".model")  # endings of files of weights
@@ -118,7 +118,7 @@ class Method:
             module.eval().requires_grad_(False)
         self.about = {
             "settings": asdict(self.settings), "steps": result.step, "batch": schedule.batch,
-            "seconds": round(result.seconds), "losses": result.losses,
+            "seconds": round(self.about.get("seconds", 0) + result.seconds), "losses": result.losses,
         }  # fmt: skip
         return result
 
@@ -216,7 +216,7 @@ class Method:
     @classmethod
     def read_styles(cls, words: Sequence[str], size: int | None = None) -> Any:
         """What ``nst train`` learns, from the words after its name: here, pictures (1, 3, H, W)."""
-        return [load_image(word, size=size) for word in words]
+        return [load_style(word, size=size) for word in words]
 
     @classmethod
     def words(cls, style: str, artwork: str, number: int) -> list[str]:
@@ -258,7 +258,7 @@ class Method:
                 f"{name} takes one network{picture}, not {', '.join(words)}: take one of {known}, train one "
                 f"(nst train {name} -h), or take --method adain, which paints any style."
             )
-        return cls.load(weights[0], **options), load_image(styles[0], size=size) if styles else None
+        return cls.load(weights[0], **options), load_style(styles[0], size=size) if styles else None
 
     @classmethod
     def has_weights(cls, word: str) -> bool:

@@ -32,7 +32,7 @@ from ..nets.stylegan2 import DiscriminatorFeatures
 from ..pictures.files import load_image, resize
 from ..training import Schedule, Step, Task, TrainingResult
 from .base import Method, check_strength, postprocess, style_list
-from .inversion import check_portraits, encode, load_encoder, mean_w
+from .inversion import check_portraits, encode, invert, load_encoder, mean_w
 
 Encode = Callable[[Tensor], Tensor]
 """Portraits (N, 3, size, size) in [0, 1] -> their codes w+ (N, layers, 512)."""
@@ -52,6 +52,8 @@ class Settings(Base):
     # The learning rate is meant for StyleGAN2, whose weights all have a deviation near 1. With True each
     # tensor's own rate is that times its root mean square, so that it means the same for any generator: ours.
     relative_rates: bool = False
+    # Of descent from the encoder's codes, of the style picture and of the faces to be painted: ours.
+    search: int = Field(default=0, ge=0)
 
 
 AS_RELEASED = Settings()
@@ -63,6 +65,9 @@ SMALL = Settings(
     # 16 of the prior's 71 tensors have a size of 0.01 or less: at 2e-3 for all, it is soon destroyed.
     relative_rates=True, learning_rate=5e-3, decay=0.1,
     truncation=0.7,  # at 1 the pairs' colors differ so much that 60 steps end in pale pictures
+    # The encoder's face is another person's. Of the style picture, the generator would learn the difference
+    # as if it were style, and give all faces one look; of a photograph, the person would be lost.
+    search=40,
 )  # fmt: skip
 """Ours, for the face prior of 256 pixels on a processor: features of VGG-16, which is there without a
 discriminator. Four times that learning rate destroys the prior, and at 2e-3 it learns more slowly. At 8e-3
@@ -190,7 +195,7 @@ class JoJoGAN(Method):
     takes = frozenset({"strength"})
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "small": {"steps": STEPS, "batch": 1, **asdict(SMALL)},
-        "smoke": {"steps": 2, "batch": 1, **asdict(SMALL)},
+        "smoke": {"steps": 2, "batch": 1, **asdict(SMALL), "search": 1},
         "paper": {"steps": 300, "batch": 1},
     }
 
@@ -212,7 +217,7 @@ class JoJoGAN(Method):
         self.net: StyleGenerator | None = None
 
     def encode(self, portraits: Tensor) -> Tensor:
-        """The codes of portraits: (N, layers, 512), w+.
+        """The codes of portraits: (N, layers, 512), w+, the encoder's or found by descent from there.
 
         Args:
             portraits: (N, 3, S, S), RGB in [0, 1], aligned like FFHQ; resized to the generator's size.
@@ -226,7 +231,11 @@ class JoJoGAN(Method):
         if self._encode is None:
             self._encode = partial(encode, encoder=load_encoder(self.device))
         with torch.no_grad():
-            return self._encode(pictures)
+            codes = self._encode(pictures)
+        if not self.settings.search:
+            return codes
+        found = invert(pictures, self.source, start=codes, steps=self.settings.search, progress=False)
+        return found.codes.to(self.device)
 
     def task(self, faces: Any, styles: Any, schedule: Schedule) -> PairsTask:
         """The training on the style's portraits (S, 3, H, H), or a list of such, from the generator given."""
@@ -260,8 +269,7 @@ class JoJoGAN(Method):
             content: (N, 3, S, S), RGB in [0, 1], aligned like FFHQ.
             style: what was learned is one style, so this is not looked at.
             strength: how much of the style, see :meth:`draw`.
-            keep_colors: give the result the content's colors and the style's brightness alone. The setting
-                of the same name keeps them by what is learned.
+            keep_colors: give the result the content's colors and the style's brightness alone.
             masks: there are none for a drawn face.
             own: see :class:`Options`.
 

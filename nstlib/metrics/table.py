@@ -178,6 +178,7 @@ def show(value: float, low: float, high: float) -> tuple[str, str]:
         digits = max(0, 1 - math.floor(math.log10(half)))  # two of the half width
         return f"{value:.{digits}f} ± {half:.{digits}f}", f"{low:.{digits}f} to {high:.{digits}f}"
     ends = "–" if math.isnan(low) or math.isnan(high) else f"{_number(low)} to {_number(high)}"
+    half = 0.0 if half < 1e-6 * abs(value) else half  # float32's rounding is no interval
     return _number(value) + (f" ± {half:.2g}" if math.isfinite(half) else ""), ends
 
 

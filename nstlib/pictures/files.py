@@ -11,22 +11,32 @@ import contextlib
 import difflib
 import io
 import json
+import math
 import operator
 import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import (
+    ExifTags,
+    Image,
+    ImageCms,
+    ImageOps,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+)
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..assets.writing import atomic, reason
-from ..errors import ImageError, SettingError
+from ..errors import ImageError, LeftOut, SettingError
 
 MAX_PIXELS = 100_000_000
 """Largest width × height that is decoded: 1.2 GB as a float32 tensor."""
@@ -47,7 +57,11 @@ _WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 _STRANGERS = (
     (rb"\0*\Z", "it is empty"),
     (rb"\s*<(!doctype )?html", "it is a web page"),
-    (rb".{4}ftyp(hei[cmsx]|hevc|mif1|msf1)", "it is a HEIC photograph, as many phones take"),
+    (
+        rb".{4}ftyp(?!.{0,40}avi[fs])(hei[cmsx]|hevc|mif1|msf1)",
+        "it is a HEIC photograph, as many phones take",
+    ),
+    (rb"II\*\0|MM\0\*|II\+\0|MM\0\+", "it is a TIFF of a kind that is not known here, or damaged"),
 )
 _TOLERANCE = 1 / 255  # rounding and resampling leave [0, 1] by less than one 8-bit level: clamped, no mistake
 _SETTINGS_KEY = "nstlib"
@@ -83,9 +97,82 @@ def load_image(
     """
     if size is not None:
         check_whole("size", size)
+    return _on(background, *load_cutout(path, size=size))
+
+
+def load_cutout(path: str | os.PathLike[str], *, size: int | None = None) -> tuple[Tensor, Tensor | None]:
+    """Read a picture and its transparency; see :func:`load_image` for the arguments and errors.
+
+    Returns:
+        The colors (1, 3, H, W), where the picture is wholly transparent white; and how opaque it is,
+        (1, 1, H, W) in [0, 1], or None if it is opaque everywhere.
+    """
+    if size is not None:
+        check_whole("size", size)
     with open_picture(path, size) as im:
-        image = from_pil(im, background)
-    return image if size is None else resize(image, size)
+        image, alpha = _decoded(im)
+    return _shrunk(image, alpha, size)
+
+
+def load_style(path: str | os.PathLike[str], *, size: int | None = None) -> Tensor:
+    """Read a picture whose transparent parts count for nothing; see :func:`load_image`.
+
+    It is cut to what is opaque, and the holes left are filled with what lies around them, mirrored: white
+    would be a color of the style, and its border a line.
+
+    Returns:
+        (1, 3, H, W).
+
+    Raises:
+        ImageError: as :func:`load_image`; or nothing of it is opaque.
+    """
+    image, alpha = load_cutout(path)
+    if alpha is None:
+        return image if size is None else resize(image, size)
+    if not bool((alpha > 0.5).any()):
+        raise ImageError(f"'{path}' is transparent everywhere: take another picture as style.")
+    rows, columns = ((alpha[0, 0] > 0.5).any(axis).nonzero().flatten() for axis in (1, 0))
+    inside = (..., slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
+    image, opaque = _shrunk(image[inside], alpha[inside], size)
+    pixels = image[0].numpy()
+    known = np.ones(pixels.shape[1:], bool) if opaque is None else opaque[0, 0].numpy() > 0.5
+    places, last = np.indices(known.shape), np.reshape(known.shape, (2, 1, 1)) - 1
+    while not known.all():  # what was filled is mirrored further
+        near = distance_transform_edt(~known, return_distances=False, return_indices=True)
+        across = (2 * near - places).clip(0, last)
+        found = known[*across]
+        pixels = pixels[:, *np.where(found, across, near)]
+        known |= found if found[~known].any() else True
+    return torch.from_numpy(pixels)[None].contiguous()
+
+
+def load_mask(path: str | os.PathLike[str], picture: Tensor) -> Tensor:
+    """Read a mask drawn by hand, of any size, for a picture (1, 3, H, W).
+
+    Returns:
+        (1, 1, H, W): how opaque the file is, or if it is opaque everywhere, how bright.
+
+    Raises:
+        ImageError: the file cannot be read, or has other proportions than the picture.
+    """
+    image, alpha = load_cutout(path)
+    mask, (height, width) = image.mean(1, keepdim=True) if alpha is None else alpha, picture.shape[-2:]
+    if abs(mask.shape[-1] / width * height / mask.shape[-2] - 1) > 1 / min(height, width) + 0.01:
+        raise ImageError(
+            f"The mask '{path}' of {mask.shape[-1]} × {mask.shape[-2]} pixels has other proportions than its "
+            f"picture of {width} × {height}: draw it over that picture."
+        )
+    return resize(mask, (height, width))
+
+
+def _shrunk(image: Tensor, alpha: Tensor | None, size: int | None) -> tuple[Tensor, Tensor | None]:
+    """At most ``size`` pixels long; what cannot be seen lends no color to its neighbors."""
+    if alpha is None:
+        return image if size is None else resize(image, size), None
+    if size is not None:
+        image, alpha = resize(image * alpha, size), resize(alpha, size)
+        image = (image / alpha.clamp_min(1e-6)).clamp(0, 1)
+    return torch.where(alpha > 0, image, 1.0), alpha
 
 
 def from_pil(im: Image.Image, background: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Tensor:
@@ -101,6 +188,11 @@ def from_pil(im: Image.Image, background: tuple[float, float, float] = (1.0, 1.0
     Raises:
         ImageError: its gray values have no known white.
     """
+    return _on(background, *_decoded(im))
+
+
+def _decoded(im: Image.Image) -> tuple[Tensor, Tensor | None]:
+    """Colors (1, 3, H, W), upright and sRGB, and opacity (1, 1, H, W); None where all is opaque."""
     im.load()
     # Unreadable metadata is no reason to refuse good pixels: then the picture stays as it is stored.
     with contextlib.suppress(Exception), warnings.catch_warnings():
@@ -110,7 +202,7 @@ def from_pil(im: Image.Image, background: tuple[float, float, float] = (1.0, 1.0
         gray = np.array(im).astype(np.float64) / (1 if im.mode == "F" else 65535)
         if not (gray.min() >= 0 and gray.max() <= 1):  # also when one is not a number
             raise ImageError(f"Gray values of mode {im.mode} have no known white: make it an 8-bit picture.")
-        return torch.from_numpy(gray).float().expand(1, 3, -1, -1).contiguous()
+        return torch.from_numpy(gray).float().expand(1, 3, -1, -1).contiguous(), None
     profile, alpha = im.info.get("icc_profile"), None
     if im.mode in ("P", "PA", "RGBa", "La") or "transparency" in im.info:
         im = im.convert("LA" if im.mode == "La" else "RGBA")
@@ -124,6 +216,11 @@ def from_pil(im: Image.Image, background: tuple[float, float, float] = (1.0, 1.0
             srgb = ImageCms.createProfile("sRGB")
             im = ImageCms.profileToProfile(im, source, srgb, outputMode="RGB") or im
     image = _from_bytes(im.convert("RGB"))
+    return image, None if alpha is None or bool((alpha == 1).all()) else alpha
+
+
+def _on(background: tuple[float, float, float], image: Tensor, alpha: Tensor | None) -> Tensor:
+    """A picture before a background that shows through it."""
     if alpha is None:
         return image
     color = torch.tensor(background, dtype=torch.float32).view(1, 3, 1, 1)
@@ -136,7 +233,8 @@ def open_picture(path: str | os.PathLike[str], size: int | None = None) -> Itera
 
     Args:
         path: the file. Of a TIFF with several pages the largest one is taken: the first may be a preview.
-        size: longest side that is wanted in the end; a huge JPEG is then decoded at a fraction of its size.
+        size: longest side that is wanted in the end. A huge JPEG is decoded at a fraction of its size: near
+            this one, and below `MAX_PIXELS` in any case.
 
     Raises:
         ImageError: the file is missing, damaged, too large or no picture.
@@ -148,13 +246,15 @@ def open_picture(path: str | os.PathLike[str], size: int | None = None) -> Itera
         raise ImageError(_missing(path))
     try:
         with warnings.catch_warnings():
+            TiffImagePlugin.READ_LIBTIFF = True  # Pillow's own reader takes planes of 16 bits for bytes
             warnings.simplefilter("ignore")  # of its size, where MAX_PIXELS is the limit; of odd metadata
             im = Image.open(path, formats=[kind for kind in _READABLE if kind in Image.OPEN])
         with im:
             if im.format == "TIFF":
                 im.seek(max(range(getattr(im, "n_frames", 1)), key=lambda page: _pixels(im, page)))
-            if size is not None and im.width * im.height > _HUGE:
-                im.draft("RGB", (2 * size, 2 * size))
+            if (pixels := im.width * im.height) > (_HUGE if size else MAX_PIXELS):
+                part = 2 ** max(0, math.ceil(math.log2(pixels / MAX_PIXELS) / 2))
+                im.draft("RGB", tuple(min(2 * size if size else n, n // part) for n in im.size))
             if im.width * im.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             yield im
@@ -208,8 +308,15 @@ def _is_picture(path: Path) -> bool:
     return False
 
 
-def readable(paths: Sequence[Path], size: int = 64) -> list[Path]:
-    """Those of some picture files that can be decoded; the others are named in a warning.
+def readable(
+    paths: Sequence[Path], size: int = 64, look: Callable[[Path], object] | None = None
+) -> list[Path]:
+    """Those of some picture files that can be used; the others are named in a warning.
+
+    Args:
+        paths: the files.
+        size: pixels that are decoded at least.
+        look: raises `ImageError` for a file that is of no use though it can be decoded.
 
     Raises:
         ImageError: none can.
@@ -220,15 +327,16 @@ def readable(paths: Sequence[Path], size: int = 64) -> list[Path]:
             with open_picture(path, size) as im:
                 im.draft("RGB", (size, size))  # any JPEG is decoded small: quick
                 im.load()
+            if look is not None:
+                look(path)
             found.append(path)
         except ImageError as error:
             bad.append(str(error))
     if not found:
-        raise ImageError(bad[0] if len(bad) == 1 else f"None of {len(bad)} pictures can be read: {bad[0]}")
+        raise ImageError(bad[0] if len(bad) == 1 else f"None of {len(bad)} pictures can be used: {bad[0]}")
     if bad:
-        more = f" (and {len(bad) - 3} more)" if len(bad) > 3 else ""
         warnings.warn(
-            f"Of {len(paths)} pictures {len(bad)} are left out: {' '.join(bad[:3])}{more}", stacklevel=3
+            f"Of {len(paths)} pictures {len(bad)} are left out: {' '.join(bad)}", LeftOut, stacklevel=3
         )
     return found
 
@@ -329,8 +437,9 @@ def to_pil(image: Tensor, *, name: str = "picture") -> Image.Image:
 
 
 def save_image(
-    image: Tensor, path: str | os.PathLike[str], *, settings: dict[str, Any] | None = None, quality: int = 95
-) -> Path:
+    image: Tensor, path: str | os.PathLike[str], *, alpha: Tensor | None = None,
+    settings: dict[str, Any] | None = None, quality: int = 95,
+) -> Path:  # fmt: skip
     """Write a picture as PNG, JPEG or WebP (by the name's ending); the file appears whole or not at all.
 
     Values are rounded to 8 bits as in `to_pil`: up to 1/255 outside [0, 1] is clamped, more raises. A missing
@@ -339,6 +448,7 @@ def save_image(
     Args:
         image: tensor (1, 3, H, W), or a mask (1, 1, H, W).
         path: the file, ending in .png, .jpg, .jpeg or .webp.
+        alpha: (1, 1, H, W), how opaque it is; a JPEG, which knows no transparency, is white there.
         settings: what made the picture: anything JSON can hold (tuples come back as lists). `read_settings`
             gives it back from the PNG's text chunk, or the EXIF user comment of a JPEG or WebP.
         quality: 1 to 100, for JPEG and WebP.
@@ -357,7 +467,11 @@ def save_image(
         options["subsampling"] = 0  # style transfer paints saturated strokes, which halved color would smear
     if settings is not None:
         options |= _settings_options(settings, kind)
+    if alpha is not None and kind == "JPEG":
+        image, alpha = _on((1.0, 1.0, 1.0), image, alpha), None
     im = to_pil(image)
+    if alpha is not None:
+        im.putalpha(to_pil(alpha))
     with atomic(path) as part:
         im.save(part, kind, **options)
     return path

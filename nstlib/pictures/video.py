@@ -1,13 +1,15 @@
 """Films in and out: the frames of a picture being painted, and clips whose frames are stylized.
 
 A film is a sequence of pictures (1, 3, H, W) in [0, 1], all of one size. MP4 (H.264) is written and every
-usual format read by PyAV, which brings FFmpeg's libraries along; GIF and WebP go through Pillow.
+usual format read by PyAV, which brings FFmpeg's libraries along; GIF, WebP and PNG go through Pillow.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import math
+import mimetypes
 import os
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -18,7 +20,7 @@ from typing import Any
 import av
 import numpy as np
 import torch
-from av.video.reformatter import Colorspace
+from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc, VideoReformatter
 from PIL import Image, ImageSequence
 from torch import Tensor
 
@@ -33,6 +35,11 @@ _CONTAINERS = (
     "mov,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,ogg,asf,h264,hevc,m4v,ivf,dv,mjpeg,yuv4mpegpipe"
 )
 _BT709 = 1  # in the standard's own numbering, for the matrix, the primaries and the curve
+_HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)  # PQ and HLG
+_WIDE = (ColorPrimaries.BT2020, ColorPrimaries.SMPTE431, ColorPrimaries.SMPTE432)
+_TICK = Fraction(1, 90000)  # second: the clock of MPEG
+_SOUND = ("aac", "mp3", "opus", "flac")  # what browsers play in an MP4
+_STILLS = ("heic", "heix", "mif1", "avif")  # photographs, which FFmpeg opens as films of one frame
 
 
 # ------------------------------------------------------------------------------------------------ writing
@@ -47,11 +54,18 @@ class FilmWriter:
     A film that the keyboard interrupts is finished and kept, if it has a frame; after any other error
     nothing is left behind, and a film of the same name stays as it was.
 
+    Attributes:
+        count: frames added so far.
+        end: the second at which the last frame ends; set before the block ends, it says that the film is
+            complete and its sound goes on to its own end. None: a frame's time after the last one, where
+            the sound ends, too.
+
     Args:
         path: the file, ending in .mp4, .gif or .webp; a missing folder is made.
         fps: frames a second; for .gif and .webp at most 50.
         size: (h, w) to which all frames are resized. None: all must have the size of the first.
         hold: seconds for which the last frame stays, on top of its own time.
+        sound: a film whose sound tracks an MP4 gets: copied, or as AAC where MP4 players lack the format.
 
     Raises:
         ImageError: the folder cannot be written to.
@@ -69,6 +83,7 @@ class FilmWriter:
         *,
         size: tuple[int, int] | None = None,
         hold: float = 0,
+        sound: str | os.PathLike[str] | None = None,
     ) -> None:
         self.path = check_film_writable(path)
         most = 1000 if self.path.suffix.lower() == ".mp4" else _ANIMATION_FPS
@@ -78,7 +93,8 @@ class FilmWriter:
                 "pass 12 and 2, for example."
             )
         self.count = 0
-        self._fps, self._hold, self._size = float(fps), float(hold), size
+        self.end: float | None = None
+        self._fps, self._hold, self._size, self._sound = float(fps), float(hold), size, sound
         self._encoder: Any = None  # _Mp4 or _Animation, from the first frame on
         self._file = contextlib.ExitStack()
 
@@ -86,11 +102,12 @@ class FilmWriter:
         self._part = self._file.enter_context(atomic(self.path))
         return self
 
-    def add(self, image: Tensor) -> None:
+    def add(self, image: Tensor, start: float | None = None) -> None:
         """Append a frame.
 
         Args:
             image: (1, 3, H, W) in [0, 1], on any device.
+            start: the second at which it is shown. None: frames follow each other at ``fps``.
 
         Raises:
             ImageError: it is no picture, or has another size than the first frame.
@@ -103,14 +120,15 @@ class FilmWriter:
         try:
             if self._encoder is None:
                 kind = _Mp4 if self._part.suffix.lower() == ".mp4" else _Animation
-                self._encoder = kind(self._part, self._fps, picture.size)
+                self._encoder = kind(self._part, self._fps, picture.size, self._sound)
             width, height = self._encoder.size
             if picture.size != (width, height):
                 raise ImageError(
                     f"The {name} has {picture.width} × {picture.height} pixels and those before it have "
                     f"others: resize it, or let the film do so with size=({height}, {width})."
                 )
-            self._encoder.add(picture)
+            self._start = self.count / self._fps if start is None else start
+            self._encoder.add(picture, self._start)
         except (OSError, ValueError, av.error.FFmpegError) as error:
             raise ImageError(f"'{self.path}' is not saved ({reason(error)}): free some space.") from error
         self.count += 1
@@ -120,7 +138,8 @@ class FilmWriter:
     ) -> None:
         with self._file:
             if self.count and (kind is None or issubclass(kind, KeyboardInterrupt)):
-                self._encoder.finish(self._hold)
+                end = self._start + 1 / self._fps if self.end is None else self.end
+                self._encoder.finish(end + self._hold, whole=self.end is not None)
             elif isinstance(self._encoder, _Mp4):
                 with contextlib.suppress(Exception):  # of a file that is thrown away
                     self._encoder.container.close()
@@ -132,58 +151,97 @@ class FilmWriter:
 class _Mp4:
     """H.264 in the form every browser plays: 4:2:0, BT.709, the index before the pictures."""
 
-    def __init__(self, part: Path, fps: float, size: tuple[int, int]) -> None:
-        self.size, self.rate = size, Fraction(fps).limit_denominator(1001)
-        options = {"movflags": "+faststart"}
+    def __init__(self, part: Path, fps: float, size: tuple[int, int], sound: Any) -> None:
+        self.size, self.step = size, 1 / fps
+        options = {"movflags": "+faststart", "strict": "-1"}  # players take more sound than the standard
         self.container = av.open(str(part.absolute()), "w", format="mp4", container_options=options)
         # 18 is where most see no loss; "veryfast" makes the same size in two thirds of the default's time.
-        options = {"crf": "18", "preset": "veryfast"}
-        self.stream = self.container.add_stream("libx264", self.rate, options=options)
+        # Without B-frames the durations in the file are those of the frames, and long ones are kept.
+        options = {"crf": "18", "preset": "veryfast", "bf": "0"}
+        self.stream = self.container.add_stream("libx264", Fraction(fps).limit_denominator(1001), options)
         self.stream.width, self.stream.height = (side + side % 2 for side in size)
         self.stream.pix_fmt = "yuv420p"
         # Without these labels players guess, and guess differently for small films than for large ones.
         context = self.stream.codec_context
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = 1  # limited range, 16 to 235
+        context.time_base = _TICK
+        self.sound = self._sound(sound) if sound else iter(())
+        self.packet = next(self.sound, None)  # now, because all tracks must be there before the first frame
 
-    def add(self, picture: Image.Image) -> None:
-        self.last = picture
+    def _sound(self, path: Any) -> Iterator[Any]:
+        """The packets of another film's sound, ready for this file."""
+        # An animation has no sound, and trouble with the sound is no reason to lose the pictures.
+        with contextlib.suppress(ImageError, av.error.FFmpegError), _open(path) as source:
+            known = [track for track in source.streams.audio if track.codec_context]  # FFmpeg lacks others
+            begin, targets, file = (source.start_time or 0) / av.time_base, {}, self.container
+            for track in known:
+                copied = track.codec.canonical_name in _SOUND
+                target = file.add_stream_from_template(track) if copied else file.add_stream("aac", 48000)
+                targets[track.index] = target, copied
+            for packet in source.demux(known) if known else ():
+                target, copied = targets[packet.stream.index]
+                if packet.pts is not None:
+                    packet.pts = packet.dts = packet.pts - round(begin / packet.time_base)
+                if copied and packet.pts is not None:
+                    packet.stream = target
+                    yield packet
+                elif not copied:
+                    with contextlib.suppress(av.error.InvalidDataError):
+                        for frame in packet.decode():
+                            if frame.pts is not None:  # the last few of WMA
+                                yield from target.encode(frame)
+                    if not packet.size:  # the end
+                        yield from target.encode()
+
+    def add(self, picture: Image.Image, start: float) -> None:
+        self.last, self.start = picture, start
         missing = ((0, picture.height % 2), (0, picture.width % 2), (0, 0))
         array = np.pad(np.asarray(picture), missing, mode="edge")
         frame = av.VideoFrame.from_ndarray(array, format="rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)
+        frame.pts, frame.time_base = round(start / _TICK), _TICK
         self.container.mux(self.stream.encode(frame))
+        self.add_sound(start)
 
-    def finish(self, hold: float) -> None:
-        for _ in range(round(hold * self.rate)):  # players do not agree on a last frame of its own duration
-            self.add(self.last)
-        self.container.mux(self.stream.encode())
+    def add_sound(self, until: float) -> None:
+        while self.packet is not None and self.packet.pts * self.packet.time_base < until:
+            with contextlib.suppress(ValueError):  # where the clock jumps back
+                self.container.mux(self.packet)
+            self.packet = next(self.sound, None)
+
+    def finish(self, end: float, whole: bool) -> None:
+        if end - self.start > 1.5 * self.step:  # players do not agree on a last frame of its own duration
+            self.add(self.last, end - self.step)
+        *packets, last = self.stream.encode()
+        last.duration = round((end - self.start) / _TICK)
+        self.container.mux([*packets, last])
+        self.add_sound(math.inf if whole else end)
         self.container.close()
 
 
 class _Animation:
     """GIF or WebP; equal neighbors become one frame that is shown longer."""
 
-    def __init__(self, part: Path, fps: float, size: tuple[int, int]) -> None:
-        self.part, self.fps, self.size = part, fps, size
+    def __init__(self, part: Path, fps: float, size: tuple[int, int], sound: Any) -> None:
+        self.part, self.size = part, size
         self.gif = part.suffix.lower() == ".gif"
-        self.frames: list[Image.Image] = []
+        self.frames: list[tuple[Image.Image, float]] = []
 
-    def add(self, picture: Image.Image) -> None:
+    def add(self, picture: Image.Image, start: float) -> None:
         if self.gif:
             # The octree keeps small areas' colors, which the median cut loses (and takes 200 times as long);
             # dithering hides the bands that either leaves on skin.
             palette = picture.quantize(256, method=Image.Quantize.FASTOCTREE)
             picture = picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
-        self.frames.append(picture)
+        self.frames.append((picture, start))
 
-    def finish(self, hold: float) -> None:
+    def finish(self, end: float, whole: bool) -> None:
         unit = 10 if self.gif else 1  # milliseconds
         # Rounded ends, not rounded lengths: 12 frames a second then last a second in hundredths as well.
-        ends = [round(1000 * i / self.fps / unit) * unit for i in range(len(self.frames) + 1)]
+        (first, *rest), starts = zip(*self.frames, strict=True)
+        ends = [round(1000 * second / unit) * unit for second in (*starts, end)]
         durations = [end - start for start, end in itertools.pairwise(ends)]
-        durations[-1] += round(1000 * hold / unit) * unit
-        first, *rest = self.frames
         shown = durations if rest else durations[0]
         # The quality is WebP's.
         first.save(self.part, save_all=True, append_images=rest, duration=shown, loop=0, quality=90)
@@ -216,19 +274,67 @@ def check_film_writable(path: str | os.PathLike[str]) -> Path:
 # ------------------------------------------------------------------------------------------------ reading
 
 
+def is_film(path: str | os.PathLike[str]) -> bool:
+    """Whether a file holds a film: by its content, or by its ending if it cannot be read.
+
+    An animated GIF, WebP, PNG or AVIF is one if it has several frames.
+    """
+    with contextlib.suppress(ImageError), open_picture(path) as im:
+        return im.format in ("GIF", "WEBP", "PNG", "AVIF") and getattr(im, "n_frames", 1) > 1
+    with contextlib.suppress(ImageError), _open(path) as container:
+        return container.metadata.get("major_brand") not in _STILLS
+    return (mimetypes.guess_type(path)[0] or "").startswith("video")
+
+
 def read_film(path: str | os.PathLike[str], *, size: int | None = None) -> tuple[Iterator[Tensor], float]:
-    """Read a film: MP4, MOV, WebM, MKV, AVI and what else PyAV reads, or an animated GIF or WebP.
+    """Read a film as frames at equal distances in time; all else is as for `timed_frames`.
+
+    Every frame comes once, and one that is shown longer than the others several times.
+
+    Returns:
+        An iterator over the frames (1, 3, H, W), float32, in [0, 1], on the CPU, and the frames a second.
+    """
+    frames, times = timed_frames(path, size=size)
+    if _is_animation(path):
+        shown = [end - start for _, start, end in _animation(path)]
+        usual = [seconds for seconds in shown if seconds < 1.5 * min(shown)]  # rounded to 10 ms in a GIF
+        fps = len(usual) / sum(usual)
+    else:
+        with _open(path) as container:
+            stream = container.streams.best("video")
+            guessed = stream.guessed_rate or 25  # without the pauses; thousands if frames come at any time
+            fps = float(guessed if guessed <= 60 else stream.average_rate or 25)
+
+    def evenly() -> Iterator[Tensor]:
+        count, before = 0, torch.empty(0)
+        for frame in itertools.chain(frames, [None]):
+            while 0 < count < round(times[-1] * fps):  # where this frame begins, or the film ends
+                yield before.clone()
+                count += 1
+            if frame is not None:
+                yield frame
+                before, count = frame, count + 1
+
+    return evenly(), fps
+
+
+def timed_frames(
+    path: str | os.PathLike[str], *, size: int | None = None, shortest: float = 0
+) -> tuple[Iterator[Tensor], list[float]]:
+    """Read a film with its times: MP4, MOV, WebM, MPEG and what else PyAV reads, or an animated picture.
 
     Frames are decoded as they are asked for, so that a long film needs no more memory than a short one;
-    ``list(frames)`` has them all. Films of phones are turned upright. A GIF or WebP frame that is shown
-    longer than the others comes several times; of films with an irregular rate every frame comes once.
+    ``list(frames)`` has them all. Films of phones are turned upright, HDR is brought to sRGB (its white to 1;
+    what is brighter is clipped), and pixels that are not square become so.
 
     Args:
         path: the file.
         size: longest side in pixels; larger frames are shrunk with antialiasing, smaller ones are kept.
+        shortest: seconds; frames that come sooner after the one before are left out.
 
     Returns:
-        An iterator over the frames (1, 3, H, W), float32, in [0, 1], on the CPU, and the frames a second.
+        An iterator over the frames (1, 3, H, W), float32, in [0, 1], on the CPU; and a list of the seconds at
+        which they begin, which grows as they are asked for and after the last one ends with the film's end.
 
     Raises:
         ImageError: the file is missing, is no film, or has no frame; while iterating: it is damaged.
@@ -237,66 +343,84 @@ def read_film(path: str | os.PathLike[str], *, size: int | None = None) -> tuple
     path = Path(path)
     if not path.is_file():
         raise ImageError(f"There is no film '{path}': check the name of the file.")
-    with path.open("rb") as file:
-        head = file.read(12)
-    animation = head.startswith(b"GIF8") or (head.startswith(b"RIFF") and head.endswith(b"WEBP"))
-    frames, fps = (_read_animation if animation else _read_video)(path)
-    shrunk = (frame if size is None else resize(frame, size) for frame in frames)
-    first = next(shrunk, None)  # asked for now, so that a film without frames is told at once
+    times: list[float] = []
+
+    def timed() -> Iterator[Tensor]:
+        late = last = 0.0
+        for image, start, end in (_animation if _is_animation(path) else _video)(path):
+            if times and start + late <= times[-1]:  # two films joined: the clock jumps back
+                late = last - start
+            last = end + late
+            if not times or start + late - times[-1] >= shortest:
+                times.append(start + late if times else 0.0)
+                yield image if size is None else resize(image, size)
+        times.append(last)
+
+    frames = timed()
+    first = next(frames, None)  # asked for now, so that a film without frames is told at once
     if first is None:
         raise ImageError(f"'{path}' holds no frame: the recording or copy failed, so get it again.")
-    return itertools.chain([first], shrunk), fps
+    return itertools.chain([first], frames), times
 
 
-def _read_video(path: Path) -> tuple[Iterator[Tensor], float]:
+def _is_animation(path: str | os.PathLike[str]) -> bool:
+    with open(path, "rb") as file:
+        head = file.read(12)
+    return head.startswith((b"GIF8", b"\x89PNG")) or (head.startswith(b"RIFF") and head.endswith(b"WEBP"))
+
+
+def _open(path: str | os.PathLike[str]) -> Any:
     options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
     try:
-        container = av.open(str(path.absolute()), metadata_errors="ignore", container_options=options)
+        container = av.open(os.path.abspath(path), metadata_errors="ignore", container_options=options)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise ImageError(
             f"'{path}' is in no film format known here: save it as MP4, or check that it is the right file."
         ) from error
     if not container.streams.video:
         raise ImageError(f"'{path}' holds no moving picture (only sound, perhaps): name another file.")
-    stream = container.streams.video[0]
-    return _decode(path, container), float(stream.average_rate or stream.guessed_rate or 25)
+    return container
 
 
-def _decode(path: Path, container: av.container.InputContainer) -> Iterator[Tensor]:
-    count = 0
-    with container:
+def _video(path: Path) -> Iterator[tuple[Tensor, float, float]]:
+    """The frames with the seconds at which they begin and end."""
+    count, before = 0, 0.0
+    reformatter = VideoReformatter()  # one for all frames, because HDR's tables take seconds
+    with _open(path) as container:
+        stream = container.streams.best("video")
+        begin = (container.start_time or 0) / av.time_base
+        step = float(1 / (stream.average_rate or stream.guessed_rate or 25))
+        shape = float(stream.sample_aspect_ratio or 1)
         try:
-            for frame in container.decode(video=0):
-                # Before version 17 PyAV ignores the label in the frame unless both matrices are given.
-                matrix = Colorspace.ITU709 if frame.colorspace == _BT709 else None
-                rgb = frame.reformat(format="rgb24", src_colorspace=matrix, dst_colorspace=Colorspace.ITU601)
+            for frame in container.decode(stream):
+                hdr = frame.color_trc in _HDR
+                rgb = reformatter.reformat(
+                    frame, round(frame.width * max(shape, 1)), round(frame.height / min(shape, 1)), "rgb24",
+                    dst_color_trc=ColorTrc.IEC61966_2_1 if hdr else None,
+                    dst_color_primaries=_BT709 if hdr or frame.color_primaries in _WIDE else None,
+                )  # fmt: skip
                 image = torch.from_numpy(rgb.to_ndarray()).permute(2, 0, 1)[None].float() / 255
                 turns = round(frame.rotation / 90)  # counterclockwise, as in rot90
-                yield torch.rot90(image, turns, (2, 3)).contiguous()
-                count += 1
+                start = count * step if frame.time is None else frame.time - begin
+                gap = start - before if count else step
+                shown = float(frame.duration * frame.time_base) or gap
+                if stream.codec_context.has_b_frames:  # then it may be the duration of another frame
+                    shown = min(shown, gap)
+                yield torch.rot90(image, turns, (2, 3)).contiguous(), start, start + shown
+                count, before = count + 1, start
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise ImageError(
                 f"'{path}' is damaged after {count} frames ({reason(error)}): get it again from its source."
             ) from error
 
 
-def _read_animation(path: Path) -> tuple[Iterator[Tensor], float]:
-    durations = []
+def _animation(path: str | os.PathLike[str]) -> Iterator[tuple[Tensor, float, float]]:
+    """The same of an animated picture."""
+    start = 0.0
     with open_picture(path) as im:
         for frame in ImageSequence.Iterator(im):
-            frame.load()
+            image = from_pil(frame)  # decoded: only now its duration is known
             shown = float(frame.info.get("duration", 0))
-            durations.append(shown if shown > 10 else 100.0)  # as browsers do
-    # The length of one frame: that of the shorter ones, which rounding has made a little unequal.
-    usual = [shown for shown in durations if shown < 1.5 * min(durations)]
-    step = sum(usual) / len(usual)
-    repeats = [max(1, round(shown / step)) for shown in durations]
-    return _show(path, repeats), 1000 * sum(repeats) / sum(durations)
-
-
-def _show(path: Path, repeats: list[int]) -> Iterator[Tensor]:
-    with open_picture(path) as im:
-        for frame, count in zip(ImageSequence.Iterator(im), repeats, strict=True):
-            image = from_pil(frame)
-            for _ in range(count):
-                yield image.clone()
+            end = start + (shown if shown > 10 else 100.0) / 1000  # as browsers do
+            yield image, start, end
+            start = end

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from torch import Tensor, nn
 
 from ..assets.writing import atomic, reason, write_atomic
 from ..errors import ImageError, OptimizationError, SettingError
+
+COUNTS = ("pictures", "faces", "artworks")  # of a description; a training goes on where some are gone
 
 
 class Checkpoints:
@@ -50,8 +53,13 @@ class Checkpoints:
             raise SettingError(f"No training can be kept in '{folder}' ({why}): name another.") from error
         except (ValueError, TypeError) as error:
             raise self._damaged(run, error) from error
-        if found != wanted:
-            keys = [key for key in sorted({*found, *wanted}) if found.get(key) != wanted.get(key)]
+        keys = [key for key in sorted({*found, *wanted}) if found.get(key) != wanted.get(key)]
+        if keys and all(key in COUNTS and (wanted.get(key) or 0) < (found.get(key) or 0) for key in keys):
+            gone = sum(found[key] - wanted[key] for key in keys)
+            warnings.warn(
+                f"Pictures of this training are gone ({gone}): it goes on with the rest.", stacklevel=2
+            )
+        elif keys:
             pairs = ", ".join(f"{key} {found.get(key)!r} there, {wanted.get(key)!r} here" for key in keys[:3])
             raise SettingError(
                 f"'{folder}' holds a training with other settings ({pairs}): give those again to go on, or "

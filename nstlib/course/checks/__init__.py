@@ -6,6 +6,7 @@ Each takes the reader's answer, prints one sentence and says whether it is right
 from .q01 import *  # noqa: F403
 from .q02 import *  # noqa: F403
 from .q03 import *  # noqa: F403
+from .q03b import *  # noqa: F403
 from .q04 import *  # noqa: F403
 from .q05 import *  # noqa: F403
 from .q06 import *  # noqa: F403

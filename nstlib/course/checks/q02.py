@@ -68,10 +68,33 @@ def q02_3(style: Sequence[str], content: Sequence[str]) -> bool:
     return verdict("2.3", judge)
 
 
-def q02_4(names: Mapping[str, str]) -> bool:
+@exercise([([0.5, 0.2], [1.0, 3.0]), ([0.9, 0.4, 0.1, 0.04], [256.0, 64.0, 16.0, 4.0]), ([0.7], [5.0])])
+def q02_4(distances: Sequence[float], weights: Sequence[float]) -> Known:
+    """The share of each layer in paper D's style loss, from its distances and weights."""
+    terms = [w * x for w, x in zip(weights, distances, strict=True)]
+    return [term / sum(terms) for term in terms], {
+        "shares are parts of the whole loss: divide by the sum of all terms.": terms,
+        "those are the shares of the weights; the distances count, too.": [w / sum(weights) for w in weights],
+        "the weights are missing: a term is w^l times the distance.": [x / sum(distances) for x in distances],
+    }
+
+
+@exercise([(2.0, 10.0), (0.5, 100.0), (50.0, 5000.0)])
+def q02_5(k: float, beta: float) -> Known:
+    """Content loss (3), style loss (2) and style weight of a network whose activations are k times larger."""
+    return (k**2, k**4, beta / k**2), {
+        "a Gram matrix grows by k², and (2) squares it once more.": (k**2, k**2, beta),
+        "the factors of the losses are right; the new weight must undo what style gained.": (
+            k**2, k**4, beta * k**2,
+        ),
+        "only the ratio of style to content counts, and content grows as well.": (k**2, k**4, beta / k**4),
+    }  # fmt: skip
+
+
+def q02_6(names: Mapping[str, str]) -> bool:
     """The PyTorch tutorial's "conv_1" ... "conv_5" in the field's names."""
     right = {f"conv_{i}": CONVOLUTIONS["vgg19"][i - 1].name for i in range(1, 6)}
     blocks = {f"conv_{i}": f"conv{i}_1" for i in range(1, 6)}
     mistakes = {"one would expect that, but the tutorial counts convolutions, not blocks.": blocks}
     otherwise = "count the convolutions of VGG-19 from the input."
-    return entries("2.4", names, right, mistakes, kind="name", otherwise=otherwise)
+    return entries("2.6", names, right, mistakes, kind="name", otherwise=otherwise)

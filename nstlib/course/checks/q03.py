@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.autograd.functional import hessian, jacobian
 
-from ...losses import gram_matrix, style_weight_factor
+from ...losses import style_weight_factor
 from .exercise import Known, exercise, random
 
 
@@ -67,8 +67,27 @@ def q03_3(change: float, temperature: float, u: float) -> Known:
     return u < bound, {hint: u >= bound}
 
 
+@exercise(
+    [
+        ((1.0, 1.2, 1.1), (1.3, 1.5, 1.4)),
+        ((1.3, 1.5, 1.4), (1.0, 1.2, 1.1)),
+        ((1.3, 1.2, 1.3), (1.0, 1.6, 1.9)),
+        ((0.9, 2.0, 2.1), (1.5, 1.4, 1.3)),
+    ]
+)
+def q03_4(a: Sequence[float], b: Sequence[float]) -> Known:
+    """Losses of two methods, one a seed -> 1 if all of a are below all of b, 2 for the reverse, else 0."""
+    ahead = 1 if max(a) < min(b) else 2 if max(b) < min(a) else 0
+    mean = 1 if sum(a) < sum(b) else 2
+    return ahead, {
+        "smaller is better: these are losses.": {0: -1, 1: 2, 2: 1}[ahead],
+        f"{a} and {b} overlap: a lower mean is not enough.": mean,
+        f"{a} and {b} overlap: one lucky seed proves nothing.": 3 - mean,
+    }
+
+
 @exercise([(1.0, 64, 4096), (5.0, 512, 196), (0.1, 3, 7)])
-def q03_4(w: float, c: int, m: int) -> Known:
+def q03_5(w: float, c: int, m: int) -> Known:
     """A layer's style weight found with Gatys' notebook's scale, in that of PyTorch's tutorial: (w, C, M)."""
     factor = style_weight_factor("gatys_notebook", "neural_style_pt", c, m)
     return w * factor, {
@@ -77,16 +96,16 @@ def q03_4(w: float, c: int, m: int) -> Known:
     }
 
 
-@exercise(
-    [(random(70, 3, 4, 5), random(90, 4, 5).sigmoid()), (random(71, 5, 7, 2), random(91, 7, 2).sigmoid())],
-)
-def q03_5(f: Tensor, mask: Tensor) -> Known:
-    """Paper E (10) with the region's own size taken out: F (C, H, W), mask (H, W) -> (C, C)."""
-    rows, positions = (f * mask).flatten(1), mask.numel()
-    plain, late = rows @ rows.T, rows @ f.flatten(1).T / mask.sum()
-    return gram_matrix(f[None], "hw", mask[None, None])[0], {
-        "not divided yet: a large region outweighs a small one; divide by the sum of m².": plain,
-        "you divide by H·W; each position weighs m², so their sum is the divisor.": plain / positions,
-        "you divide by the sum of m; each position weighs m².": plain / mask.sum(),
-        "mask the features BEFORE the product, as (10) does: then each position weighs m², not m.": late,
+@exercise([((0.2, 0.2, 0.2), (4.0, 10.0, 50.0)), ((1.0, 0.5, 2.0, 0.0), (3.0, 1.0, 7.0, 2.0))])
+def q03_6(w: Sequence[float], m: Sequence[float]) -> Known:
+    """D's layer weights w^l and constants M^l -> weights that give the same style loss without M^l."""
+    sizes = torch.tensor(m, dtype=torch.float64)
+    weights = torch.tensor(w, dtype=torch.float64)
+    return weights / sizes, {
+        "you multiply by M^l; D divides by it.": weights * sizes,
+        "one number for all layers cannot stand for constants that differ.": weights / sizes.mean(),
+        "one number for all layers cannot stand for their sum, either.": weights / sizes.sum(),
+        "these add up to 1: then the sum over the layers has another size than D's.": weights
+        / sizes
+        / (weights / sizes).sum(),
     }

@@ -43,12 +43,44 @@ def q04_2(k: Tensor) -> Known:
     return (even, odd), {turned: (odd, even)}
 
 
+@exercise(
+    [
+        (random(n, *shape), random(n + 30, *shape), random(n + 60, shape[1], shape[1]), 10.0 + n)
+        for n, shape in enumerate(((3, 4, 5, 6), (2, 3, 7, 4), (4, 2, 3, 5)))
+    ],
+)
+def q04_3(of_y: Tensor, of_x: Tensor, target: Tensor, weight: float) -> Known:
+    """The loss of a batch at one layer: features (N, C, H, W) of the results and of what they were made from,
+    the painting's Gram matrix (C, C) and the weight of the style -> a number.
+    """
+
+    def loss(gram: Tensor) -> Tensor:
+        return F.mse_loss(of_y, of_x) + weight * (gram - target).square().mean()
+
+    psi, positions = of_y.flatten(2), of_y[0, 0].numel()
+    products = psi @ psi.mT
+    grams = products / psi[0].numel()
+    sums = (of_y - of_x).square().sum() + weight * (grams - target).square().sum()
+    exchanged = weight * F.mse_loss(of_y, of_x) + (grams - target).square().mean()
+    mistakes = {
+        "each picture of the batch has its own Gram matrix: do not average them first.": loss(grams.mean(0)),
+        "a Gram matrix is divided by C·H·W; yours is not divided.": loss(products),
+        "a Gram matrix is divided by C·H·W; yours is divided by H·W.": loss(products / positions),
+        "means of the squares, not sums.": sums,
+        "the weight belongs to the style.": exchanged,
+        "the results' features make the Gram matrix, not the contents'.": loss(
+            of_x.flatten(2) @ of_x.flatten(2).mT / psi[0].numel()
+        ),
+    }
+    return loss(grams), mistakes
+
+
 # So many positions that deviations divided by n or n - 1, with a small epsilon or without, are all right.
 SIZES = (((3, 30, 34), (3, 32, 32)), ((4, 31, 33), (4, 33, 31)), ((2, 40, 25), (2, 25, 41)))
 
 
 @exercise([(2 * random(n, *c) + 1, 3 * random(n + 9, *s) - 2) for n, (c, s) in enumerate(SIZES)], rtol=3e-3)
-def q04_3(content: Tensor, style: Tensor) -> Known:
+def q04_4(content: Tensor, style: Tensor) -> Known:
     """AdaIN, equation 8 of Huang and Belongie: features (C, H, W) of content and style -> (C, H, W)."""
     (d_c, m_c), (d_s, m_s) = (torch.std_mean(x, (1, 2), keepdim=True) for x in (content, style))
     plain = (content - m_c) / d_c
@@ -65,7 +97,7 @@ def q04_3(content: Tensor, style: Tensor) -> Known:
 
 
 @exercise([(1190, 10, 60), (100, 1, 11), (7, 0.25, 2), (0, 1, 2), (3600, 0.4, 30), (10, 3, 2)])
-def q04_4(training: float, one_pass: float, optimization: float) -> Known:
+def q04_5(training: float, one_pass: float, optimization: float) -> Known:
     """From how many pictures on a network saves time: (training, a pass, an optimization), in seconds."""
     saved = optimization - one_pass
     if saved <= 0:

@@ -40,6 +40,7 @@ class Optimizer:
 
     name: ClassVar[str]
     rate: ClassVar[float] = 0.02  # learning rate where the settings have none
+    cooled: ClassVar[bool] = False  # whether the learning rate falls linearly to 0 at the planned end
     kept: ClassVar[tuple[str, ...]] = ()  # attributes that a later step depends on
 
     def __init__(self, x: Tensor, settings: Settings, *, iterations: int, seed: int) -> None:
@@ -68,6 +69,10 @@ class Optimizer:
         """Replace x, given the loss and its gradient there."""
         raise NotImplementedError
 
+    def rate_now(self) -> float:
+        """This step's learning rate."""
+        return self.learning_rate * (remaining(self.steps, self.iterations) if self.cooled else 1.0)
+
     def state(self) -> dict[str, Any]:
         """All that the next step depends on, ready for ``torch.save``."""
         kept = {name: getattr(self, name) for name in self.kept}
@@ -95,10 +100,10 @@ class GradientDescent(Optimizer):
     """
 
     name = "gradient_descent"
+    cooled = True
 
     def _move(self, problem: Objective, total: float, gradient: Tensor) -> None:
-        per_length = self.rate / positive(rms(gradient))
-        rate = self.settings.learning_rate or per_length * remaining(self.steps, self.iterations)
+        rate = self.settings.learning_rate or self.rate_now() / positive(rms(gradient))
         self.steps += 1
         self.x = self.x - rate * gradient
 
@@ -125,7 +130,7 @@ class Adam(Optimizer):
         square = second * self.square + (1 - second) * gradient.square()
         # Both began at zero; the divisors take that out again.
         spread = (square / (1 - second**steps)).sqrt() + self.epsilon
-        x = self.x - self.learning_rate / (1 - first**steps) * mean / spread
+        x = self.x - self.rate_now() / (1 - first**steps) * mean / spread
         self.x, self.mean, self.square, self.steps = x, mean, square, steps
 
     def resize(self, x: Tensor) -> None:
@@ -184,7 +189,7 @@ class LBFGS(Optimizer):
         if every and self.steps and self.steps % every == 0:
             self.pairs = []
         if self.pairs:
-            direction = self.learning_rate * self.direction(gradient)
+            direction = self.rate_now() * self.direction(gradient)
             length = min(rms(direction), self.max_step)
         else:
             direction, length = -self.smoothed(gradient), self.length
@@ -249,10 +254,11 @@ class NewtonCG(Optimizer):
     one, a smaller ball only cuts the way shorter and needs no new products.
 
     By steps it is the fastest of all (ten reach what Adam needs forty for), by work among the slowest, as a
-    step is up to ten products: the model holds for a hundredth of the gray scale only, between the kinks of
-    ReLU and maximum, so solving it precisely is wasted. Without the curvature that makes the Hessian
-    indefinite (Gauss-Newton) the loss after equal work was 2-18 % lower on one pair of pictures, and up to
-    4 % higher on another: no reason to give up Newton's own. Products in bfloat16 are off by 5-10 %.
+    step is up to ten products: the model holds only between the kinks of ReLU and maximum, of which there are
+    many within a quarter of a gray level (notebook 03), so solving it precisely is wasted. Without the
+    curvature that makes the Hessian indefinite (Gauss-Newton) the loss after equal work was 2-18 % lower on
+    one pair of pictures, and up to 4 % higher on another: no reason to give up Newton's own. Products in
+    bfloat16 are off by 5-10 %.
     """
 
     name = "newton_cg"
@@ -336,6 +342,7 @@ class Langevin(Optimizer):
     """
 
     name = "langevin"
+    cooled = True
     kept = ("square", "weight", "first_loss")
     memory = 0.9
     heat = 0.03  # of the first loss
@@ -345,9 +352,8 @@ class Langevin(Optimizer):
 
     def _move(self, problem: Objective, total: float, gradient: Tensor) -> None:
         self.first_loss = self.first_loss or abs(total)
-        left = remaining(self.steps, self.iterations)
-        rate = left * self.learning_rate
-        temperature = left * (2 * self.heat * self.first_loss / gradient.numel())
+        rate = self.rate_now()
+        temperature = rate / self.learning_rate * (2 * self.heat * self.first_loss / gradient.numel())
         self.square = self.memory * self.square + (1 - self.memory) * gradient.square()
         self.weight = self.memory * self.weight + (1 - self.memory)
         spread = (self.square / self.weight).sqrt()

@@ -168,12 +168,11 @@ RECIPES: dict[str, Recipe] = {
     "paper_b": Recipe(
         PLAIN.changed(
             network="vgg19", style_layers=FIVE_BLOCKS, content_layers=("relu4_2",), optimizer="adam",
-            iterations=2200, init="content",
+            iterations=2200, init="noise",
         ),
         None,
-        "paper B, section 3, Figures 3 and 4: Adam, 1500 and 2200 iterations",
-        "size, learning rate, weights, scale of the losses: ours; so is the start, which section 2 calls "
-        "random and section 3 empty",
+        "paper B, sections 2 and 3, Figures 3 and 4: random start, Adam, 1500 and 2200 iterations",
+        "size, learning rate, weights, scale of the losses: ours; section 3 calls the start empty",
     ),
     "paper_d": Recipe(
         PLAIN.changed(

@@ -19,11 +19,11 @@ from ...faces.align import align
 from ...faces.detect import find_faces
 from ...nets.features import FeatureExtractor
 from ...nets.hardware import give_back_memory
-from ...nets.vgg import smallest_side
+from ...nets.vgg import receptive_field, smallest_side
 from ...pictures import color
 from ...pictures.files import check_mask, check_picture
 from ...pictures.flow import consistency, optical_flow, warp
-from ..base import Method, color_mode
+from ..base import Method, color_mode, pad_to_multiple
 from .objective import Anchor, Guide, Objective, as_guides, painted
 from .run import Callback, Checkpoint, Result, Run
 from .settings import Settings
@@ -37,7 +37,7 @@ NOISE_AMPLITUDE = 0.3
 WHOLE_PIXELS = 1_200_000
 TILE = 512  # larger ones waste less on margins, but are no faster, as less of them stays in the caches
 
-# What makes flicker invisible without painting the first frame's errors into all others (notebook 03).
+# What makes flicker invisible without painting the first frame's errors into all others (notebook 03b).
 TEMPORAL_WEIGHT = 300.0
 # Below this share of trusted flow a new scene has begun: across a cut 2 to 7 % are trusted by chance, within
 # a scene 94 % and more (six portraits, 96 and 192 px).
@@ -129,6 +129,9 @@ def stylize(
 ) -> Result:  # fmt: skip
     """Paint the content picture in the style picture's manner.
 
+    Poolings cut odd pixels off, which the deep layers then never see. So at each size pictures are mirrored
+    at the lower and right border up to a multiple of the deepest layer's step, and cut again.
+
     Args:
         content: (1, 3, H, W), RGB in [0, 1]; None gives a texture (Gatys et al. 2015).
         style: (1, 3, H', W') of any size; several pictures are blended; :class:`Guide` objects bind styles to
@@ -192,10 +195,17 @@ def stylize(
     sizes = pyramid_sizes(shape, settings.smallest)
     sizes = [now for now in sizes[:-1] if min(now) >= least] + sizes[-1:]  # a panorama is soon too narrow
     steps = iterations_per_size(sizes, settings)
+    step = max(receptive_field(extractor.network, name)[1] for name in extractor.layer_names)
+    step = step if min(shape) >= least else 1  # too small for the network, which says so
+
+    def finish(x: Tensor) -> Tensor:
+        height, width = shape if x.shape[-2:] == tuple(shape) else sizes[run.stage]
+        x = x[..., :height, :width]
+        return x if content is None else color.finish(settings.color, x, scaled(content, (height, width)))
+
     run = Run(
         settings, sum(steps), seed, callback, progress, checkpoint,
-        _fingerprint(settings, content, guides, start, anchor, seed, shape, extractor),
-        lambda x: x if content is None else color.finish(settings.color, x, scaled(content, x.shape[-2:])),
+        _fingerprint(settings, content, guides, start, anchor, seed, (*shape, step), extractor), finish,
     )  # fmt: skip
     if start is None:
         start = initial_image(settings.init, content, first, sizes[0], torch.Generator().manual_seed(seed))
@@ -204,8 +214,9 @@ def stylize(
         for stage in range(run.stage, len(sizes)):  # those before were done by the run this one goes on from
             now = sizes[stage]
             image = image if tuple(image.shape[-2:]) == now else enlarged(image, now)
-            objective = _objective(extractor, content, guides, settings, now, shape, anchor, faces)
-            image, reached = run.minimize(objective, image, steps[stage]), True
+            objective = _objective(extractor, content, guides, settings, now, shape, anchor, faces, step)
+            image = run.minimize(objective, pad_to_multiple(image, step), steps[stage])
+            image, reached = image[..., : now[0], : now[1]], True
             if run.stopped:
                 break
             if stage + 1 < len(sizes):
@@ -244,7 +255,7 @@ def _extractor_for(
 
 def _objective(
     extractor: FeatureExtractor, content: Tensor | None, guides: list[Guide], settings: Settings,
-    now: tuple[int, int], shape: Sequence[int], anchor: Anchor | None, faces: Sequence[Tensor],
+    now: tuple[int, int], shape: Sequence[int], anchor: Anchor | None, faces: Sequence[Tensor], step: int,
 ) -> Objective:  # fmt: skip
     """The objective at one size: style pictures shrink as the content does, so that strokes keep in step."""
     factor = max(now) / max(shape)
@@ -253,15 +264,21 @@ def _objective(
         # At least 32 pixels a side, what the deepest layers need.
         return scaled(picture, [max(min(32, n), round(n * factor)) for n in picture.shape[-2:]])
 
-    content = None if content is None else scaled(content, now)
+    def padded(picture: Tensor) -> Tensor:
+        return pad_to_multiple(scaled(picture, now), step)
+
+    if content is not None:
+        content = padded(content)
+        part = torch.tensor(now[::-1])[:, None] / torch.tensor(content.shape[:1:-1])[:, None]
+        faces = [part * face + (part - 1) * torch.tensor([0.0, 0.0, 1.0]) for face in faces]
     guides = [
         guide.changed(
             styles=tuple(smaller(style) for style in guide.styles),
-            mask=None if guide.mask is None else scaled(guide.mask, now),
+            mask=None if guide.mask is None else padded(guide.mask),
         )
         for guide in guides
     ]
-    anchor = anchor and Anchor(scaled(anchor.image, now), scaled(anchor.mask, now))
+    anchor = anchor and Anchor(padded(anchor.image), padded(anchor.mask))
     # AlexNet's first layer has a sixteenth of the pixels: it needs no tiles, and cannot have any.
     large = now[0] * now[1] > WHOLE_PIXELS and settings.network != "alexnet"
     if settings.tile is None and not large:
