@@ -37,8 +37,8 @@ QUICK = {
     "train": ["--preset", "smoke", "--pictures", "photographs", "--size", 16, "--style-size", 32, "--quiet"],
     "measure": ["--size", 32],
     "johnson": ["--size", 32],
-    "--fast": ["--size", 16],
-    "stylize": ["--size", 16, "--iterations", 1],
+    "--fast": ["--size", 20],
+    "stylize": ["--size", 20, "--iterations", 1],
 }
 RUN = [words for words in COMMANDS if next(v for k, v in QUICK.items() if k in words) is not None]
 
@@ -58,7 +58,7 @@ def folder(tmp_path, monkeypatch, picture, random_networks):
     monkeypatch.setattr("nstlib.methods.gatys.transfer.find_faces", lambda image: [])
     monkeypatch.setattr("nstlib.faces.detect.find_faces", lambda image: [])
     monkeypatch.setattr(parse, "FaceParser", lambda device: None)
-    half = {"hair": slice(None, 8), "background": slice(8, None)}
+    half = {"hair": slice(None, 10), "background": slice(10, None)}
 
     def region_masks(image, names, **_):
         masks = {name: torch.zeros_like(image[:, :1]) for name in names}

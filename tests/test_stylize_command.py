@@ -410,20 +410,42 @@ def test_all_faces_or_one_are_put_back(nst, drawn):
     ],
 )
 @pytest.mark.parametrize("method", ["gatys", "adain"])
-def test_too_little_memory_is_told_with_a_smaller_size(
+def test_with_too_little_memory_a_picture_is_painted_as_large_as_fits(
     nst, files, random_networks, monkeypatch, error, told, method
 ):
-    def full(*_, **__):
-        raise error
-
     owner = gatys if method == "gatys" else own.METHODS["adain"]
-    monkeypatch.setattr(owner, "stylize", full)
-    command = ("face.png", "painting.jpg", "--method", method, "--size", 4096, "--device", "cpu")
-    if told:
-        assert "with 40 pixels: write --size 20, which takes a quarter" in one_sentence(*nst(*command))
-    else:
+    real = owner.stylize
+
+    def stylize(*arguments, **options):
+        if max(arguments[-2 if method == "adain" else 0].shape[-2:]) > 120:
+            raise error
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(owner, "stylize", stylize)
+    images.save_image(torch.rand(1, 3, 40, 240), files / "large.png")
+    options = TINY if method == "gatys" else ("--device", "cpu")
+    command = ("large.png", "painting.jpg", "--method", method, "--size", 4096, *options)
+    if not told:
         with pytest.raises(RuntimeError, match="a bug"):
             nst(*command)
+        return
+    code, out, err = nst(*command)
+    assert code == 0
+    said = [line for line in err.splitlines() if "memory" in line]
+    assert said == [
+        "nst: 240 pixels take more memory than there is: painting 170 instead.",
+        "nst: 170 pixels take more memory than there is: painting 120 instead.",
+    ]
+    assert "(120×20)" in out
+
+
+def test_where_nothing_fits_it_is_said(nst, files, random_networks, monkeypatch):
+    def stylize(*_, **__):
+        raise RuntimeError("not enough memory")
+
+    monkeypatch.setattr(own.METHODS["adain"], "stylize", stylize)
+    err = one_sentence(*nst("face.png", "painting.jpg", "--method", "adain", "--device", "cpu"))
+    assert "Memory is too small to paint 'face.png'" in err
 
 
 def test_a_gray_picture_of_odd_sides(nst, files, random_networks):

@@ -32,6 +32,7 @@ SAVE_SHARE = 20.0  # and times as long as one takes: L-BFGS' memory of a large p
 TELL_EVERY = 1.0  # seconds between two lines about a film's frames
 LARGE = 512  # pixels: results above end with fewer steps
 FAST = 15  # steps at the last size with --fast
+LEAST_SIDE = 128  # pixels; with less memory than these take, nothing can be painted
 STYLE_SIDE = 128  # pixels; a smaller style picture has next to nothing for the deepest layers
 
 _FILE: dict[str, Any] = {"type": click.Path(path_type=Path), "metavar": "FILE"}
@@ -257,16 +258,22 @@ class Job:
     # ---------------------------------------------------------------- the ways through it
 
     def paint(self) -> None:
-        """Run, and say so where memory is too small for the picture."""
-        try:
-            self.run()
-        except (RuntimeError, MemoryError) as error:
-            if isinstance(error, RuntimeError) and "memory" not in str(error):
-                raise
-            raise ImageError(
-                f"'{self.content}' takes more memory than there is with {self.side} pixels: write --size "
-                f"{self.side // 2}, which takes a quarter."
-            ) from error
+        """Run; where memory is too small for the picture, say so and paint it smaller."""
+        while True:
+            try:
+                return self.run()
+            except (RuntimeError, MemoryError) as error:
+                if isinstance(error, RuntimeError) and "memory" not in str(error):
+                    raise
+                if "size" not in self.kind.takes or self.side < LEAST_SIDE:
+                    raise ImageError(
+                        f"Memory is too small to paint '{self.content}': close other programs."
+                    ) from error
+                self.options["size"] = round(self.side / math.sqrt(2))
+            hardware.give_back_memory()
+            _note(
+                f"{self.side} pixels take more memory than there is: painting {self.options['size']} instead."
+            )
 
     def run(self) -> None:
         """Paint."""
