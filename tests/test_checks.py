@@ -23,7 +23,25 @@ def crash(*_):
     raise ValueError("no idea")
 
 
-# ------------------------------------------------------------------------------------- 1.1 the Gram matrix
+# ------------------------------------------------------------------------------- 1.1 pictures as tensors
+
+
+def to_tensor(array):
+    return torch.from_numpy(array).permute(2, 0, 1)[None] / 255
+
+
+TENSOR_WRONG = [
+    (lambda a: torch.from_numpy(a).reshape(1, 3, *a.shape[:2]) / 255, "move the axes by permute"),
+    (lambda a: torch.from_numpy(a).permute(2, 0, 1)[None], "between 0 and 1: divide by 255"),
+    (lambda a: to_tensor(a) * 2 - 1, "not between -1 and 1"),
+    (lambda a: to_tensor(a).mT, "rows and columns have changed places"),
+    (lambda a: to_tensor(a)[0], "the batch axis is missing"),
+    (lambda a: to_tensor(a).flip(1), "is right, given 4 × 6 × 3 numbers"),
+    (lambda a: to_tensor(a).flatten(2), "give back an answer of shape (1, 3, 4, 6)"),
+]
+
+
+# ------------------------------------------------------------------------------------- 1.2 the Gram matrix
 
 
 def gram(features):
@@ -41,7 +59,7 @@ GRAM_WRONG = [
 ]
 
 
-# -------------------------------------------------------------------------------------- 1.2 the shuffle
+# -------------------------------------------------------------------------------------- 1.3 the shuffle
 
 
 def shuffle(features, generator):
@@ -69,7 +87,7 @@ SHUFFLE_WRONG = [
 ]
 
 
-# ------------------------------------------------------------------------------------ 1.3 counting entries
+# ------------------------------------------------------------------------------------ 1.4 counting entries
 
 CHANNELS = (64, 128, 256, 512, 512)
 COUNTS = {f"relu{block}_1": c * (c + 1) // 2 for block, c in enumerate(CHANNELS, 1)}
@@ -81,7 +99,7 @@ COUNTS_WRONG = [
 ]
 
 
-# -------------------------------------------------------------------------------------- 1.4 the gradient
+# -------------------------------------------------------------------------------------- 1.5 the gradient
 
 
 def gradient(features, target):
@@ -783,11 +801,12 @@ TOTAL_WRONG = [
 
 # Checker -> (right answers, wrong answers with a part of the hint); an answer is the tuple of arguments.
 CASES = {
-    "q01_1": ([gram, lambda f: torch.einsum("ihw,jhw->ij", f, f)], GRAM_WRONG),
-    "q01_2": ([shuffle, lambda f, g: f.flip(2)], SHUFFLE_WRONG),
-    "q01_3": ([COUNTS, {**COUNTS, "relu4_2": 131328}], COUNTS_WRONG),
-    "q01_4": ([gradient, lambda f, a: 4 * f @ f.T @ f - 4 * a @ f], GRADIENT_WRONG),
-    "q01_5": ([total], TOTAL_WRONG),
+    "q01_1": ([to_tensor, lambda a: torch.tensor(a / 255.0).movedim(-1, 0).unsqueeze(0)], TENSOR_WRONG),
+    "q01_2": ([gram, lambda f: torch.einsum("ihw,jhw->ij", f, f)], GRAM_WRONG),
+    "q01_3": ([shuffle, lambda f, g: f.flip(2)], SHUFFLE_WRONG),
+    "q01_4": ([COUNTS, {**COUNTS, "relu4_2": 131328}], COUNTS_WRONG),
+    "q01_5": ([gradient, lambda f, a: 4 * f @ f.T @ f - 4 * a @ f], GRADIENT_WRONG),
+    "q01_6": ([total], TOTAL_WRONG),
     "q02_1": ([count], COUNT_WRONG),
     "q02_2": ([field], FIELD_WRONG),
     "q02_3": ([(STYLE, CONTENT), (tuple(STYLE[::-1]), set(CONTENT))], LAYERS_WRONG),
@@ -851,8 +870,8 @@ def test_every_checker_is_tested_here_and_says_what_it_asks():
 
 @pytest.mark.parametrize("nothing", [None, ...])
 def test_a_stub_is_not_answered_yet(capsys, nothing):
-    assert checks.q01_1(lambda _: nothing) is False
-    expected = "✗ Exercise 1.1: not answered yet; replace the dots by your own line.\n"
+    assert checks.q01_2(lambda _: nothing) is False
+    expected = "✗ Exercise 1.2: not answered yet; replace the dots by your own line.\n"
     assert capsys.readouterr().out == expected
 
 
@@ -862,24 +881,24 @@ def test_one_wrong_entry_and_one_wrong_case_are_found():
         answer[-1, 0] += 0.01
         return answer
 
-    assert checks.q01_1(one_wrong_entry) is False
-    assert checks.q01_1(lambda f: gram(f) if len(f) == 3 else gram(f).abs()) is False
-    assert checks.q01_1(lambda f: gram(f) * float("nan")) is False
+    assert checks.q01_2(one_wrong_entry) is False
+    assert checks.q01_2(lambda f: gram(f) if len(f) == 3 else gram(f).abs()) is False
+    assert checks.q01_2(lambda f: gram(f) * float("nan")) is False
 
 
 def test_an_answer_in_float32_is_judged_like_any_other():
-    assert checks.q01_1(lambda f: gram(f.float())) is True
-    assert checks.q01_1(lambda f: gram(f.float()) * 1.001) is False
+    assert checks.q01_2(lambda f: gram(f.float())) is True
+    assert checks.q01_2(lambda f: gram(f.float()) * 1.001) is False
 
 
 def test_an_answer_cannot_change_what_it_is_compared_with():
-    assert checks.q01_1(lambda f: (gram(f), f.zero_())[0]) is True
-    assert checks.q01_1(lambda f: gram(f.zero_())) is False
+    assert checks.q01_2(lambda f: (gram(f), f.zero_())[0]) is True
+    assert checks.q01_2(lambda f: gram(f.zero_())) is False
 
 
 def test_checkers_ask_the_same_of_everyone():
     seen = [[], []]
     for asked in seen:
-        checks.q01_1(lambda f, asked=asked: asked.append(f) or gram(f))
+        checks.q01_2(lambda f, asked=asked: asked.append(f) or gram(f))
     assert all(torch.equal(a, b) for a, b in zip(*seen, strict=True))
     assert len({f.shape for f in seen[0]}) >= 3  # so none can be right by luck

@@ -230,7 +230,7 @@ def _show(figure: Any, caption: str) -> None:
     import matplotlib.pyplot as plt
     from IPython.display import Markdown, display
 
-    if plt.fignum_exists(getattr(figure, "number", None)):
+    if plt.fignum_exists(getattr(figure, "number", -1)):
         display(figure)
         plt.close(figure)  # or plt.show() would show it again
     display(Markdown(f"*{caption}*"))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,7 +31,7 @@ def exercise(
 
     def decorate(known: Callable[..., Known]) -> Checker:
         def judge(answer: Callable[..., Any], case: Sequence[Any]) -> str | None:
-            given = [value.clone() if isinstance(value, Tensor) else value for value in case]
+            given = deepcopy(list(case))
             said = answer(*given)
             if missing(said):
                 return UNANSWERED
@@ -120,7 +122,7 @@ def random(seed: int, *shape: int) -> Tensor:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, Tensor):
+    if isinstance(value, Tensor | np.ndarray):
         return " × ".join(map(str, value.shape)) + " numbers"
     if isinstance(value, int | float):
         return f"{value:,.5g}" if isinstance(value, float) else f"{value:,}"

@@ -1,9 +1,10 @@
-"""Checkers of notebook 01: the Gram matrix."""
+"""Checkers of notebook 01: pictures as tensors, the Gram matrix, the losses."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.functional import jacobian
@@ -11,12 +12,31 @@ from torch.autograd.functional import jacobian
 from .exercise import UNANSWERED, Known, entries, exercise, missing, random, verdict
 
 
+def _photo(seed: int, height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@exercise([(_photo(n, *s),) for n, s in enumerate(((4, 6), (5, 3), (2, 2)))])
+def q01_1(array: np.ndarray) -> Known:
+    """A file's pixels (H, W, 3), 0 to 255, as a picture of the course: (1, 3, H, W), 0 to 1."""
+    pixels = torch.from_numpy(array)
+    right = pixels.permute(2, 0, 1)[None] / 255
+    return right, {
+        "reshape leaves the numbers in their old order, so colors and places mix; move the axes by "
+        "permute.": pixels.reshape(right.shape) / 255,
+        "the values must lie between 0 and 1: divide by 255.": right * 255,
+        "the values must lie between 0 and 1, not between -1 and 1.": 2 * right - 1,
+        "rows and columns have changed places: the order is N, 3, H, W.": right.transpose(2, 3),
+        "the batch axis is missing: one picture is (1, 3, H, W).": right[0],
+    }
+
+
 def _gram(f: Tensor) -> Tensor:
     return f.flatten(1) @ f.flatten(1).T
 
 
 @exercise([(random(n, *s),) for n, s in enumerate(((3, 4, 5), (5, 7, 2), (8, 1, 6), (1, 3, 3)))])
-def q01_1(f: Tensor) -> Known:
+def q01_2(f: Tensor) -> Known:
     """The Gram matrix of paper A (1): (C, H, W) -> (C, C), a plain sum over positions."""
     right = _gram(f)
     return right, {
@@ -26,7 +46,7 @@ def q01_1(f: Tensor) -> Known:
     }
 
 
-def q01_2(shuffle: Callable[[Tensor, torch.Generator], Tensor]) -> bool:
+def q01_3(shuffle: Callable[[Tensor, torch.Generator], Tensor]) -> bool:
     """Shuffle positions so that the Gram matrix stays: one permutation, the same for every channel."""
 
     def judge() -> str | None:
@@ -47,10 +67,10 @@ def q01_2(shuffle: Callable[[Tensor, torch.Generator], Tensor]) -> bool:
                 return "only a few positions have moved; shuffle all of them."
         return None
 
-    return verdict("1.2", judge)
+    return verdict("1.3", judge)
 
 
-def q01_3(answer: Mapping[str, int]) -> bool:
+def q01_4(answer: Mapping[str, int]) -> bool:
     """Distinct entries in the Gram matrices of VGG-19's relu1_1 ... relu5_1: C(C+1)/2 each."""
     channels = {f"relu{block}_1": c for block, c in enumerate((64, 128, 256, 512, 512), start=1)}
     squares = {name: c * c for name, c in channels.items()}
@@ -61,11 +81,11 @@ def q01_3(answer: Mapping[str, int]) -> bool:
     }
     right = {name: squares[name] - below[name] for name in channels}
     otherwise = "how many entries lie on and above the diagonal?"
-    return entries("1.3", answer, right, mistakes, kind="number", otherwise=otherwise)
+    return entries("1.4", answer, right, mistakes, kind="number", otherwise=otherwise)
 
 
 @exercise([(random(n, *s), _gram(random(n + 50, *s, 1))) for n, s in enumerate(((3, 7), (6, 4), (1, 5)))])
-def q01_4(f: Tensor, target: Tensor) -> Known:
+def q01_5(f: Tensor, target: Tensor) -> Known:
     """Gradient of ``sum_ij (G_ij - A_ij)²`` with respect to F (C, M), A symmetric: 4 (G - A) F."""
     right = jacobian(lambda f: (f @ f.T - target).square().sum(), f)
     mistakes = {"the sign is wrong: this is the way downhill, not the gradient.": -right}
@@ -76,7 +96,7 @@ def q01_4(f: Tensor, target: Tensor) -> Known:
 
 
 @exercise([(random(n, 3, 7), random(n + 5, 3, 7), _gram(random(n + 9, 3, 7)), 2.0, 0.25) for n in range(3)])
-def q01_5(f: Tensor, content: Tensor, gram: Tensor, alpha: float, beta: float) -> Known:
+def q01_6(f: Tensor, content: Tensor, gram: Tensor, alpha: float, beta: float) -> Known:
     """Paper A (2) to (4) for one layer: F (C, M), content's F (C, M), style's Gram matrix -> a number."""
     content_loss, style_loss = (f - content).square().sum(), (_gram(f) - gram).square().sum()
     means = alpha * (f - content).square().mean() + beta * (_gram(f) - gram).square().mean()
