@@ -203,7 +203,7 @@ def files(tmp_path, picture, weights, monkeypatch):
     monkeypatch.setattr(Faces, "prior", lambda self: source)
     monkeypatch.setattr(transfer, "load_encoder", lambda device: None)
     monkeypatch.setattr(transfer, "encode", lambda pictures, encoder: torch.zeros(len(pictures), 12, 512))
-    monkeypatch.setattr("nstlib.cli.stylize.align_portrait", aligned)
+    monkeypatch.setattr("nstlib.cli.stylize.align_portraits", lambda *a, **k: [aligned(*a, **k)])
     settings = inversion.SMALL.changed(identity_weight=0.0)  # the recognizer's weights are not at hand
     monkeypatch.setattr(transfer, "invert", partial(inversion.invert, settings=settings))
     style = DualStyle(source=source, encoder=means, bottleneck_channels=4, device="cpu")
@@ -421,7 +421,7 @@ def there(theirs, picture, monkeypatch):
     """A portrait beside the files."""
     monkeypatch.chdir(theirs)
     images.save_image(picture(150, 160, 1), theirs / "me.png")
-    monkeypatch.setattr("nstlib.cli.stylize.align_portrait", aligned)
+    monkeypatch.setattr("nstlib.cli.stylize.align_portraits", lambda *a, **k: [aligned(*a, **k)])
     return theirs
 
 
