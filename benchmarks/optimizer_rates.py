@@ -25,7 +25,7 @@ from nstlib.pictures import files as images
 HERE = Path(__file__).resolve().parent
 BOTH = {"constant": {"cooled": False}, "cooled": {"cooled": True}}
 GRID: dict[str, tuple[tuple[float, ...], dict[str, dict[str, object]]]] = {
-    "gradient_descent": ((0.01, 0.02, 0.05, 0.1), BOTH),
+    "gradient_descent": ((0.01, 0.02, 0.05, 0.1, 0.2), BOTH),
     "adam": ((0.01, 0.02, 0.05, 0.1, 0.2, 0.4), BOTH),
     "lbfgs": ((0.25, 0.5, 1.0, 1.5), BOTH),
     # The first radius; later ones adapt. A step is up to so many products of 3 evaluations each.
