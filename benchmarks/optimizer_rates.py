@@ -25,13 +25,13 @@ from nstlib.pictures import files as images
 HERE = Path(__file__).resolve().parent
 BOTH = {"constant": {"cooled": False}, "cooled": {"cooled": True}}
 GRID: dict[str, tuple[tuple[float, ...], dict[str, dict[str, object]]]] = {
-    "gradient_descent": ((0.01, 0.02, 0.05, 0.1), BOTH),
+    "gradient_descent": ((0.01, 0.02, 0.05, 0.1, 0.2), BOTH),
     "adam": ((0.01, 0.02, 0.05, 0.1, 0.2, 0.4), BOTH),
     "lbfgs": ((0.25, 0.5, 1.0, 1.5), BOTH),
     # The first radius; later ones adapt. A step is up to so many products of 3 evaluations each.
     "newton_cg": ((0.002, 0.005, 0.02, 0.08), {f"{n} products": {"products": n} for n in (1, 3, 10)}),
-    "langevin": ((0.005, 0.01, 0.02, 0.05, 0.1), BOTH),
-    "langevin, T = 0": ((0.005, 0.01, 0.02, 0.05, 0.1), {k: v | {"heat": 0.0} for k, v in BOTH.items()}),
+    "langevin": ((0.005, 0.01, 0.02, 0.05, 0.1, 0.2), BOTH),
+    "langevin, T = 0": ((0.005, 0.01, 0.02, 0.05, 0.1, 0.2), {k: v | {"heat": 0.0} for k, v in BOTH.items()}),
     "annealing": ((0.03, 0.1, 0.3, 1.0), {"its own": {}}),  # the first height of a bump; later ones adapt
 }
 

@@ -207,34 +207,32 @@ def clouds(named: Mapping[str, Tensor], fixed: Tensor, moving_label: str, fixed_
 
 
 def bands(
-    panels: Mapping[str, Mapping[str, Sequence[Sequence[Mapping[str, float]]]]],
-    columns: Sequence[str] = ("evaluations", "seconds"),
-) -> Figure:  # fmt: skip
+    panels: Mapping[str, Mapping[str, Sequence[Sequence[Mapping[str, float]]]]], x: str = "evaluations"
+) -> Figure:
     """The total loss of methods that ran several times: mean, and from least to most as a band.
 
     Args:
-        panels: title of a row -> label of a method -> its runs, each with rows as in ``Result.history``.
-        columns: horizontal axes, a column of panels for each.
+        panels: title -> label of a method -> its runs, each with rows as in ``Result.history``.
+        x: column of the horizontal axis.
     """
     with house_style():
-        size = (4.8 * len(columns), 3.2 * len(panels))
-        figure, axes = plt.subplots(len(panels), len(columns), figsize=size, sharey="row", squeeze=False)
-        for row, (title, methods) in zip(axes, panels.items(), strict=True):
-            for axis, x in zip(row, columns, strict=True):
-                dashes = itertools.cycle(["-", "--", "-.", ":"])
-                for (label, runs), dash in zip(methods.items(), dashes, strict=False):
-                    # On one grid, as far as the shortest run goes: the steps of the runs may differ.
-                    end = min(way[-1][x] for way in runs)
-                    grid = np.linspace(max(way[0][x] for way in runs), end, 100)
-                    losses = [np.interp(grid, [r[x] for r in way], [r["total"] for r in way]) for way in runs]
-                    (line,) = axis.plot(grid, np.mean(losses, 0), dash, label=label)
-                    axis.fill_between(
-                        grid, np.min(losses, 0), np.max(losses, 0), alpha=0.25, color=line.get_color()
-                    )
-                axis.set(xlabel=x, yscale="log", title=title)
+        figure, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 4.0), squeeze=False)
+        for axis, (title, methods) in zip(axes[0], panels.items(), strict=True):
+            dashes = itertools.cycle(["-", "--", "-.", ":"])
+            for (label, runs), dash in zip(methods.items(), dashes, strict=False):
+                # On one grid, as far as the shortest run goes: the steps of the runs may differ.
+                ends = max(way[0][x] for way in runs), min(way[-1][x] for way in runs)
+                grid = np.linspace(*ends, 100)
+                losses = [np.interp(grid, [r[x] for r in way], [r["total"] for r in way]) for way in runs]
+                (line,) = axis.plot(grid, np.mean(losses, 0), dash, label=label)
+                low, high = np.min(losses, 0), np.max(losses, 0)
+                axis.fill_between(grid, low, high, alpha=0.25, color=line.get_color())
             first = max(way[0]["total"] for runs in methods.values() for way in runs)
-            row[0].set(ylabel="total loss", ylim=(None, 1.2 * first))
-        axes[0, 0].legend(ncols=2, fontsize=8)
+            axis.set(xlabel=x, yscale="log", title=title, ylim=(None, 1.2 * first))
+        axes[0, 0].set_ylabel("total loss")
+        figure.legend(
+            *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=7, fontsize=8
+        )
     return figure
 
 
