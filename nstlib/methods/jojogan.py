@@ -54,6 +54,8 @@ class Settings(Base):
     relative_rates: bool = False
     # Of descent from the encoder's codes, of the style picture and of the faces to be painted: ours.
     search: int = Field(default=0, ge=0)
+    # How far the codes behind the structure go from a painted face's to the style picture's: ours; 0 as released.
+    style_codes: Fraction = 0.0
 
 
 AS_RELEASED = Settings()
@@ -68,6 +70,8 @@ SMALL = Settings(
     # The encoder's face is another person's. Of the style picture, the generator would learn the difference
     # as if it were style, and give all faces one look; of a photograph, the person would be lost.
     search=40,
+    # 60 steps do not teach the prior to overrule the fine codes of every face: faces stay gray and blurred.
+    style_codes=1.0,
 )  # fmt: skip
 """Ours, for the face prior of 256 pixels on a processor: features of VGG-16, which is there without a
 discriminator. Four times that learning rate destroys the prior, and at 2e-3 it learns more slowly. At 8e-3
@@ -215,6 +219,7 @@ class JoJoGAN(Method):
             features = copy.deepcopy(features).to(self.device).requires_grad_(False).eval().features
         self._features, self._encode = features, encode
         self.net: StyleGenerator | None = None
+        self.style: Tensor | None = None
 
     def encode(self, portraits: Tensor) -> Tensor:
         """The codes of portraits: (N, layers, 512), w+, the encoder's or found by descent from there.
@@ -248,6 +253,7 @@ class JoJoGAN(Method):
             extractor = FeatureExtractor("vgg16", s.vgg_layers, precision="float32", device=self.device)
             features = lambda pictures: list(extractor((pictures + 1) / 2).values())  # noqa: E731
         codes, self.net = self.encode(pictures), copy.deepcopy(self.source)
+        self.style = codes.mean(0, keepdim=True)
         return PairsTask(self.net, self.source, 2 * pictures - 1, codes, features, s)
 
     def fit(
@@ -283,7 +289,11 @@ class JoJoGAN(Method):
         if masks is not None:
             raise SettingError("A face is drawn anew as a whole, so there are no regions: leave masks out.")
         keep = keep_colors or Options(**own).color_strength == 0
-        made = self.draw(self.encode(content), strength)
+        codes = self.encode(content).clone()
+        if self.style is not None:
+            fine, share = codes[:, STRUCTURE:], strength * self.settings.style_codes
+            codes[:, STRUCTURE:] = fine.lerp(self.style[:, STRUCTURE:].to(codes), share)
+        made = self.draw(codes, strength)
         return postprocess(made, resize(content.detach().float().cpu(), (self.size, self.size)), bool(keep))
 
     @torch.no_grad()
@@ -314,9 +324,11 @@ class JoJoGAN(Method):
         return ((made.float() + 1) / 2).clamp(0, 1).cpu()
 
     def state(self) -> dict[str, Tensor]:
-        """What has learned: all but the mapping network."""
-        state = {} if self.net is None else self.net.state_dict()
-        return {key: tensor for key, tensor in state.items() if not key.startswith("style.")}
+        """What has learned, all but the mapping network; and the style's codes."""
+        if self.net is None or self.style is None:
+            return {}
+        learned = {k: t for k, t in self.net.state_dict().items() if not k.startswith("style.")}
+        return learned | {"style_codes": self.style}
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Take back what :meth:`state` gave.
@@ -326,9 +338,12 @@ class JoJoGAN(Method):
         """
         net = copy.deepcopy(self.source)
         state = net.state_dict()
-        own = {key: tensor for key, tensor in state.items() if not key.startswith("style.")}
+        codes = torch.empty(1, net.layers, STYLE)
+        own = {k: t for k, t in state.items() if not k.startswith("style.")} | {"style_codes": codes}
         check_layout(f"a style of this generator of {net.size} pixels", own, tensors)
-        net.load_state_dict(state | dict(tensors))
+        learned = dict(tensors)
+        self.style = learned.pop("style_codes")
+        net.load_state_dict(state | learned)
         self.net = net
 
     @classmethod
