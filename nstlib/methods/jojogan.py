@@ -54,7 +54,7 @@ class Settings(Base):
     relative_rates: bool = False
     # Of descent from the encoder's codes, of the style picture and of the faces to be painted: ours.
     search: int = Field(default=0, ge=0)
-    # How far the codes behind the structure go from a painted face's to the style picture's: ours; 0 as released.
+    # How far the codes behind the structure go from the face to the style picture: ours; 0 as released.
     style_codes: Fraction = 0.0
 
 
