@@ -248,6 +248,17 @@ def test_codes_are_searched_for_where_that_is_wanted(method, generator):
     assert (found - read(pictures)).abs().max() > 0.01
 
 
+def test_a_painted_face_may_have_the_fine_codes_of_the_style(learned, monkeypatch):
+    content, codes = portraits(2, seed=11), read(portraits(2, seed=11))
+    for share in (1.0, 0.5):
+        monkeypatch.setattr(learned, "settings", learned.settings.changed(style_codes=share))
+        wanted = codes.clone()
+        wanted[:, 7] = (1 - share) * codes[:, 7] + share * read(portraits())[:, 7]
+        torch.testing.assert_close(learned.stylize(content), learned.draw(wanted))
+        half = learned.stylize(content, strength=0.0)
+        torch.testing.assert_close(half, learned.draw(codes, 0.0))
+
+
 def test_strength_leads_from_the_generator_to_the_style(learned, generator):
     content = portraits(1, seed=11)
     before = ((generator(read(content), space="w") + 1) / 2).clamp(0, 1)
@@ -273,7 +284,7 @@ def test_what_was_learned_is_kept_and_loaded(learned, generator, prior, tmp_path
         about = json.loads(file.metadata()["nstlib"])
         keys = set(file.keys())
         assert {file.get_tensor(key).dtype for key in keys} == {torch.float16}
-    assert keys == {key for key in generator.state_dict() if not key.startswith("style.")}
+    assert keys == {key for key in generator.state_dict() if not key.startswith("style.")} | {"style_codes"}
     assert about["method"] == "jojogan"
     assert about["name"] == "stripes"
     assert about["settings"]["learning_rate"] == 5e-3

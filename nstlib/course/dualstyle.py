@@ -28,11 +28,11 @@ def quick() -> Preset:
     first = SMALL.destylization
     return SMALL.changed(
         destylization=first.changed(
-            tuning_steps=16, tuning_batch=1, steps=8, contextual_weight=0.0,
+            tuning_steps=12, tuning_batch=1, steps=8, contextual_weight=0.0,
             inversion=first.inversion.changed(learning_rate=0.03),  # at 0.06 so few steps stay rough
         ),
         structure=SMALL.structure.changed(mixing=((7, 4), (6, 4), (5, 16)), loss_resolution=128),
-        style=SMALL.style.changed(phases=((32, 1.0, 0.002),), loss_resolution=128),
+        style=SMALL.style.changed(phases=((28, 1.0, 0.002),), loss_resolution=128),
         latent=SMALL.latent.changed(steps=6, loss_resolution=128),
         sampler=SMALL.sampler.changed(steps=400),  # for few portraits; cut shorter, it draws none of them
         batch=1,

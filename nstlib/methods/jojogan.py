@@ -64,6 +64,8 @@ class Settings(Base):
     identity_weight: NotNegative = 0.0  # of 1 - cosine to the face before fine-tuning; the paper's, optional
     # Of descent from the encoder's codes, of the style picture and of the faces to be painted: ours.
     search: int = Field(default=0, ge=0)
+    # How far the mixed codes of a painted face go from its own, 0 as released, to the style picture's: ours.
+    style_codes: Fraction = 0.0
 
     def mask(self, layers: int) -> Tensor:
         """How far each of a generator's codes goes to a random one: (layers, 1), 0 for those that stay.
@@ -96,6 +98,8 @@ SMALL = Settings(
     # The encoder's face is another person's. Of the style picture, the generator would learn the difference
     # as if it were style, and give all faces one look; of a photograph, the person would be lost.
     search=40,
+    # 60 steps do not teach the prior to overrule the fine codes of every face: faces stay gray and blurred.
+    style_codes=1.0,
 )  # fmt: skip
 """Ours, for the face prior of 256 pixels on a processor: features of VGG-16, which is there without a
 discriminator. Four times that learning rate destroys the prior, and at 2e-3 it learns more slowly. At 8e-3
@@ -223,6 +227,7 @@ class JoJoGAN(Method):
 
     Attributes:
         net: the generator that has learned; None before :meth:`fit`.
+        style: codes w+ (1, layers, 512) of the style picture, the mean of several; None before :meth:`fit`.
 
     Example:
         >>> method = JoJoGAN()                                      # doctest: +SKIP
@@ -262,6 +267,7 @@ class JoJoGAN(Method):
             features = copy.deepcopy(features).to(self.device).requires_grad_(False).eval().features
         self._features, self._encode = features, encode
         self.net: StyleGenerator | None = None
+        self.style: Tensor | None = None
 
     def encode(self, portraits: Tensor) -> Tensor:
         """The codes of portraits: (N, layers, 512), w+, the encoder's or found by descent from there.
@@ -299,6 +305,7 @@ class JoJoGAN(Method):
             features = lambda pictures: list(extractor((pictures + 1) / 2).values())  # noqa: E731
         identity = Identity(self.device) if s.identity_weight else None
         codes, self.net = self.encode(pictures), copy.deepcopy(self.source)
+        self.style = codes.mean(0, keepdim=True)
         return PairsTask(self.net, self.source, 2 * pictures - 1, codes, features, s, identity)
 
     def fit(
@@ -335,7 +342,11 @@ class JoJoGAN(Method):
         if masks is not None:
             raise SettingError("A face is drawn anew as a whole, so there are no regions: leave masks out.")
         keep = keep_colors or Options(**own).color_strength == 0
-        made = self.draw(self.encode(content), strength)
+        codes = self.encode(content)
+        if self.settings.style_codes and self.style is not None:
+            mixed = self.settings.mask(self.source.layers).to(codes) > 0
+            codes = torch.lerp(codes, self.style.to(codes), strength * self.settings.style_codes * mixed)
+        made = self.draw(codes, strength)
         return postprocess(made, resize(content.detach().float().cpu(), (self.size, self.size)), bool(keep))
 
     @torch.no_grad()
@@ -367,11 +378,11 @@ class JoJoGAN(Method):
         return ((made.float() + 1) / 2).clamp(0, 1).cpu()
 
     def state(self) -> dict[str, Tensor]:
-        """What has learned: all but the mapping network."""
-        net = self.net
-        return (
-            {} if net is None else {k: t for k, t in net.state_dict().items() if not k.startswith("style.")}
-        )
+        """What has learned, all but the mapping network; and the style's codes."""
+        if self.net is None:
+            return {}
+        learned = {k: t for k, t in self.net.state_dict().items() if not k.startswith("style.")}
+        return learned if self.style is None else {**learned, "style_codes": self.style}
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Take back what :meth:`state` gave.
@@ -379,16 +390,16 @@ class JoJoGAN(Method):
         Raises:
             SettingError: these are no such weights, or those of another generator.
         """
-        net = copy.deepcopy(self.source)
-        state = net.state_dict()
+        net, tensors = copy.deepcopy(self.source), dict(tensors)
+        style, state = tensors.pop("style_codes", None), net.state_dict()
         own = {key: t.shape for key, t in state.items() if not key.startswith("style.")}
         if {key: t.shape for key, t in tensors.items()} != own:
             raise SettingError(
                 f"The file holds no style of this generator ({net.size} pixels a side, {net.layers} codes): "
                 "load it with the generator it was learned from."
             )
-        net.load_state_dict(state | dict(tensors))
-        self.net = net
+        net.load_state_dict(state | tensors)
+        self.net, self.style = net, style
 
     @classmethod
     def read_styles(cls, words: Sequence[str], size: int | None = None) -> list[Tensor]:
