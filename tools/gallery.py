@@ -2,7 +2,7 @@
 
     python tools/gallery.py                          (after `make store`)
     python tools/gallery.py sheet FOLDER [KEEP]      (an hour; goes on where it was stopped)
-    python tools/gallery.py jojogan                  (ten minutes)
+    python tools/gallery.py jojogan                  (twenty minutes)
 
 The first copies a figure of each notebook and draws faces of the prior, the second makes the contact sheet:
 six portraits after eight paintings by Gatys' method with its default settings (`keep_face` as KEEP says). The
@@ -25,7 +25,6 @@ from nstlib.faces.align import align_portrait
 from nstlib.faces.generated import Faces
 from nstlib.faces.style_sets import load_style_set
 from nstlib.methods import gatys
-from nstlib.methods.inversion import invert
 from nstlib.methods.jojogan import JoJoGAN
 from nstlib.nets import hardware
 from nstlib.pictures import files as images
@@ -81,13 +80,11 @@ def jojogan() -> None:
     nobody = generated.listed(generated.cached(1, 256, seed=1), 1)[0][0]
     faces = torch.cat([align_portrait(photograph, 256).picture for photograph in photographs])
     faces = torch.cat([faces, images.load_image(nobody)])
-    source = JoJoGAN()
-    codes = invert(faces, source.source, start=source.encode(faces), steps=25).codes
     rows = [torch.cat([torch.ones_like(faces[:1]), *faces.split(1)], 3)]
     for name, number in (("ink", 3), ("sketch", 2), ("fantasy_portraits", 0)):
         style, method = load_style_set(name, 256).pictures[number : number + 1], JoJoGAN()
         method.fit(styles=style)
-        rows.append(torch.cat([style, *method.draw(codes).cpu().split(1)], 3))
+        rows.append(torch.cat([style, *method.stylize(faces).split(1)], 3))
     images.save_image(torch.cat(rows, 2), GALLERY / "jojogan.jpg", quality=85)
 
 
