@@ -239,7 +239,7 @@ class Job:
 
     def _check_styles(self) -> None:
         """Each style has somewhere to go, and each region a style."""
-        styles, pairs = self.styles, self.pairs
+        styles, pairs, shares = self.styles, self.pairs, self.options["shares"]
         common = [name for name, path in pairs if path is None]
         soft = self.options["softness"] is not None
         for wrong, sentence in (
@@ -250,6 +250,8 @@ class Job:
              "a --region for it (background, for example), or leave it out."),
             (self.options["face"] == "all" and not self.options["paste"],
              "--face all paints them in their places: write --paste as well."),
+            (shares and len(shares) != len(styles), "There are as many shares as styles: give one --share "
+             "for each picture."),
             (soft and not pairs, "--softness is the width of a region's border: name a --region as well."),
         ):  # fmt: skip
             if wrong:
