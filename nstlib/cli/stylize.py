@@ -250,8 +250,8 @@ class Job:
              "a --region for it (background, for example), or leave it out."),
             (self.options["face"] == "all" and not self.options["paste"],
              "--face all paints them in their places: write --paste as well."),
-            (shares and len(shares) != len(styles), "There are as many shares as styles: give one --share "
-             "for each picture."),
+            (shares and len(shares) != len(styles),
+             f"{len(styles)} styles need as many shares: give one --share for each."),
             (soft and not pairs, "--softness is the width of a region's border: name a --region as well."),
         ):  # fmt: skip
             if wrong:
