@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import socket
@@ -19,11 +20,44 @@ from torch import Tensor, nn
 from nstlib.cli import __main__ as command
 from nstlib.nets import hardware
 from nstlib.nets.adain import Decoder
+from nstlib.pictures import video
 
 # Written down a second time, on purpose: the tests hold the library's own table to this one.
 VGG_BLOCKS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
 VGG_CHANNELS = (64, 128, 256, 512, 512)
 ALEXNET = ((64, 11), (192, 5), (384, 3), (256, 3), (256, 3))  # (channels, kernel)
+
+
+def read_film(path: str | os.PathLike[str], *, size: int | None = None) -> tuple[Iterator[Tensor], float]:
+    """Read a film as frames at equal distances in time; all else is as for `timed_frames`.
+
+    Every frame comes once, and one that is shown longer than the others several times.
+
+    Returns:
+        An iterator over the frames (1, 3, H, W), float32, in [0, 1], on the CPU, and the frames a second.
+    """
+    frames, times = video.timed_frames(path, size=size)
+    if video._is_animation(path):
+        shown = [end - start for _, start, end in video._animation(path)]
+        usual = [seconds for seconds in shown if seconds < 1.5 * min(shown)]  # rounded to 10 ms in a GIF
+        fps = len(usual) / sum(usual)
+    else:
+        with video._open(path) as container:
+            stream = container.streams.best("video")
+            guessed = stream.guessed_rate or 25  # without the pauses; thousands if frames come at any time
+            fps = float(guessed if guessed <= 60 else stream.average_rate or 25)
+
+    def evenly() -> Iterator[Tensor]:
+        count, before = 0, torch.empty(0)
+        for frame in itertools.chain(frames, [None]):
+            while 0 < count < round(times[-1] * fps):  # where this frame begins, or the film ends
+                yield before.clone()
+                count += 1
+            if frame is not None:
+                yield frame
+                before, count = frame, count + 1
+
+    return evenly(), fps
 
 
 def convolution_shapes(network: str) -> dict[str, tuple[int, int, int]]:

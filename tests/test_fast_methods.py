@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import safetensors.torch
 import torch
-from conftest import one_sentence
+from conftest import one_sentence, read_film
 from torch import nn
 
 from nstlib.assets.weights import read_weights, save_weights
@@ -15,7 +15,6 @@ from nstlib.methods import johnson
 from nstlib.methods.adain import AdaIN
 from nstlib.nets.johnson import TransformNet
 from nstlib.pictures import files as images
-from nstlib.pictures import video
 
 COMMON = ("--device", "cpu", "--precision", "float32", "--quiet")
 
@@ -148,7 +147,7 @@ def test_a_film_is_painted_frame_by_frame(nst, files, random_networks, method, o
     code, out, err = nst("stylize", "clip.gif", method[0], "--method", method[1], "-o", output, *COMMON)
     assert code == 0, err
     assert out.startswith(f"done: {output} (4 frames), ")
-    frames, fps = video.read_film(files / output)
+    frames, fps = read_film(files / output)
     made = list(frames)
     assert len(made) == 4
     assert made[0].shape == (1, 3, 34, 40)

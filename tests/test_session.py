@@ -13,13 +13,13 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import torch
+from conftest import read_film
 from matplotlib.figure import Figure
 
 from nstlib.course import hello, manifest, session
 from nstlib.course.presets import check_parameters, read_parameters, resolve
 from nstlib.errors import CourseError, ImageError, SettingError
 from nstlib.pictures.files import read_settings
-from nstlib.pictures.video import read_film
 
 PRESETS = {"smoke": {"size": 8, "steps": None}, "quick": {"size": 64, "steps": 10}}
 

@@ -9,7 +9,7 @@ import click
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import Killed, one_sentence
+from conftest import Killed, one_sentence, read_film
 from PIL import Image
 from test_video import heard, recorded
 
@@ -453,7 +453,7 @@ def test_a_gray_picture_of_odd_sides(nst, files, random_networks):
     code, out, _ = nst("gray.png", "painting.jpg", "-o", "out.png", "--film", "film.mp4", *TINY)
     assert (code, out[: out.index(")")]) == (0, "done: out.png (57×41")
     assert images.load_image("out.png").shape == (1, 3, 41, 57)
-    assert next(video.read_film("film.mp4")[0]).shape[-2:] == (42, 58)  # H.264 wants even
+    assert next(read_film("film.mp4")[0]).shape[-2:] == (42, 58)  # H.264 wants even
 
 
 # ----------------------------------------------------------------------------------------- what goes wrong
@@ -556,7 +556,7 @@ def test_the_film_shows_the_run_to_its_end(nst, files, random_networks):
     code, _, err = nst("face.png", "painting.jpg", "-o", "out.png", "--film", "film.webp", "--iterations", 5,
                        *TINY[2:])  # fmt: skip
     assert (code, err) == (0, "")
-    frames, fps = video.read_film("film.webp")
+    frames, fps = read_film("film.webp")
     frames = list(frames)
     assert len(frames) >= 5
     assert fps == pytest.approx(12, rel=0.02)
@@ -568,7 +568,7 @@ def test_the_film_shows_the_run_to_its_end(nst, files, random_networks):
 def test_a_coarse_to_fine_run_is_filmed_at_one_size(nst, files, random_networks):
     images.save_image(torch.rand(1, 3, 48, 64), "content.png")
     assert nst("content.png", "painting.jpg", "--smallest", 32, "--film", "film.gif", *TINY)[0] == 0
-    frames = list(video.read_film("film.gif")[0])
+    frames = list(read_film("film.gif")[0])
     assert {tuple(frame.shape[-2:]) for frame in frames} == {(48, 64)}
 
 
@@ -582,7 +582,7 @@ def test_control_c_keeps_picture_and_film(nst, files, random_networks, monkeypat
     assert (code, err) == (0, "")
     assert out.startswith("stopped after 3 iterations: out.png (40×36), ")
     assert "goes on" not in out  # nothing was saved to go on from
-    assert len(list(video.read_film("film.gif")[0])) >= 3
+    assert len(list(read_film("film.gif")[0])) >= 3
     assert not list(files.glob(".out.png*"))
 
 
@@ -590,7 +590,7 @@ def test_control_c_in_the_first_step_still_makes_a_film(nst, files, random_netwo
     interrupt(monkeypatch, 1)
     code, out, _ = nst("face.png", "painting.jpg", "--film", "film.gif", *TINY)
     assert (code, out[:26]) == (0, "stopped after 0 iterations")
-    assert len(list(video.read_film("film.gif")[0])) >= 1
+    assert len(list(read_film("film.gif")[0])) >= 1
 
 
 @pytest.fixture
@@ -615,7 +615,7 @@ def test_after_a_kill_the_same_command_goes_on(nst, files, random_networks, monk
     assert err == "nst: going on after iteration 3, from '.out.png.checkpoint'; the film begins there.\n"
     assert out.startswith("done: out.png")
     assert torch.equal(images.load_image("out.png"), images.load_image("whole.png"))
-    assert len(list(video.read_film("film.gif")[0])) >= 3
+    assert len(list(read_film("film.gif")[0])) >= 3
     assert not list(files.glob(".*"))
 
 
@@ -684,7 +684,7 @@ def test_a_film_becomes_a_film(nst, files, random_networks, content, output):
     code, out, err = nst(content, "painting.jpg", "-o", output, *TINY)
     assert (code, err) == (0, "")
     assert out.startswith(f"done: {output} (3 frames), ")
-    frames, fps = video.read_film(output)
+    frames, fps = read_film(output)
     assert len(list(frames)) == 3
     assert fps == pytest.approx(10, rel=0.02)
     assert random_networks == ["vgg19"]
@@ -725,7 +725,7 @@ def test_a_fast_film_is_not_slowed_down(nst, files, monkeypatch, picture, output
 
     monkeypatch.setattr(gatys, "stylize_clip", stylize_clip)
     assert nst("fast.mp4", "painting.jpg", "-o", output, "--quiet")[0] == 0
-    frames, found = video.read_film(output)
+    frames, found = read_film(output)
     assert (len(list(frames)), round(found)) == (count, fps)
     assert painted[0].temporal_weight == gatys.TEMPORAL_WEIGHT
     assert len(painted) == count
@@ -779,7 +779,7 @@ def test_control_c_keeps_the_frames_painted(nst, files, random_networks, monkeyp
     interrupt(monkeypatch, 4)
     code, out, err = nst("clip.gif", "painting.jpg", "-o", "o.mp4", "--optimizer", "adam", *TINY)
     assert (code, err) == (0, "")
-    count = len(list(video.read_film("o.mp4")[0]))
+    count = len(list(read_film("o.mp4")[0]))
     assert out.startswith(f"stopped: o.mp4 ({count} frame")
     assert 1 <= count <= 3
 
@@ -809,7 +809,7 @@ def test_a_film_that_turns_out_damaged_keeps_what_was_painted(nst, files, monkey
     assert Path("o.gif").exists() == (good > 0)
     if good:
         assert err.endswith("What was painted until then is kept in 'o.gif' (2 frames).\n")
-        assert len(list(video.read_film("o.gif")[0])) == 2
+        assert len(list(read_film("o.gif")[0])) == 2
 
 
 # ------------------------------------------------------------------------------------------------- folders

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import torch
 from av.video.reformatter import Colorspace
-from conftest import refused
+from conftest import read_film, refused
 from torch import Tensor
 
 from nstlib.errors import ImageError, SettingError
 from nstlib.pictures import video
 from nstlib.pictures.files import to_pil
-from nstlib.pictures.video import FilmWriter, is_film, read_film, save_film, timed_frames
+from nstlib.pictures.video import FilmWriter, is_film, save_film, timed_frames
 
 ENDINGS = ("mp4", "gif", "webp")
 

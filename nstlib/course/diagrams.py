@@ -14,12 +14,12 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from nstlib.course.plots import COLORS, house_style
-from nstlib.errors import SettingError
-from nstlib.losses import gram_matrix as gram_of
-from nstlib.methods.gatys.settings import FIVE_BLOCKS
-from nstlib.nets.style_generator import STRUCTURE
-from nstlib.nets.vgg import architecture, receptive_field
+from ..errors import SettingError
+from ..losses import gram_matrix as gram_of
+from ..methods.gatys.settings import FIVE_BLOCKS
+from ..nets.style_generator import STRUCTURE
+from ..nets.vgg import architecture, receptive_field
+from .plots import COLORS, house_style
 
 WIDTH = 7.5  # inches: at 16 cm in print, 9 points become 7.6
 MARKED: Mapping[str, Sequence[str]] = {"style layer": FIVE_BLOCKS, "content layer": ("relu4_2",)}
@@ -220,6 +220,7 @@ def feed_forward(method: str) -> Figure:
         SettingError: another method.
     """
     update = ("", "gradient with respect\nto the weights")
+    statistics = ("features", "$t$ = AdaIN\n\ncontent with\n$\\mu$, $\\sigma$ of the\nstyle")
     johnson: dict[str, _Box] = {
         "style": ("picture", "style $y_s$", 0.7, 3.3, 1.1, 0.5),
         "x": ("picture", "content $x$", 0.7, 2.3, 1.1, 0.5),
@@ -236,14 +237,7 @@ def feed_forward(method: str) -> Figure:
         "c": ("picture", "content", 0.5, 2.9, 0.75, 0.5),
         "s": ("picture", "style", 0.5, 1.9, 0.75, 0.5),
         "enc": ("frozen network", "VGG-19\nto\nrelu4_1", 1.5, 2.4, 0.75, 1.5),
-        "ada": (
-            "features",
-            "$t$ = AdaIN\n\ncontent with\n$\\mu$, $\\sigma$ of the\nstyle",
-            2.7,
-            2.4,
-            1.05,
-            1.5,
-        ),
+        "ada": (*statistics, 2.7, 2.4, 1.05, 1.5),
         "dec": ("optimized", "decoder", 3.85, 2.4, 0.75, 0.5),
         "out": ("picture", "result", 4.85, 2.4, 0.75, 0.5),
         "enc2": ("frozen network", "VGG-19", 5.85, 2.4, 0.75, 0.5),

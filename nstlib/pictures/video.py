@@ -286,38 +286,6 @@ def is_film(path: str | os.PathLike[str]) -> bool:
     return (mimetypes.guess_type(path)[0] or "").startswith("video")
 
 
-def read_film(path: str | os.PathLike[str], *, size: int | None = None) -> tuple[Iterator[Tensor], float]:
-    """Read a film as frames at equal distances in time; all else is as for `timed_frames`.
-
-    Every frame comes once, and one that is shown longer than the others several times.
-
-    Returns:
-        An iterator over the frames (1, 3, H, W), float32, in [0, 1], on the CPU, and the frames a second.
-    """
-    frames, times = timed_frames(path, size=size)
-    if _is_animation(path):
-        shown = [end - start for _, start, end in _animation(path)]
-        usual = [seconds for seconds in shown if seconds < 1.5 * min(shown)]  # rounded to 10 ms in a GIF
-        fps = len(usual) / sum(usual)
-    else:
-        with _open(path) as container:
-            stream = container.streams.best("video")
-            guessed = stream.guessed_rate or 25  # without the pauses; thousands if frames come at any time
-            fps = float(guessed if guessed <= 60 else stream.average_rate or 25)
-
-    def evenly() -> Iterator[Tensor]:
-        count, before = 0, torch.empty(0)
-        for frame in itertools.chain(frames, [None]):
-            while 0 < count < round(times[-1] * fps):  # where this frame begins, or the film ends
-                yield before.clone()
-                count += 1
-            if frame is not None:
-                yield frame
-                before, count = frame, count + 1
-
-    return evenly(), fps
-
-
 def timed_frames(
     path: str | os.PathLike[str], *, size: int | None = None, shortest: float = 0
 ) -> tuple[Iterator[Tensor], list[float]]:
