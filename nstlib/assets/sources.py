@@ -40,7 +40,7 @@ def mirror_path(source: Source) -> Path:
 
 
 def ways(asset: Asset, folder: Path, progress: bool) -> Iterator[Way]:
-    """All ways to get an asset, nearest first: mirror folder, torch's own cache, then the network.
+    """All ways to get an asset, nearest first: mirror folder, then the network.
 
     Each is its name, the source, and a function that gives the verified file; a download lies in ``folder``,
     see :func:`partial_path`.
@@ -50,12 +50,6 @@ def ways(asset: Asset, folder: Path, progress: bool) -> Iterator[Way]:
             path = Path(mirror).expanduser() / mirror_path(source)
             digest = (source.artifact or source).sha256
             yield f"NSTLIB_MIRROR ({mirror})", source, partial(check_file, path, digest)
-    for source in asset.sources:
-        if source.url and source.convert:
-            import torch  # slow to load, and a picture needs none
-
-            path = Path(torch.hub.get_dir(), "checkpoints", mirror_path(source).name)
-            yield "torch hub's cache", source, partial(check_file, path, source.sha256)
     for source in asset.sources:
         yield source.title, source, partial(_download, source, folder, progress)
 
