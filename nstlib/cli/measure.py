@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from ..errors import NstError
 from ..metrics import measure as module
 from ..metrics.protocol import DEFAULT, METRICS, Protocol
 from ..metrics.table import ENDINGS
@@ -80,13 +79,11 @@ def measure(
     for out in outs:  # before minutes of work, not after
         check_writable(out, ENDINGS)
     result = module.measure(a, b, protocol, device=device, batch=batch, progress=not quiet)
-    failed: NstError | None = None
-    for out in outs:
-        try:
+    try:
+        for out in outs:
             result.save(out)
-        except NstError as error:  # the other tables, and the one on the terminal, are kept
-            failed = error
-    click.echo(result.summary_markdown())
+    finally:
+        click.echo(result.summary_markdown())
     problems = [problem.reason for problem in result.problems]
     if len(problems) > SHOWN:
         where = f"'{outs[0]}' names all" if outs else "a table (--out table.md) names all"
@@ -96,9 +93,7 @@ def measure(
     count = f"{result.counts[0]} and {result.counts[1]} pictures"
     if protocol.of_pairs:
         count = f"{len(result.rows)} pair{'' if len(result.rows) == 1 else 's'}"
-    state, written = "stopped" if result.interrupted else "done", [str(out) for out in outs if not failed]
+    state = "stopped" if result.interrupted else "done"
     hashes = f"protocol {result.protocol.hash}, pictures {result.pictures}"
-    click.echo(f"{state}: {count}, {result.seconds:.0f} s; {', '.join([hashes, *written])}")
-    if failed:
-        raise failed
+    click.echo(f"{state}: {count}, {result.seconds:.0f} s; {', '.join([hashes, *map(str, outs)])}")
     sys.exit(130 if result.interrupted else 1 if problems else 0)
