@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Broken, in_two_processes, process_environment, refused, timeless
+from conftest import in_two_processes, process_environment, refused, timeless
 from PIL import Image
 from torch import nn
 
@@ -156,16 +156,6 @@ def noisy():
     return learned_by(Noisy)
 
 
-def breaking(at):
-    """For a callback or a task's middle."""
-
-    def work(told):
-        if at in (getattr(told, "step", None), getattr(told, "number", None)):
-            raise Broken
-
-    return work
-
-
 # ------------------------------------------------------------------------------------ what it computes
 
 
@@ -257,15 +247,6 @@ def test_bfloat16_and_float32_after_each_other(folder):
 
 def saved_step(folder):
     return torch.load(folder / "checkpoint.pt")["step"]
-
-
-def test_broken_off_by_errors_it_goes_on_to_the_same_numbers(folder, noisy):
-    for at in (1, 2, 7, 11):
-        with pytest.raises(Broken):
-            run(Noisy(), folder, callback=breaking(at), save_every=0)
-    with pytest.raises(Broken):
-        run(Noisy(breaking(STEPS - 1)), folder, save_every=0)
-    assert_goes_on(folder, noisy)
 
 
 def test_a_callback_that_returns_false_ends_it_and_a_finished_training_is_not_done_again(folder, noisy):

@@ -14,10 +14,11 @@ into first, with ``packages/FILE`` for files of packages and ``HOST/PATH`` for f
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pooch
 
 from nstlib.assets import cache, registry
 from nstlib.assets.cache import cache_dir as cache_dir
@@ -115,5 +116,5 @@ def data_path(relative: str) -> Path:
     if not path.resolve().is_relative_to(folder) or not path.exists():
         raise AssetError(f"The course carries no file {relative!r}: check its spelling, or reinstall nstlib.")
     if path.is_file():
-        USED[relative] = hashlib.sha256(path.read_bytes()).hexdigest()
+        USED[relative] = pooch.file_hash(path)
     return path

@@ -6,7 +6,6 @@ files are read.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import subprocess
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import pooch
 import requests
 from pypi_simple import PYPI_SIMPLE_ENDPOINT, PyPISimple
 from tqdm import tqdm
@@ -62,8 +62,7 @@ def check_file(path: Path, sha256: str) -> Path:
     """
     if not path.is_file():
         raise AssetError(f"no file {path.name}")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = pooch.file_hash(path)
     if not found.startswith(sha256):
         raise AssetError(f"it is damaged or has been changed: sha256 {found[:12]}… instead of {sha256[:12]}…")
     return path

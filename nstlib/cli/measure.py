@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import typing
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,12 @@ from ..metrics import measure as module
 from ..metrics.protocol import DEFAULT, METRICS, Protocol
 from ..metrics.table import ENDINGS
 from ..pictures.files import check_writable
-from .options import DEVICE, QUIET, NumberOr
+from .options import DEVICE, QUIET, NumberOr, described, option
 
 SHOWN = 10  # problems on the terminal; the tables name all
 
 
-def _setting(flag: str, name: str, **options: Any) -> click.Option:
-    """An option for a field of the protocol, with its choices, default and description."""
-    field: Any = Protocol.__pydantic_fields__[name]
-    settings = {"default": field.default, "show_default": True, "help": field.description} | options
-    return click.Option([flag, name], **{"type": click.Choice(typing.get_args(field.annotation))} | settings)
-
+FIELDS = described(Protocol)
 
 # fmt: off
 PARAMETERS = [
@@ -31,16 +25,14 @@ PARAMETERS = [
     click.Argument(["b"], type=click.Path(path_type=Path)),
     click.Option(["--metrics"], metavar="NAME,...|all",
         help=f"Of {', '.join(METRICS)}.  [default: {','.join(DEFAULT.metrics)}; of two files no fid]"),
-    _setting("--size", "resolution", type=NumberOr("original", click.IntRange(16, 4096), None),
-        metavar="PIXELS|original"),
-    _setting("--crop", "crop"),
-    _setting("--pairs", "pairs", default=None, show_default=False,
+    click.Option(["--size", "resolution"], type=NumberOr("original", click.IntRange(16, 4096)),
+        default=DEFAULT.resolution, show_default=True, metavar="PIXELS|original",
+        help=FIELDS["resolution"].description),
+    click.Option(["--pairs"], type=click.Choice(["name", "order", "none"]),
         help="Who is compared with whom: names without ending, first with first, or sets only.  "
         "[default: name; order of two files]"),
-    _setting("--ssim-window", "ssim_window"),
-    _setting("--lpips", "lpips_backbone"),
-    _setting("--fid-resize", "fid_resize"),
-    _setting("--seed", "seed", type=click.IntRange(0, 2**32 - 1), metavar="NUMBER"),
+    option("lpips_backbone", FIELDS["lpips_backbone"], flag="lpips"),
+    *(option(name, FIELDS[name]) for name in ("crop", "ssim_window", "fid_resize", "seed")),
     click.Option(["-o", "--out", "outs"], type=click.Path(path_type=Path), multiple=True, metavar="FILE",
         help="Write all of it, every picture too, as .csv, .json or .md; may be repeated."),
     DEVICE,
@@ -53,8 +45,8 @@ PARAMETERS = [
 
 @click.command(params=PARAMETERS, short_help="Measure pictures against others: SSIM, LPIPS, FID ...")
 def measure(
-    a: Path, b: Path, metrics: str | None, pairs: Any, outs: tuple[Path, ...], device: str, batch: int,
-    quiet: bool, **options: Any,
+    a: Path, b: Path, metrics: str | None, resolution: Any, pairs: Any, outs: tuple[Path, ...], device: str,
+    batch: int, quiet: bool, **given: Any,
 ) -> None:  # fmt: skip
     """Measure the pictures of folder (or the picture) B against those of A.
 
@@ -74,7 +66,8 @@ def measure(
     protocol = Protocol(
         metrics=tuple(METRICS) if names == ("all",) else names,
         pairs=pairs or ("order" if two_files else "name"),
-        **options,
+        resolution=None if resolution == "original" else resolution,
+        **{name: value for name, value in given.items() if value is not None},
     )
     for out in outs:  # before minutes of work, not after
         check_writable(out, ENDINGS)

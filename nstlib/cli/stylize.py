@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+import pooch
 from torch import Tensor
 from tqdm import tqdm
 
 from ..assets.movements import paintings
-from ..course.manifest import sha256
 from ..errors import ImageError, NstError, OptimizationError, SettingError
 from ..faces import parse
 from ..faces.align import align_portraits, paste
@@ -152,7 +152,7 @@ def _each(ctx: click.Context, pictures: list[Path], styles: tuple[str, ...], opt
         words = [picture, *styles, *(word for pair in _pairs(options["regions"]) for word in pair if word)]
         given = [path for path in map(Path, words) if path.is_file()]
         shown = {k: str(v) for k, v in options.items() if k not in ("output", "quiet", "device")}
-        key = digest([[sha256(path) for path in given], styles, shown])
+        key = digest([[pooch.file_hash(path) for path in given], styles, shown])
         with contextlib.suppress(ImageError):
             if (files.read_settings(target) or {}).get("key") == key:
                 kept += 1
@@ -193,13 +193,8 @@ class Job:
         self.styles = (*styles, *(str(painting.path) for painting in blended))
         self._check_styles()
         self.device = hardware.resolve_device(options["device"])
-        self.running: dict[str, Any] = {
-            "seed": options["seed"],
-            "device": self.device,
-            "progress": not options["quiet"],
-        }
-        if "precision" in self.kind.takes:
-            self.running["precision"] = options["precision"]
+        self.running = {key: options[key] for key in ("seed", "precision") if self._takes(self.kind, key)}
+        self.running |= {"device": self.device, "progress": not options["quiet"]}
         (video.check_film_writable if self.moving else files.check_writable)(self.output)
         if self.film is not None:
             video.check_film_writable(self.film)
@@ -232,14 +227,13 @@ class Job:
     def _check_styles(self) -> None:
         """Each style has somewhere to go, and each region a style."""
         styles, pairs, shares = self.styles, self.pairs, self.options["shares"]
-        common = [name for name, path in pairs if path is None]
+        common = any(path is None for _, path in pairs)
         soft = self.options["softness"] is not None
         for wrong, sentence in (
-            (common and not styles, "The region '{0}' has no style: write {0}=FILE, or name a picture."),
-            (not styles and not pairs,
-             "There is no style: name a picture after the content, or a --movement."),
-            (styles and pairs and not common, "Every region has its own style, and '{1}' goes nowhere: name "
-             "a --region for it (background, for example), or leave it out."),
+            (not styles and (common or not pairs),
+             "There is no style: name a picture after the content, a --movement, or --region NAME=FILE."),
+            (styles and pairs and not common, "Every region has its own style, and the one after the content "
+             "goes nowhere: name a --region for it (background, for example), or leave it out."),
             (self.options["face"] == "all" and not self.options["paste"],
              "--face all paints them in their places: write --paste as well."),
             (shares and len(shares) != len(styles),
@@ -247,7 +241,7 @@ class Job:
             (soft and not pairs, "--softness is the width of a region's border: name a --region as well."),
         ):  # fmt: skip
             if wrong:
-                raise SettingError(sentence.format(*common[:1] or [""], *styles[:1]))
+                raise SettingError(sentence)
 
     # ---------------------------------------------------------------- the ways through it
 
@@ -421,8 +415,6 @@ class Job:
                     image, guides, settings, callback=callback, checkpoint=point, **self.running
                 )
             except OptimizationError as error:
-                if error.result is None:
-                    raise
                 failed, result = error, error.result
             # Before the film is closed: on a disk that is nearly full the picture comes first.
             files.save_image(result.image, self.output, alpha=self.alpha, settings={
