@@ -43,7 +43,7 @@ PARAMETERS = [
 # fmt: on
 
 
-@click.command(params=PARAMETERS, short_help="Measure pictures against others: SSIM, LPIPS, FID ...")
+@click.command(params=PARAMETERS)
 def measure(
     a: Path, b: Path, metrics: str | None, resolution: Any, pairs: Any, outs: tuple[Path, ...], device: str,
     batch: int, quiet: bool, **given: Any,

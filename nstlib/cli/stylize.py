@@ -103,7 +103,6 @@ ALWAYS = {"content", "styles", "method", "output", "seed", "device", "quiet"}
         click.Argument(["content"], type=click.Path(path_type=Path)),
         click.Argument(["styles"], nargs=-1),
     ],
-    short_help="Paint a picture or a film in a painting's style.",
     epilog="Ctrl-C stops and keeps what is painted so far, of a --film too. A picture's run is saved about "
     f"every {SAVE_EVERY:.0f} seconds beside its output: after a kill the same command goes on from there.",
 )
