@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import tarfile
 import threading
 import time
@@ -51,6 +52,20 @@ def wheel(members: dict[str, bytes]) -> bytes:
         for name, data in members.items():
             archive.writestr(f"tiny_nets/{name}", data)
     return buffer.getvalue()
+
+
+def toml(header: str, **values: object) -> str:
+    """A table of a TOML file."""
+    return "\n".join([header, *(f"{key} = {json.dumps(value)}" for key, value in values.items()), ""])
+
+
+def asset_toml(name: str, file: str, **more: object) -> str:
+    values = {"title": name, "purpose": "tests", "licence": "MIT", "non_commercial": False, "file": file}
+    return toml(f"[assets.{name}]", **(values | more))
+
+
+def source_toml(name: str, data: bytes, **source: object) -> str:
+    return toml(f"[[assets.{name}.sources]]", bytes=len(data), sha256=sha256(data), **source)
 
 
 class Host:
@@ -153,41 +168,20 @@ class World:
 
     def write_registry(self, *, tensors_sha256: str = "", member: str = "net.pth", extra: str = "") -> None:
         """`net` and `raw` from the sdist, `raw_wheel` from the wheel, `face` from the web."""
+        net, picture = self.members["net.pth"], self.members["picture.bin"]
+        in_sdist = {"artifact": SDIST, "member": f"tiny_nets-1.0/{member}"}
         blocks = [
-            f'[artifacts."{name}"]\nproject = "tiny-nets"\nbytes = {len(data)}\nsha256 = "{sha256(data)}"\n'
+            toml(f'[artifacts."{name}"]', project="tiny-nets", bytes=len(data), sha256=sha256(data))
             for name, data in self.artifacts.items()
         ]
-
-        def asset(name: str, file: str, source: str, more: str = "") -> str:
-            return (
-                f'[assets.{name}]\ntitle = "a {name}"\npurpose = "tests"\nlicence = "MIT"\n'
-                f'non_commercial = {"true" if name == "face" else "false"}\nfile = "{file}"\n{more}'
-                f"[[assets.{name}.sources]]\n{source}\n"
-            )
-
-        def package(artifact: str, path: str, data: bytes) -> str:
-            return (
-                f'artifact = "{artifact}"\nmember = "{path}"\nbytes = {len(data)}\nsha256 = "{sha256(data)}"'
-            )
-
-        picture = self.members["picture.bin"]
-        known = f'tensors_sha256 = "{tensors_sha256}"\n' if tensors_sha256 else ""
-        face = self.host.files["/pictures/face.png"]
-        blocks += [
-            asset(
-                "net",
-                "net.safetensors",
-                package(SDIST, f"tiny_nets-1.0/{member}", self.members["net.pth"])
-                + '\nconvert = "state_dict"',
-                f"bytes = 2000\n{known}",
-            ),
-            extra,
-            asset("raw", "raw.bin", package(SDIST, "tiny_nets-1.0/picture.bin", picture)),
-            asset("raw_wheel", "raw_wheel.bin", package(WHEEL, "tiny_nets/picture.bin", picture)),
-            asset(
-                "face",
-                "face.png",
-                f'url = "{self.picture_url}"\nbytes = {len(face)}\nsha256 = "{sha256(face)}"',
-            ),
-        ]
-        self.registry.write_text("\n".join(blocks), encoding="utf-8")
+        for file, data, source in (
+            ("net.safetensors", net, in_sdist | {"convert": "state_dict"}),
+            ("raw.bin", picture, {"artifact": SDIST, "member": "tiny_nets-1.0/picture.bin"}),
+            ("raw_wheel.bin", picture, {"artifact": WHEEL, "member": "tiny_nets/picture.bin"}),
+            ("face.png", self.host.files["/pictures/face.png"], {"url": self.picture_url}),
+        ):
+            name = file.partition(".")[0]
+            own = {"bytes": 2000, "tensors_sha256": tensors_sha256} if "convert" in source else {}
+            blocks.append(asset_toml(name, file, non_commercial=name == "face", **own))
+            blocks.append(source_toml(name, data, **source))
+        self.registry.write_text("\n".join([*blocks, extra]), encoding="utf-8")

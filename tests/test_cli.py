@@ -139,7 +139,7 @@ def test_control_c_is_130(nst, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(assets, "status", interrupt)
+    monkeypatch.setattr(assets, "cached", interrupt)
     code, _, err = nst("assets", "list")
     assert err.strip() == "nst: stopped."
     assert code == 130
@@ -149,7 +149,7 @@ def test_an_error_we_do_not_foresee_keeps_its_traceback(nst, monkeypatch):
     def crash():
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(assets, "status", crash)
+    monkeypatch.setattr(assets, "cached", crash)
     with pytest.raises(ZeroDivisionError, match="a bug"):
         nst("assets", "list")
 

@@ -42,14 +42,14 @@ def test_a_name_may_be_written_in_many_ways(written, movement):
 
 
 def test_a_misspelt_name_is_asked_about():
-    with pytest.raises(SettingError, match=r"'renaisance' \(did you mean Renaissance\?\): choose one of"):
+    with pytest.raises(SettingError, match=r"'renaisance' \(did you mean 'Renaissance'\?\): choose one of"):
         paintings("renaisance")
 
 
-@pytest.mark.parametrize("written", ["", "-", "ar", "xyz", "浮世絵"])
+@pytest.mark.parametrize("written", ["", "-", "xyz", "浮世絵"])
 def test_a_name_of_nothing_here_is_one_sentence_with_all_names(written):
     with pytest.raises(SettingError) as caught:
         paintings(written)
-    assert f"no paintings of the movement '{written}': choose one of " in str(caught.value)
+    assert f"There is no movement '{written}': choose one of " in str(caught.value)
     for name in movements():
         assert name in str(caught.value)

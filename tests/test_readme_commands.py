@@ -118,15 +118,3 @@ def test_its_result_is_written_though_nobody_reads_what_it_says(folder, monkeypa
     named = [words[words.index(flag) + 1] for flag in ("-o", "--out") if flag in words]
     for path in map(Path, named):
         assert path.is_file() or len(list(path.iterdir())) == 3
-
-
-@pytest.mark.parametrize("words", [words for words in RUN if words[0] == "measure"], ids=" ".join)
-def test_a_table_has_signs_that_a_windows_console_lacks(folder, monkeypatch, words):
-    monkeypatch.setattr(sys, "argv", ["nst", *words, "--size", "32"])
-    with open("said.txt", "wb") as said, io.TextIOWrapper(said, "cp1252") as stream:
-        monkeypatch.setattr(sys, "stdout", stream)
-        with pytest.raises(SystemExit) as stop:
-            command.main()
-    assert not stop.value.code
-    said = Path("said.txt").read_text(encoding="cp1252")
-    assert ("±" in said, "?" in said, "done: " in said) == (True, True, True)

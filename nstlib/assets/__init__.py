@@ -14,10 +14,11 @@ into first, with ``packages/FILE`` for files of packages and ``HOST/PATH`` for f
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+import pooch
 
 from nstlib.assets import cache, registry
 from nstlib.assets.cache import cache_dir as cache_dir
@@ -27,16 +28,6 @@ from nstlib.errors import AssetError
 
 if TYPE_CHECKING:  # a list of the assets, or a file written whole, needs no torch
     import torch
-
-
-class Status(NamedTuple):
-    """One line of :func:`status`: ``bytes`` is the size in the cache, or what it will be."""
-
-    name: str
-    cached: bool
-    bytes: int
-    licence: str
-    origin: str
 
 
 USED: dict[str, str] = {}
@@ -86,14 +77,9 @@ def load_tensors(name: str, *, progress: bool = True) -> dict[str, torch.Tensor]
     return tensors
 
 
-def status() -> list[Status]:
-    """Every asset: is it in the cache, how large, under which licence, from where."""
-    lines = []
-    for asset in registry.assets().values():
-        path = cache.cached_path(asset)
-        size = path.stat().st_size if path.exists() else asset.bytes
-        lines.append(Status(asset.name, path.exists(), size, asset.licence, asset.sources[0].title))
-    return lines
+def cached() -> list[str]:
+    """The names of the assets that are in the cache."""
+    return [name for name in names() if cache.cached_path(info(name)).exists()]
 
 
 def verify(names: Iterable[str] | None = None) -> list[tuple[str, bool, str]]:
@@ -105,12 +91,8 @@ def verify(names: Iterable[str] | None = None) -> list[tuple[str, bool, str]]:
     Returns:
         For each its name, whether it is whole, and what to do if it is not.
     """
-    if names is None:
-        chosen = [asset for asset in registry.assets().values() if cache.cached_path(asset).exists()]
-    else:
-        chosen = [info(name) for name in names]
     results = []
-    for asset in chosen:
+    for asset in [info(name) for name in (cached() if names is None else names)]:
         try:
             cache.examine(asset)
             results.append((asset.name, True, "whole"))
@@ -134,5 +116,5 @@ def data_path(relative: str) -> Path:
     if not path.resolve().is_relative_to(folder) or not path.exists():
         raise AssetError(f"The course carries no file {relative!r}: check its spelling, or reinstall nstlib.")
     if path.is_file():
-        USED[relative] = hashlib.sha256(path.read_bytes()).hexdigest()
+        USED[relative] = pooch.file_hash(path)
     return path

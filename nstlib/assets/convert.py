@@ -19,6 +19,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 import torch
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from nstlib.assets.weights import RestrictedUnpickler, read_pickle
 
@@ -79,30 +81,11 @@ def torchscript(path: Path, prefix: str = "") -> Tensors:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A protocol buffer's whole number that begins at ``at``, and where the next thing begins."""
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value, at, shift = value | (byte & 127) << shift, at + 1, shift + 7
-        if byte < 128:
-            return value, at
-
-
 def _fields(data: bytes) -> dict[int, list[Any]]:
     """A protocol buffer's message: field number -> its values, whole numbers and bytes, in their order."""
     found: dict[int, list[Any]] = {}
-    at = 0
-    while at < len(data):
-        key, at = _varint(data, at)
-        kind, values = key & 7, found.setdefault(key >> 3, [])
-        if kind == 0:
-            number, at = _varint(data, at)
-            values.append(number)
-        else:
-            length, at = _varint(data, at) if kind == 2 else ({1: 8, 5: 4}[kind], at)
-            values.append(data[at : at + length])
-            at += length
+    for field in UnknownFieldSet(Empty.FromString(data)):  # a message without fields of its own
+        found.setdefault(field.field_number, []).append(field.data)
     return found
 
 

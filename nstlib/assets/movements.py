@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 import unicodedata
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import assets
-from ..errors import SettingError
+from ..errors import known
 
 
 @dataclass(frozen=True)
@@ -62,19 +61,9 @@ def paintings(movement: str) -> tuple[Painting, ...]:
         >>> [painting.title for painting in paintings("post impressionism")]
         ['The Starry Night', 'Village Street in Auvers']
     """
-    known = movements()
-    keys = {_key(name): name for name in known}
-    wanted = _key(movement)
-    if wanted in keys:
-        return known[keys[wanted]]
-    begun = [key for key in keys if key.startswith(wanted)]
-    if len(wanted) >= 3 and len(begun) == 1:
-        return known[keys[begun[0]]]
-    close = difflib.get_close_matches(wanted, keys, n=1, cutoff=0.6)
-    hint = f" (did you mean {keys[close[0]]}?)" if close else ""
-    raise SettingError(
-        f"The course has no paintings of the movement '{movement}'{hint}: choose one of {', '.join(known)}."
-    )
+    catalog, wanted = movements(), _key(movement)
+    begun = [name for name in catalog if wanted and _key(name).startswith(wanted)]
+    return catalog[known("movement", begun[0] if len(begun) == 1 else movement, catalog)]
 
 
 def _key(name: str) -> str:

@@ -6,7 +6,6 @@ files are read.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import subprocess
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import pooch
 import requests
 from pypi_simple import PYPI_SIMPLE_ENDPOINT, PyPISimple
 from tqdm import tqdm
@@ -40,7 +40,7 @@ def mirror_path(source: Source) -> Path:
 
 
 def ways(asset: Asset, folder: Path, progress: bool) -> Iterator[Way]:
-    """All ways to get an asset, nearest first: mirror folder, torch's own cache, then the network.
+    """All ways to get an asset, nearest first: mirror folder, then the network.
 
     Each is its name, the source, and a function that gives the verified file; a download lies in ``folder``,
     see :func:`partial_path`.
@@ -50,12 +50,6 @@ def ways(asset: Asset, folder: Path, progress: bool) -> Iterator[Way]:
             path = Path(mirror).expanduser() / mirror_path(source)
             digest = (source.artifact or source).sha256
             yield f"NSTLIB_MIRROR ({mirror})", source, partial(check_file, path, digest)
-    for source in asset.sources:
-        if source.url and source.convert:
-            import torch  # slow to load, and a picture needs none
-
-            path = Path(torch.hub.get_dir(), "checkpoints", mirror_path(source).name)
-            yield "torch hub's cache", source, partial(check_file, path, source.sha256)
     for source in asset.sources:
         yield source.title, source, partial(_download, source, folder, progress)
 
@@ -68,8 +62,7 @@ def check_file(path: Path, sha256: str) -> Path:
     """
     if not path.is_file():
         raise AssetError(f"no file {path.name}")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = pooch.file_hash(path)
     if not found.startswith(sha256):
         raise AssetError(f"it is damaged or has been changed: sha256 {found[:12]}… instead of {sha256[:12]}…")
     return path

@@ -18,11 +18,10 @@ def assets() -> None:
 def assets_list() -> None:
     """Show every asset: in the cache or not, size, licence, source."""
     click.echo(f"cache: {door.cache_dir()}")
-    for line in door.status():
-        mark = "cached" if line.cached else "-"
-        click.echo(
-            f"{line.name:<32} {mark:<7} {line.bytes / 2**20:8.1f} MiB  {line.licence:<34} {line.origin}"
-        )
+    cached = door.cached()
+    for asset in map(door.info, door.names()):
+        mark, origin = "cached" if asset.name in cached else "-", asset.sources[0].title
+        click.echo(f"{asset.name:<32} {mark:<7} {asset.bytes / 2**20:8.1f} MiB  {asset.licence:<34} {origin}")
 
 
 @assets.command("fetch")

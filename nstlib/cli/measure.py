@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import sys
-import typing
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ..errors import NstError
 from ..metrics import measure as module
 from ..metrics.protocol import DEFAULT, METRICS, Protocol
 from ..metrics.table import ENDINGS
 from ..pictures.files import check_writable
-from .options import DEVICE, QUIET, NumberOr
+from .options import DEVICE, QUIET, NumberOr, described, option
 
 SHOWN = 10  # problems on the terminal; the tables name all
 
 
-def _setting(flag: str, name: str, **options: Any) -> click.Option:
-    """An option for a field of the protocol, with its choices, default and description."""
-    field: Any = Protocol.__pydantic_fields__[name]
-    settings = {"default": field.default, "show_default": True, "help": field.description} | options
-    return click.Option([flag, name], **{"type": click.Choice(typing.get_args(field.annotation))} | settings)
-
+FIELDS = described(Protocol)
 
 # fmt: off
 PARAMETERS = [
@@ -32,16 +25,14 @@ PARAMETERS = [
     click.Argument(["b"], type=click.Path(path_type=Path)),
     click.Option(["--metrics"], metavar="NAME,...|all",
         help=f"Of {', '.join(METRICS)}.  [default: {','.join(DEFAULT.metrics)}; of two files no fid]"),
-    _setting("--size", "resolution", type=NumberOr("original", click.IntRange(16, 4096), None),
-        metavar="PIXELS|original"),
-    _setting("--crop", "crop"),
-    _setting("--pairs", "pairs", default=None, show_default=False,
+    click.Option(["--size", "resolution"], type=NumberOr("original", click.IntRange(16, 4096)),
+        default=DEFAULT.resolution, show_default=True, metavar="PIXELS|original",
+        help=FIELDS["resolution"].description),
+    click.Option(["--pairs"], type=click.Choice(["name", "order", "none"]),
         help="Who is compared with whom: names without ending, first with first, or sets only.  "
         "[default: name; order of two files]"),
-    _setting("--ssim-window", "ssim_window"),
-    _setting("--lpips", "lpips_backbone"),
-    _setting("--fid-resize", "fid_resize"),
-    _setting("--seed", "seed", type=click.IntRange(0, 2**32 - 1), metavar="NUMBER"),
+    option("lpips_backbone", FIELDS["lpips_backbone"], flag="lpips"),
+    *(option(name, FIELDS[name]) for name in ("crop", "ssim_window", "fid_resize", "seed")),
     click.Option(["-o", "--out", "outs"], type=click.Path(path_type=Path), multiple=True, metavar="FILE",
         help="Write all of it, every picture too, as .csv, .json or .md; may be repeated."),
     DEVICE,
@@ -52,10 +43,10 @@ PARAMETERS = [
 # fmt: on
 
 
-@click.command(params=PARAMETERS, short_help="Measure pictures against others: SSIM, LPIPS, FID ...")
+@click.command(params=PARAMETERS)
 def measure(
-    a: Path, b: Path, metrics: str | None, pairs: Any, outs: tuple[Path, ...], device: str, batch: int,
-    quiet: bool, **options: Any,
+    a: Path, b: Path, metrics: str | None, resolution: Any, pairs: Any, outs: tuple[Path, ...], device: str,
+    batch: int, quiet: bool, **given: Any,
 ) -> None:  # fmt: skip
     """Measure the pictures of folder (or the picture) B against those of A.
 
@@ -75,18 +66,17 @@ def measure(
     protocol = Protocol(
         metrics=tuple(METRICS) if names == ("all",) else names,
         pairs=pairs or ("order" if two_files else "name"),
-        **options,
+        resolution=None if resolution == "original" else resolution,
+        **{name: value for name, value in given.items() if value is not None},
     )
     for out in outs:  # before minutes of work, not after
         check_writable(out, ENDINGS)
     result = module.measure(a, b, protocol, device=device, batch=batch, progress=not quiet)
-    failed: NstError | None = None
-    for out in outs:
-        try:
+    try:
+        for out in outs:
             result.save(out)
-        except NstError as error:  # the other tables, and the one on the terminal, are kept
-            failed = error
-    click.echo(result.summary_markdown())
+    finally:
+        click.echo(result.summary_markdown())
     problems = [problem.reason for problem in result.problems]
     if len(problems) > SHOWN:
         where = f"'{outs[0]}' names all" if outs else "a table (--out table.md) names all"
@@ -96,9 +86,7 @@ def measure(
     count = f"{result.counts[0]} and {result.counts[1]} pictures"
     if protocol.of_pairs:
         count = f"{len(result.rows)} pair{'' if len(result.rows) == 1 else 's'}"
-    state, written = "stopped" if result.interrupted else "done", [str(out) for out in outs if not failed]
+    state = "stopped" if result.interrupted else "done"
     hashes = f"protocol {result.protocol.hash}, pictures {result.pictures}"
-    click.echo(f"{state}: {count}, {result.seconds:.0f} s; {', '.join([hashes, *written])}")
-    if failed:
-        raise failed
+    click.echo(f"{state}: {count}, {result.seconds:.0f} s; {', '.join([hashes, *map(str, outs)])}")
     sys.exit(130 if result.interrupted else 1 if problems else 0)

@@ -25,16 +25,16 @@ QUIET = click.Option(["--quiet"], is_flag=True, help="No progress bar.")
 
 
 class NumberOr(click.ParamType):
-    """A number, or a word that stands for ``value``."""
+    """A number, or a word."""
 
     name = "number"
 
-    def __init__(self, word: str, number: click.IntRange, value: str | None = "") -> None:
-        self.word, self.number, self.value = word, number, word if value == "" else value
+    def __init__(self, word: str, number: click.IntRange) -> None:
+        self.word, self.number = word, number
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The number, or the word's value."""
-        return self.value if value in (self.word, self.value) else self.number.convert(value, param, ctx)
+        """The number, or the word."""
+        return value if value == self.word else self.number.convert(value, param, ctx)
 
 
 class Grouped(click.Command):
@@ -77,7 +77,9 @@ def _kinds(annotation: Any) -> list[Any]:
     return parts or [annotation]
 
 
-def option(name: str, field: Any, default: Any = None, text: str | None = None) -> click.Option:
+def option(
+    name: str, field: Any, default: Any = None, text: str | None = None, flag: str | None = None
+) -> click.Option:
     """An option for a field of settings; its value goes to the settings as it was typed, which check it."""
     kinds = set(_kinds(field.annotation))
     literals = [typing.get_args(k) for k in kinds if typing.get_origin(k) is Literal]
@@ -88,7 +90,8 @@ def option(name: str, field: Any, default: Any = None, text: str | None = None) 
     default = field.get_default() if default is None else default
     value = f"{default:g}" if isinstance(default, float) else str(default)
     shown = "" if default in (None, (), "") else f"  [default: {value}]"
-    return click.Option([f"--{name.replace('_', '-')}"], help=f"{text or field.description}{shown}", **kind)
+    flag = f"--{flag or name.replace('_', '-')}"
+    return click.Option([flag, name], help=f"{text or field.description}{shown}", **kind)
 
 
 def method_options(taken: set[str]) -> dict[str, list[click.Option]]:

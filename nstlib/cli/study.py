@@ -9,7 +9,7 @@ import click
 from ..course import study as module
 
 
-@click.command(short_help="Ask people which pictures they prefer, and analyze their answers.")
+@click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--questions", type=click.IntRange(1), default=module.QUESTIONS, show_default=True,
     metavar="NUMBER", help="Pairs that a session shows.")  # fmt: skip

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-import os
 import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
@@ -13,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+import pooch
 from torch import Tensor
+from tqdm import tqdm
 
 from ..assets.movements import paintings
-from ..course.manifest import sha256
 from ..errors import ImageError, NstError, OptimizationError, SettingError
 from ..faces import parse
 from ..faces.align import align_portraits, paste
-from ..faces.detect import find_faces
 from ..methods import METHODS, Method, gatys
 from ..metrics.protocol import digest
 from ..nets import hardware
@@ -29,7 +28,6 @@ from .options import DEVICE, QUIET, SEED, Grouped, NumberOr, method_options, sty
 
 SAVE_EVERY = 30.0  # seconds between two checkpoints at least,
 SAVE_SHARE = 20.0  # and times as long as one takes: L-BFGS' memory of a large picture has gigabytes
-TELL_EVERY = 1.0  # seconds between two lines about a film's frames
 LARGE = 512  # pixels: results above end with fewer steps
 FAST = 15  # steps at the last size with --fast
 LEAST_SIDE = 128  # pixels; with less memory than these take, nothing can be painted
@@ -94,19 +92,17 @@ RUNNING = [
 ALWAYS = {"content", "styles", "method", "output", "seed", "device", "quiet"}
 
 
-def _groups() -> dict[str, list[click.Option]]:
-    taken = {str(o.name) for o in itertools.chain(*COMMON.values(), RUNNING)}
-    return {**COMMON, **method_options(taken), "Running": RUNNING}
-
-
 @click.command(
     cls=Grouped,
-    groups=_groups(),
+    groups={
+        **COMMON,
+        **method_options({str(option.name) for option in itertools.chain(*COMMON.values(), RUNNING)}),
+        "Running": RUNNING,
+    },
     params=[
         click.Argument(["content"], type=click.Path(path_type=Path)),
         click.Argument(["styles"], nargs=-1),
     ],
-    short_help="Paint a picture or a film in a painting's style.",
     epilog="Ctrl-C stops and keeps what is painted so far, of a --film too. A picture's run is saved about "
     f"every {SAVE_EVERY:.0f} seconds beside its output: after a kill the same command goes on from there.",
 )
@@ -147,7 +143,7 @@ def _each(ctx: click.Context, pictures: list[Path], styles: tuple[str, ...], opt
     if folder is None or folder.suffix:
         raise SettingError("Several pictures need a folder for the results: write -o FOLDER/.")
     names = [picture.stem for picture in pictures]
-    usable = files.readable(pictures, look=_face_of if METHODS[options["method"]].portraits else None)
+    usable = files.readable(pictures)
     failed, kept = [picture.name for picture in pictures if picture not in usable], 0
     for number, picture in enumerate(usable, 1):
         name = picture.stem if names.count(picture.stem) == 1 else picture.name
@@ -155,7 +151,7 @@ def _each(ctx: click.Context, pictures: list[Path], styles: tuple[str, ...], opt
         words = [picture, *styles, *(word for pair in _pairs(options["regions"]) for word in pair if word)]
         given = [path for path in map(Path, words) if path.is_file()]
         shown = {k: str(v) for k, v in options.items() if k not in ("output", "quiet", "device")}
-        key = digest([[sha256(path) for path in given], styles, shown])
+        key = digest([[pooch.file_hash(path) for path in given], styles, shown])
         with contextlib.suppress(ImageError):
             if (files.read_settings(target) or {}).get("key") == key:
                 kept += 1
@@ -170,11 +166,6 @@ def _each(ctx: click.Context, pictures: list[Path], styles: tuple[str, ...], opt
     text = f"done: {folder}, {done} painted, {kept} kept, {len(failed)} failed"
     click.echo(text + (f": {', '.join(failed)}" if failed else ""))
     return 1 if failed else 0
-
-
-def _face_of(picture: Path) -> None:
-    if not find_faces(files.load_image(picture)):
-        raise ImageError(f"No face was found in '{picture}': take a picture that shows one from the front.")
 
 
 class Job:
@@ -192,32 +183,27 @@ class Job:
         self.output: Path = options["output"] or Path("stylized.mp4" if self.moving else "stylized.png")
         self.film: Path | None = options["film"]
         self.pairs = _pairs(options["regions"])
-        if self.moving and self.kind.portraits:
-            raise SettingError(f"--method {self.name} is for pictures, and '{content}' is a film.")
-        if self.moving and self.pairs:
-            raise SettingError("Regions are for pictures: leave --region out for a film.")
-        if self.moving and self.film is not None:
-            raise SettingError(
-                "--film shows how a picture comes about; a film's result is a film already: leave it out."
-            )
+        for given, word in (
+            (self.kind.portraits, f"--method {self.name}"), (self.pairs, "--region"), (self.film, "--film"),
+        ):  # fmt: skip
+            if self.moving and given:
+                raise SettingError(f"{word} is for pictures, and '{content}' is a film: leave it out.")
         blended = paintings(options["movement"]) if options["movement"] else []
         self.styles = (*styles, *(str(painting.path) for painting in blended))
         self._check_styles()
         self.device = hardware.resolve_device(options["device"])
+        self.running = {key: options[key] for key in ("seed", "precision") if self._takes(self.kind, key)}
+        self.running |= {"device": self.device, "progress": not options["quiet"]}
         (video.check_film_writable if self.moving else files.check_writable)(self.output)
         if self.film is not None:
             video.check_film_writable(self.film)
-        given = [content, *map(Path, self.styles), *(Path(p) for pair in self.pairs for p in pair if p)]
-        targets = [path for path in (self.output, self.film) if path]
-        if len({os.path.abspath(path) for path in targets}) < len(targets):
-            raise SettingError(
-                f"'{self.film}' cannot be both the picture and its --film: choose another name."
-            )
-        for target in targets:
-            if os.path.exists(target) and any(p.exists() and os.path.samefile(target, p) for p in given):
+        taken = [content, *map(Path, self.styles), *(Path(p) for pair in self.pairs for p in pair if p)]
+        for target in (path for path in (self.output, self.film) if path):
+            if any(_same(target, path) for path in taken):
                 raise SettingError(
-                    f"'{target}' would overwrite a picture or film you give: choose another name for it."
+                    f"'{target}' would overwrite another picture or film that you name: choose another one."
                 )
+            taken.append(target)
         self.own = {k: options[k] for k in stylize_fields(self.kind) if options.get(k) is not None}
 
     def _check_options(self, ctx: click.Context) -> None:
@@ -240,14 +226,13 @@ class Job:
     def _check_styles(self) -> None:
         """Each style has somewhere to go, and each region a style."""
         styles, pairs, shares = self.styles, self.pairs, self.options["shares"]
-        common = [name for name, path in pairs if path is None]
+        common = any(path is None for _, path in pairs)
         soft = self.options["softness"] is not None
         for wrong, sentence in (
-            (common and not styles, "The region '{0}' has no style: write {0}=FILE, or name a picture."),
-            (not styles and not pairs,
-             "There is no style: name a picture after the content, or a --movement."),
-            (styles and pairs and not common, "Every region has its own style, and '{1}' goes nowhere: name "
-             "a --region for it (background, for example), or leave it out."),
+            (not styles and (common or not pairs),
+             "There is no style: name a picture after the content, a --movement, or --region NAME=FILE."),
+            (styles and pairs and not common, "Every region has its own style, and the one after the content "
+             "goes nowhere: name a --region for it (background, for example), or leave it out."),
             (self.options["face"] == "all" and not self.options["paste"],
              "--face all paints them in their places: write --paste as well."),
             (shares and len(shares) != len(styles),
@@ -255,7 +240,7 @@ class Job:
             (soft and not pairs, "--softness is the width of a region's border: name a --region as well."),
         ):  # fmt: skip
             if wrong:
-                raise SettingError(sentence.format(*common[:1] or [""], *styles[:1]))
+                raise SettingError(sentence)
 
     # ---------------------------------------------------------------- the ways through it
 
@@ -295,11 +280,7 @@ class Job:
             self._save(made, about, time.perf_counter() - began)
 
     def _open(self, words: Iterable[str], size: int) -> tuple[Method, Any]:
-        precision = {"precision": self.options["precision"]} if "precision" in self.kind.takes else {}
-        return self.kind.open(
-            list(words), self.own, size=size, progress=not self.options["quiet"], device=self.device,
-            seed=self.options["seed"], **precision,
-        )  # fmt: skip
+        return self.kind.open(list(words), self.own, size=size, **self.running)
 
     def _common(self) -> dict[str, Any]:
         """The common arguments of ``stylize``, those that were given."""
@@ -330,12 +311,11 @@ class Job:
         if self.pairs and named:
             softness = self.options["softness"]
             arguments |= {"regions": tuple(name for name, _ in self.pairs), "softness": softness}
-        elif self.pairs:
-            masks = self._masks(image)
-            arguments["masks"] = [masks[name] for name, _ in self.pairs]
         about = {**arguments, "color": self.options["color"] or "style", "style_size": size}
         about |= {"network": method.about} if method.about else {}
-        about.pop("masks", None)
+        if placed:
+            masks = self._masks(image)
+            arguments["masks"] = [masks[name] for name, _ in self.pairs]
         return lambda picture: method.stylize(picture, style, **arguments), about
 
     def _content(self, size: int | None = None) -> Tensor:
@@ -389,7 +369,7 @@ class Job:
 
     # ---------------------------------------------------------------- optimization
 
-    def _settings(self, shape: tuple[int, int]) -> gatys.Settings:
+    def _settings(self, side: int) -> gatys.Settings:
         """The recipe's settings, or the default ones, with what was asked for.
 
         Large results end with fewer steps.
@@ -402,10 +382,10 @@ class Job:
         if self.options["fast"]:
             own["iterations"] = FAST
         settings = (gatys.recipe(recipe).settings if recipe else gatys.Settings()).changed(**own)
-        if recipe or "iterations" in own or max(shape) <= LARGE:
+        if recipe or "iterations" in own or side <= LARGE:
             return settings
         # The largest sizes begin near their end, and a step takes a minute.
-        last = max(12, round(settings.iterations * LARGE / max(shape)))
+        last = max(12, round(settings.iterations * LARGE / side))
         return settings.changed(iterations=last, coarse_iterations=2 * settings.iterations)
 
     def _style_size(self, image: Tensor) -> int:
@@ -421,22 +401,19 @@ class Job:
         o = self.options
         image = self._content(o["size"])
         shape, style_size = (image.shape[-2], image.shape[-1]), self._style_size(image)
-        settings = self._settings(shape)
+        settings = self._settings(self.side)
         guides = [self._guide(style_size, path) for _, path in self.pairs or [("", None)]]
         masks = self._masks(image)
         guides = [g.changed(mask=masks[n]) for g, (n, _) in zip(guides, self.pairs, strict=False)] or guides
-        point = _checkpoint(self.output, self.film is not None) if o["checkpoint"] else None
-        failed: NstError | None = None
+        point = _Checkpoint(self.output) if o["checkpoint"] else None
+        failed: OptimizationError | None = None
         with video.FilmWriter(self.film, size=shape, hold=2) if self.film else nullcontext() as film:
             try:
+                callback = _filmed(film) if film else None
                 result = gatys.stylize(
-                    image, guides, settings, callback=_filmed(film) if film else None,
-                    checkpoint=point, seed=o["seed"], device=self.device, precision=o["precision"],
-                    progress=not o["quiet"],
-                )  # fmt: skip
+                    image, guides, settings, callback=callback, checkpoint=point, **self.running
+                )
             except OptimizationError as error:
-                if error.result is None:
-                    raise
                 failed, result = error, error.result
             # Before the film is closed: on a disk that is nearly full the picture comes first.
             files.save_image(result.image, self.output, alpha=self.alpha, settings={
@@ -448,7 +425,7 @@ class Job:
             if point and not failed and not result.interrupted:
                 point.remove()
         if failed:
-            raise OptimizationError(f"{failed} It is saved in '{self.output}'.")
+            raise OptimizationError(f"{failed} The picture is saved in '{self.output}'.")
         state = f"stopped after {len(result.history)} iterations" if result.interrupted else "done"
         height, width = result.image.shape[-2:]
         end = f"{state}: {self.output} ({width}×{height}), {result.seconds:.0f} s"
@@ -457,14 +434,10 @@ class Job:
         click.echo(end)
 
     def _optimize_film(self) -> None:
-        o = self.options
         first, frames, times = self._frames()
-        settings = self._settings((first.shape[-2], first.shape[-1]))
-        painted = gatys.stylize_clip(
-            frames, [self._guide(self._style_size(first))],
-            settings.changed(temporal_weight=gatys.TEMPORAL_WEIGHT), seed=o["seed"], device=self.device,
-            precision=o["precision"], progress=not o["quiet"],
-        )  # fmt: skip
+        settings = self._settings(max(first.shape[-2:])).changed(temporal_weight=gatys.TEMPORAL_WEIGHT)
+        guide = self._guide(self._style_size(first))
+        painted = gatys.stylize_clip(frames, [guide], settings, **self.running)
         self._write_film(times, ((frame.image, frame.result.interrupted) for frame in painted))
 
     # ---------------------------------------------------------------- films
@@ -482,15 +455,12 @@ class Job:
     def _write_film(self, times: list[float], painted: Iterable[tuple[Tensor, bool]]) -> None:
         """Write frames as they come; those painted so far are kept, whatever ends it."""
         stopped, failed = False, None
-        began = told = time.monotonic()
+        began = time.monotonic()
         with video.FilmWriter(self.output, sound=self.content) as writer:
             try:
-                for frame, interrupted in painted:
+                for frame, interrupted in tqdm(painted, "film", unit="frame", disable=self.options["quiet"]):
                     writer.add(frame, times[writer.count])
                     stopped |= interrupted
-                    if not self.options["quiet"] and time.monotonic() - told >= TELL_EVERY:
-                        told = time.monotonic()
-                        click.echo(f"frame {writer.count}: {told - began:.0f} s", err=True)
                 writer.end = None if stopped else times[-1]
             except (KeyboardInterrupt, NstError) as error:  # between two frames; a damaged film
                 if not writer.count:
@@ -503,37 +473,39 @@ class Job:
         click.echo(f"{state}: {self.output} ({count}), {time.monotonic() - began:.0f} s")
 
 
-def _checkpoint(output: Path, filmed: bool) -> Any:
-    """The checkpoint of a picture's run; it says what it goes on from, and never stops the run."""
+class _Checkpoint(gatys.Checkpoint):
+    """The checkpoint of a picture's run, beside its output; it says what the run goes on from."""
 
-    class Forgiving(gatys.Checkpoint):
-        iteration = 0  # that the file holds, of this run
+    iteration = 0  # that the file holds, of this run
 
-        def load(self, fingerprint: str) -> dict[str, Any] | None:
-            try:
-                saved = super().load(fingerprint)
-            except (SettingError, OSError):
-                _note(f"'{self.path}' is of other pictures or settings: beginning anew.")
-                return None
-            if saved is not None:
-                self.iteration = len(saved["history"])
-                film = "; the film begins there" if filmed else ""
-                _note(f"going on after iteration {self.iteration}, from '{self.path}'{film}.")
-            return saved
+    def __init__(self, output: Path) -> None:
+        super().__init__(output.with_name(f".{output.name}.checkpoint"), SAVE_EVERY)
 
-        def save(self, content: dict[str, Any]) -> None:
-            if self.every == math.inf:
-                return
-            began = time.monotonic()
-            try:
-                super().save(content)
-                self.iteration = len(content["history"])
-                self.every = max(SAVE_EVERY, SAVE_SHARE * (time.monotonic() - began))
-            except ImageError:  # a picture is worth more than its checkpoint
-                _note(f"'{self.path}' cannot be written (is the disk full?): going on without a checkpoint.")
-                self.every = math.inf
+    def load(self, fingerprint: str) -> dict[str, Any] | None:
+        """The saved run, if it is of these pictures and settings."""
+        try:
+            saved = super().load(fingerprint)
+        except SettingError:
+            _note(f"'{self.path}' is of other pictures or settings: beginning anew.")
+            return None
+        if saved is not None:
+            self.iteration = len(saved["history"])
+            _note(f"going on after iteration {self.iteration}, from '{self.path}'.")
+        return saved
 
-    return Forgiving(output.with_name(f".{output.name}.checkpoint"), SAVE_EVERY)
+    def save(self, content: dict[str, Any]) -> None:
+        """Write the run's state, the more seldom the longer that takes."""
+        began = time.monotonic()
+        super().save(content)
+        self.iteration = len(content["history"])
+        self.every = max(SAVE_EVERY, SAVE_SHARE * (time.monotonic() - began))
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two names are of the same file."""
+    if one.exists() and other.exists():
+        return one.samefile(other)
+    return one.resolve() == other.resolve()
 
 
 def _note(text: str) -> None:
@@ -556,7 +528,7 @@ def _pairs(regions: tuple[str, ...]) -> list[tuple[str, Path | None]]:
     """NAME[=FILE] -> (region or file of a mask, its own style or None)."""
     found: dict[str, Path | None] = {}
     for item in regions:
-        name, sign, path = item.partition("=")
+        name, _, path = item.partition("=")
         if name not in parse.NAMES and not Path(name).suffix:
             raise SettingError(
                 f"There is no region '{name}': choose from {', '.join(parse.NAMES)}, or name a mask's file."
@@ -564,7 +536,5 @@ def _pairs(regions: tuple[str, ...]) -> list[tuple[str, Path | None]]:
         name = name if name in parse.NAMES else str(Path(name).expanduser())
         if name in found:
             raise SettingError(f"The region '{name}' is named twice: name it once, with one style.")
-        if sign and not path:
-            raise SettingError(f"No picture follows --region {item}: write {name}=FILE, or {name} alone.")
         found[name] = Path(path).expanduser() if path else None
     return list(found.items())

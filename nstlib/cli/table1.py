@@ -33,7 +33,7 @@ PARAMETERS = [
 # fmt: on
 
 
-@click.command(params=PARAMETERS, short_help="Compare all methods by one protocol: paper E's Table 1.")
+@click.command(params=PARAMETERS)
 def table1(
     out: Path, preset: str, only: str | None, workers: int | None, scheduler: str | None, quiet: bool,
     sets: str | None, **given: Any,

@@ -73,8 +73,8 @@ def run(
     known = method.settings_class.__dataclass_fields__
     settings = method.settings_class(**{k: v for k, v in values.items() if k in known})
     schedule = schedule_of(values, seed=seed)
-    learned = method.load(start, device=device, seed=seed) if start else None
-    learner = learned or method(settings, device=device, seed=seed)
+    options: dict[str, Any] = {"device": device, "seed": seed}
+    learner = method.load(start, **options) if start else method(settings, **options)
     learner.settings = settings
     wanted = learner.read_styles(styles, getattr(settings, "style_size", None))
     source: Any = pictures

@@ -82,7 +82,7 @@ def cache() -> str:
     place = next(path for path in (folder, *folder.parents) if path.exists())
     if not os.access(place, os.W_OK):
         raise PermissionError(f"{folder} cannot be written: set NSTLIB_CACHE to another folder")
-    cached, free = sum(entry.cached for entry in assets.status()), shutil.disk_usage(place).free / GIB
+    cached, free = len(assets.cached()), shutil.disk_usage(place).free / GIB
     return f"{folder}: {cached} of {len(assets.names())} assets are there, {free:.1f} GiB free"
 
 

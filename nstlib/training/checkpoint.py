@@ -48,11 +48,9 @@ class Checkpoints:
                     raise SettingError(f"'{folder}' holds other files, and no training: name another folder.")
                 write_atomic(run, (json.dumps(wanted, indent=1) + "\n").encode())
             found = dict(json.loads(run.read_text(encoding="utf-8")))
-        except (OSError, ImageError) as error:
+        except (OSError, ImageError, ValueError) as error:
             why = reason(error.__cause__ or error)
             raise SettingError(f"No training can be kept in '{folder}' ({why}): name another.") from error
-        except (ValueError, TypeError) as error:
-            raise self._damaged(run, error) from error
         keys = [key for key in sorted({*found, *wanted}) if found.get(key) != wanted.get(key)]
         if keys and all(key in COUNTS and (wanted.get(key) or 0) < (found.get(key) or 0) for key in keys):
             gone = sum(found[key] - wanted[key] for key in keys)
@@ -77,7 +75,9 @@ class Checkpoints:
         try:
             return dict(torch.load(self.path, map_location="cpu", weights_only=True))
         except Exception as error:  # torch raises half a dozen kinds on a broken file
-            raise self._damaged(self.path, error) from error
+            raise SettingError(
+                f"'{self.path}' is damaged ({reason(error)}): delete '{self.folder}', or name another."
+            ) from error
 
     def save(self, content: Mapping[str, Any], history: list[dict[str, float]]) -> None:
         """Keep tensors, numbers and containers of them; the losses as "history", and in a table of their own.
@@ -95,11 +95,6 @@ class Checkpoints:
                 f"No checkpoint can be saved in '{self.folder}' ({reason(error.__cause__ or error)}): make "
                 "room, then start the same training again; it goes on from the last one."
             ) from error
-
-    def _damaged(self, path: Path, error: Exception) -> SettingError:
-        return SettingError(
-            f"'{path}' is damaged ({reason(error)}): delete '{self.folder}', or name another."
-        )
 
 
 def digest(of: Tensor | nn.Module) -> str:

@@ -184,7 +184,7 @@ def train(
     run.save()
     run.accelerator.wait_for_everyone()
     run.interrupted &= run.step < schedule.steps  # asked for in the last step, it came too late
-    return run.result()
+    return TrainingResult(run.step, task.modules, run.averages, run.history, run.interrupted)
 
 
 class _Run:
@@ -213,10 +213,8 @@ class _Run:
             self.averages = {name: _copied(state, self.device) for name, state in self.weights().items()}
         self.checkpoints = None if folder is None else self._opened(folder)
         self._began = time.monotonic() - (self.history[-1]["seconds"] if self.history else 0.0)
-        prepare = {"device_placement": several}
-        self.modules = {k: self.accelerator.prepare_model(m, **prepare) for k, m in task.modules.items()}
-        ready = self.accelerator.prepare_optimizer
-        self.optimizers = {k: ready(optimizer, **prepare) for k, optimizer in task.optimizers.items()}
+        ready = self.accelerator.prepare_model
+        self.modules = {k: ready(module, device_placement=several) for k, module in task.modules.items()}
 
     def _opened(self, folder: str | os.PathLike[str]) -> Checkpoints:
         """The folder, and what it holds; the first of several processes makes it."""
@@ -224,11 +222,8 @@ class _Run:
         del description["save_every"]
         if self.task.rate(1.0) == 1:  # it may be made longer, unless the rate falls towards the end
             del description["steps"]
-        if not self.first:
-            self.accelerator.wait_for_everyone()
-        checkpoints = Checkpoints(folder, description)
-        if self.first:
-            self.accelerator.wait_for_everyone()
+        with self.accelerator.main_process_first():
+            checkpoints = Checkpoints(folder, description)
         saved = checkpoints.load()
         if saved is None:
             return checkpoints
@@ -278,7 +273,7 @@ class _Run:
         return row
 
     def _descend(self, loss: Tensor, optimizer: str = "main", clip: float = math.inf) -> float:
-        descending = self.optimizers[optimizer]
+        descending = self.task.optimizers[optimizer]
         descending.zero_grad(set_to_none=True)
         norm = torch.tensor(math.nan)
         if math.isfinite(self.mean({"loss": loss})["loss"]):  # not in one process: then in none
@@ -320,10 +315,6 @@ class _Run:
             content = {"step": self.step, "weights": weights, "averages": self.averages}
             content |= {"optimizers": optimizers, "task": self.task.state_dict()}
             self.checkpoints.save(content, self.history)
-
-    def result(self) -> TrainingResult:
-        """What has been reached."""
-        return TrainingResult(self.step, self.task.modules, self.averages, self.history, self.interrupted)
 
 
 def _copied(state: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
