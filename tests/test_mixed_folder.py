@@ -14,7 +14,6 @@ from PIL import Image
 
 from nstlib.cli import stylize as command
 from nstlib.cli import train
-from nstlib.errors import ImageError
 from nstlib.methods import johnson
 from nstlib.pictures import files as images
 
@@ -160,17 +159,18 @@ def test_train_learns_from_all_that_can_be_read_and_goes_on(nst, folder, random_
     assert (code, "pictures 29 there, 30 here" in err) == (1, True)
 
 
-def test_what_cannot_be_painted_is_named_and_the_others_are_painted(nst, folder, monkeypatch):
-    def paint(self):
-        if self.content.name.startswith("turned"):
-            raise ImageError("No face was found.")
-
-    monkeypatch.setattr(command.Job, "paint", paint)
-    code, said, err = nst(*STYLIZE)
+@pytest.mark.parametrize("method", ["dualstylegan", "jojogan"])
+def test_pictures_without_a_face_are_named_before_the_painting(nst, folder, monkeypatch, method):
+    kept = ["plain_png.png", "turned8.jpg"]
+    monkeypatch.setattr(command, "find_faces", lambda image: [1] * (image.shape[-1] == 36))
+    for path in folder.iterdir():
+        if path.is_file() and path.name not in (*kept, "turned5.jpg"):
+            path.unlink()
+    monkeypatch.setattr(command.Job, "paint", lambda self: None)
+    code, said, err = nst("stylize", "in", "ink:2", "--method", method, "-o", "out")
     assert code == 1
-    assert "done: out, 21 painted, 0 kept, 16 failed: " in said
-    assert "turned8.jpg" in said
-    assert err.count("nst: No face was found.") == 8
+    assert err.startswith("nst: Of 3 pictures 2 are left out: No face was found in 'in")
+    assert "1 painted, 0 kept, 2 failed" in said
 
 
 def test_a_folder_in_which_nothing_can_be_painted(nst, folder):

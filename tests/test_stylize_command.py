@@ -602,6 +602,20 @@ def test_an_old_checkpoint_of_something_else_does_no_harm(
     assert not point.exists()
 
 
+def test_a_checkpoint_that_cannot_be_written_does_not_stop_the_run(
+    nst, files, random_networks, monkeypatch, often
+):
+    def full(self, content):
+        raise ImageError("The checkpoint cannot be written.")
+
+    monkeypatch.setattr(gatys.Checkpoint, "save", full)
+    code, out, err = nst("face.png", "painting.jpg", "-o", "out.png", *ADAM)
+    assert code == 0
+    assert err.count("\n") == 1  # told once, not after each iteration
+    assert "'.out.png.checkpoint' cannot be written" in err
+    assert out.startswith("done: out.png")
+
+
 def test_without_a_checkpoint_none_is_read_or_written(nst, files, random_networks, monkeypatch, often):
     (files / ".out.png.checkpoint").write_bytes(b"of something else")
     interrupt(monkeypatch, 3)

@@ -20,6 +20,7 @@ from ..assets.movements import paintings
 from ..errors import ImageError, NstError, OptimizationError, SettingError
 from ..faces import parse
 from ..faces.align import align_portraits, paste
+from ..faces.detect import find_faces
 from ..methods import METHODS, Method, gatys
 from ..metrics.protocol import digest
 from ..nets import hardware
@@ -143,7 +144,7 @@ def _each(ctx: click.Context, pictures: list[Path], styles: tuple[str, ...], opt
     if folder is None or folder.suffix:
         raise SettingError("Several pictures need a folder for the results: write -o FOLDER/.")
     names = [picture.stem for picture in pictures]
-    usable = files.readable(pictures)
+    usable = files.readable(pictures, look=_face_of if METHODS[options["method"]].portraits else None)
     failed, kept = [picture.name for picture in pictures if picture not in usable], 0
     for number, picture in enumerate(usable, 1):
         name = picture.stem if names.count(picture.stem) == 1 else picture.name
@@ -166,6 +167,11 @@ def _each(ctx: click.Context, pictures: list[Path], styles: tuple[str, ...], opt
     text = f"done: {folder}, {done} painted, {kept} kept, {len(failed)} failed"
     click.echo(text + (f": {', '.join(failed)}" if failed else ""))
     return 1 if failed else 0
+
+
+def _face_of(picture: Path) -> None:
+    if not find_faces(files.load_image(picture)):
+        raise ImageError(f"No face was found in '{picture}': take a picture that shows one from the front.")
 
 
 class Job:
@@ -494,11 +500,17 @@ class _Checkpoint(gatys.Checkpoint):
         return saved
 
     def save(self, content: dict[str, Any]) -> None:
-        """Write the run's state, the more seldom the longer that takes."""
+        """Write the run's state, the more seldom the longer that takes; on a full disk the run goes on."""
+        if self.every == math.inf:
+            return
         began = time.monotonic()
-        super().save(content)
-        self.iteration = len(content["history"])
-        self.every = max(SAVE_EVERY, SAVE_SHARE * (time.monotonic() - began))
+        try:
+            super().save(content)
+            self.iteration = len(content["history"])
+            self.every = max(SAVE_EVERY, SAVE_SHARE * (time.monotonic() - began))
+        except ImageError:  # L-BFGS' memory takes gigabytes, the picture does not
+            _note(f"'{self.path}' cannot be written (is the disk full?): going on without it.")
+            self.every = math.inf
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -16,7 +16,7 @@ import operator
 import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -308,12 +308,15 @@ def _is_picture(path: Path) -> bool:
     return False
 
 
-def readable(paths: Sequence[Path], size: int = 64) -> list[Path]:
+def readable(
+    paths: Sequence[Path], size: int = 64, look: Callable[[Path], object] | None = None
+) -> list[Path]:
     """Those of some picture files that can be used; the others are named in a warning.
 
     Args:
         paths: the files.
         size: pixels that are decoded at least.
+        look: raises `ImageError` for a file that is of no use though it can be decoded.
 
     Raises:
         ImageError: none can.
@@ -324,6 +327,8 @@ def readable(paths: Sequence[Path], size: int = 64) -> list[Path]:
             with open_picture(path, size) as im:
                 im.draft("RGB", (size, size))  # any JPEG is decoded small: quick
                 im.load()
+            if look is not None:
+                look(path)
             found.append(path)
         except ImageError as error:
             bad.append(str(error))
