@@ -119,15 +119,9 @@ def test_a_reconstruction_needs_no_style(paint, picture):
     assert (result.image - content).norm() < 0.7 * (start - content).norm()
 
 
-@pytest.mark.parametrize(
-    ("content", "style", "words"),
-    [
-        (None, None, "nothing to aim at: give a content picture, a style picture, or both"),
-        (..., [], "The list of styles is empty: give a style picture, or None"),
-    ],
-)
-def test_nothing_to_aim_at_is_one_sentence(paint, content, style, words):
-    with pytest.raises(SettingError, match=words):
+@pytest.mark.parametrize(("content", "style"), [(None, None), (..., [])])
+def test_nothing_to_aim_at_is_one_sentence(paint, content, style):
+    with pytest.raises(SettingError, match="nothing to aim at: give a content picture, a style picture, or"):
         paint(content=content, style=style)
 
 
@@ -157,9 +151,6 @@ def test_the_same_seed_gives_the_same_pixels(paint, optimizer):
     assert torch.equal(first.image, second.image)
     assert [row["total"] for row in first.history] == [row["total"] for row in second.history]
     assert not torch.allclose(first.image, other.image, atol=0.05)
-
-
-# ------------------------------------------------------------------------------------------------- optimizer
 
 
 # ------------------------------------------------------------------------------------------------- averaging

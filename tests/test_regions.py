@@ -233,17 +233,16 @@ def test_no_face_is_said_in_one_sentence_that_offers_a_way(parser, monkeypatch):
     with pytest.raises(ImageError) as error:
         region_masks(torch.zeros(1, 3, 40, 60), ["hair"], parser=parser)
     assert str(error.value) == (
-        "No face was found in the picture (60 × 40 pixels): "
-        "take the region 'person' or 'background', or the whole picture."
+        "No face was found in the picture: take the region 'person' or 'background', or the whole picture."
     )
     batch = torch.cat([painted(face(96, 96, (48, 48, 48))), torch.zeros(1, 3, 96, 96)])
-    with pytest.raises(ImageError, match="No face was found in picture 2 of 2"):
+    with pytest.raises(ImageError, match="No face was found"):
         region_masks(batch, parser=parser)
 
 
 def test_no_subject_is_said_in_one_sentence(monkeypatch):
     monkeypatch.setattr(regions, "_subjects", lambda _: torch.zeros(1, 1, 20, 30, dtype=torch.bool))
-    with pytest.raises(ImageError, match=r"Nothing stands out .* \(30 × 20 pixels\): take the whole picture"):
+    with pytest.raises(ImageError, match=r"Nothing stands out .*: take the whole picture"):
         region_masks(torch.zeros(1, 3, 20, 30), ["background"])
 
 

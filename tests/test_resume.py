@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import signal
 import subprocess
 import sys
@@ -189,15 +188,11 @@ def test_a_broken_file_is_one_sentence(paint, file, how):
     assert file.exists()  # whose it is, we do not know
 
 
-# --------------------------------------------------------------------------------------------- full disks
+# ------------------------------------------------------------------------------------------ half a checkpoint
 
 
-FULL = OSError(errno.ENOSPC, "No space left on device")
-
-
-@pytest.mark.parametrize("error", [FULL, KeyboardInterrupt()], ids=["full disk", "Ctrl-C"])
 def test_a_checkpoint_that_is_half_written_costs_neither_the_picture_nor_the_last_one(
-    paint, file, monkeypatch, error
+    paint, file, monkeypatch
 ):
     save, left = torch.save, [4]
 
@@ -205,17 +200,12 @@ def test_a_checkpoint_that_is_half_written_costs_neither_the_picture_nor_the_las
         left[0] -= 1
         if not left[0]:
             target.write(b"the first half")
-            raise error
+            raise KeyboardInterrupt
         save(content, target)
 
     monkeypatch.setattr(torch, "save", fails)
-    if error is FULL:
-        with pytest.raises(OptimizationError, match=r"is not saved because the disk is full: free") as caught:
-            paint(Checkpoint(file, every=0))
-        result = caught.value.result
-    else:
-        result = paint(Checkpoint(file, every=0))
-        assert result.interrupted
+    result = paint(Checkpoint(file, every=0))
+    assert result.interrupted
     assert [path.name for path in file.parent.iterdir()] == [file.name]
     # The picture after the fourth iteration, at its full size, is not lost with it.
     assert result.image.shape == (1, 3, 24, 20)

@@ -479,10 +479,10 @@ def test_what_cannot_be_filmed_is_said_before_any_work(tmp_path, make, error, me
 @pytest.mark.parametrize(
     ("frames", "message"),
     [
-        ([], "film has no frame: add at least one"),
+        ([], "has no frame: add at least one"),
         ([torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 9)], r"frame 2 has 9 × 8 pixels.*size=\(8, 8\)"),
         ([torch.zeros(1, 3, 8, 8), torch.full((1, 3, 8, 8), float("nan"))], "frame 2 .*not numbers"),
-        ([torch.full((1, 3, 8, 8), 255.0)], "frame 1's values .*divide by 255"),
+        ([torch.full((1, 3, 8, 8), 255.0)], "frame 1 has values .*divide by 255"),
     ],
 )
 @pytest.mark.parametrize("ending", ["mp4", "gif"])
@@ -497,7 +497,7 @@ PLAYLIST = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfilm.ts\n"
 NO_FILM = {
     "text": ("a.mp4", b"Notes in a file of the wrong name.\n" * 99, "no film format known here: save it as"),
     "a list of addresses": ("a.mp4", PLAYLIST.encode(), "no film format"),
-    "half a gif header": ("a.gif", b"GIF89a\x10\0", "cannot be read"),
+    "half a gif header": ("a.gif", b"GIF89a\x10\0", "no film format"),
     "nothing": ("b.mp4", None, "There is no film"),
 }
 

@@ -164,9 +164,7 @@ def stylize(
     """
     settings = (settings or Settings()).changed(**changes)
     guides = as_guides(style)
-    if style is not None and not guides:
-        raise SettingError("The list of styles is empty: give a style picture, or None to go without.")
-    if content is None and not guides:
+    if not guides and (content is None or style is not None):
         raise SettingError("There is nothing to aim at: give a content picture, a style picture, or both.")
     styles = [picture for guide in guides for picture in guide.styles]
     pictures = [("content", content), ("start", start), *(("style", picture) for picture in styles)]
