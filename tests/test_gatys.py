@@ -310,7 +310,7 @@ def test_a_deep_style_reaches_every_border(deep, picture, height, width):
 
 
 @pytest.mark.parametrize("color_of", ["style", "luminance"])
-def test_odd_sizes_keep_their_masks_colors_and_stops(deep, picture, color_of):
+def test_odd_sizes_keep_their_masks_and_colors(deep, picture, color_of):
     content, mask = picture(53, 71, 1), left(53, 71, 40)
     shown = []
     settings = PLAIN.changed(iterations=2, smallest=32, color=color_of)
@@ -321,9 +321,6 @@ def test_odd_sizes_keep_their_masks_colors_and_stops(deep, picture, color_of):
     assert torch.equal(shown[-1], result.image)
     assert (result.image - content)[..., 42:].abs().max() < 1e-5
     assert (result.image - content)[..., :38].abs().mean() > 1e-3
-    stopped = stylize(content, [guide], settings, callback=lambda p: False, **options)
-    assert stopped.image.shape == (1, 3, 53, 71)
-    assert (stopped.image - content)[..., 46:].abs().max() < 1e-5
 
 
 # ------------------------------------------------------------------------------------------------- starts

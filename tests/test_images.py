@@ -60,25 +60,15 @@ BAD_CONTENT: dict[str, tuple[str, bytes, str]] = {
     "heic": ("a.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "not read here, as HEIC"),
     "cut jpeg": ("a.jpg", encoded("JPEG")[:-900], "truncated"),
     "png without pixels": ("a.png", png(9, 9), "truncated"),
-    "only a jpeg start": ("a.jpg", b"\xff\xd8\xff\xe0\0\x10JFIF\0", "Truncated|damaged"),
 }
-
-
-def is_one_sentence(message: str, name: str) -> None:
-    assert name in message
-    assert "\n" not in message
-    assert ": " in message, "what is wrong: what to do"
-    assert message.endswith((".", "?"))
-    assert ".)" not in message
 
 
 @pytest.mark.parametrize("kind", BAD_CONTENT)
 def test_bad_content(tmp_path, kind):
     name, content, says = BAD_CONTENT[kind]
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(ImageError, match=rf"cannot be read \(.*{says}.*\): get it again") as caught:
+    with refused(ImageError, match=rf"{name}' cannot be read \(.*{says}.*\): get it again"):
         images.load_image(tmp_path / name)
-    is_one_sentence(str(caught.value), str(tmp_path / name))
 
 
 @pytest.mark.filterwarnings("error")
@@ -94,10 +84,10 @@ def test_too_many_pixels_are_refused_before_decoding(tmp_path, side):
     [
         ("colins.jpg", "did you mean 'Collins.jpg'"),
         ("me.jpg", "did you mean 'me.webp'"),
-        ("zebra.png", "There is no picture '.*': check the path"),
-        ("nowhere/a.png", "There is no picture '.*': check the path"),
-        (".", "is a folder, not a picture: name a file in it"),
-        ("https://example.org/a.png", "web address: download"),
+        ("zebra.png", "There is no picture 'zebra.png': check the path"),
+        ("nowhere/a.png", "There is no picture 'nowhere/a.png': check the path"),
+        (".", "'.' is a folder, not a picture: name a file in it"),
+        ("https://example.org/a.png", "example.org/a.png' is a web address: download"),
     ],
 )
 def test_bad_path(tmp_path, monkeypatch, path, says):
@@ -105,9 +95,8 @@ def test_bad_path(tmp_path, monkeypatch, path, says):
     for name in ("Collins.jpg", "me.webp"):
         Path(name).write_bytes(b"x")
     for read in (images.load_image, images.read_settings):
-        with pytest.raises(ImageError, match=says) as caught:
+        with pytest.raises(ImageError, match=says):
             read(path)
-        is_one_sentence(str(caught.value), path.rpartition("/")[2])
 
 
 # --------------------------------------------------------------------------------------------------- decoding
@@ -341,9 +330,8 @@ def test_check_picture_and_check_mask_give_back_what_is_good_and_name_what_is_no
 @pytest.mark.parametrize("kind", BAD_VALUES)
 def test_bad_values_are_not_saved(kind, tmp_path):
     tensor, says = BAD_VALUES[kind]
-    with pytest.raises(ImageError, match=says) as caught:
+    with refused(ImageError, match=f"The picture .*{says}"):
         images.save_image(tensor, tmp_path / "a.png")
-    is_one_sentence(str(caught.value), "The picture")
     assert not list(tmp_path.iterdir())
 
 
@@ -422,9 +410,8 @@ class TestWriting:
             raise error
 
         monkeypatch.setattr(os, "replace", fail)
-        with pytest.raises(ImageError, match=rf"a\.png' is not saved.*{says}") as caught:
+        with refused(ImageError, match=rf"a\.png' is not saved.*{says}"):
             images.save_image(noise(6, 6, seed=1), path)
-        is_one_sentence(str(caught.value), str(path))
         assert path.read_bytes() == before
         assert [p.name for p in tmp_path.iterdir()] == ["a.png"], "no half-written file stays behind"
 
@@ -444,17 +431,16 @@ class TestWriting:
         write_atomic(path, b"whole")
         assert set(tmp_path.iterdir()) == {path, others}
 
-    def test_name_of_a_folder(self, tmp_path):
+    def test_a_folder_in_the_way_or_a_file_in_place_of_one(self, tmp_path):
         (tmp_path / "a.png").mkdir()
-        with pytest.raises(ImageError, match=r"a\.png' is not saved because it is the name of a folder"):
-            images.save_image(noise(2, 2), tmp_path / "a.png")
-        assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
-
-    def test_folder_is_a_file(self, tmp_path):
         (tmp_path / "file").write_text("x")
-        for path in (tmp_path / "file" / "a.png", tmp_path / "file" / "deep" / "a.png"):
-            with pytest.raises(ImageError, match="is no folder: choose another name or folder"):
-                images.save_image(noise(2, 2), path)
+        for name, says in (
+            ("a.png", "it is the name of a folder"), ("file/a.png", "is no folder"),
+            ("file/deep/a.png", "is no folder"),
+        ):  # fmt: skip
+            with refused(ImageError, match=f"{name}' is not saved because .*{says}"):
+                images.save_image(noise(2, 2), tmp_path / name)
+        assert {p.name for p in tmp_path.iterdir()} == {"a.png", "file"}
 
 
 def test_a_huge_jpeg_is_decoded_small(tmp_path, picture, monkeypatch):

@@ -151,20 +151,17 @@ def _shrunk(image: Tensor, alpha: Tensor | None, size: int | None) -> tuple[Tens
     return torch.where(alpha > 0, image, 1.0), alpha
 
 
-def from_pil(im: Image.Image, background: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Tensor:
+def from_pil(im: Image.Image) -> Tensor:
     """Turn a Pillow image of any mode into a tensor (1, 3, H, W), float32, in [0, 1], upright and sRGB.
 
     8-bit values are divided by 255, so that `to_pil` gives exactly the same bytes back. Gray of 16 bits is
-    divided by 65535 (a color profile is not applied to it); Pillow itself reduces 16-bit RGB to 8 bits.
-
-    Args:
-        im: the image.
-        background: RGB in [0, 1] that shows through transparent pixels.
+    divided by 65535 (a color profile is not applied to it); Pillow itself reduces 16-bit RGB to 8 bits. White
+    shows through transparent pixels.
 
     Raises:
         ImageError: its gray values have no known white.
     """
-    return _on(background, *_decoded(im))
+    return _on((1.0, 1.0, 1.0), *_decoded(im))
 
 
 def _decoded(im: Image.Image) -> tuple[Tensor, Tensor | None]:
