@@ -143,9 +143,7 @@ def region_masks(
         SettingError: unknown region, or a softness that is no width.
         AssetError: the weights cannot be had.
     """
-    if isinstance(names, str):
-        raise SettingError(f"The regions are a list of names: write ['{names}'].")
-    for name in names or (None,):
+    for name in names:
         known("region", name, NAMES)
     if not 0 <= softness < math.inf:
         raise SettingError(f"softness is {softness!r}, but must be a width in pixels, 0 or more.")

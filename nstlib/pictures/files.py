@@ -554,7 +554,7 @@ def check_whole(name: str, value: Any, least: int = 1) -> int:
 def _check_shape(
     name: str, tensor: Any, channels: tuple[int, ...] = (1, 3), least: int = 1, count: int | None = None
 ) -> Tensor:
-    shape = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
+    shape: Any = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
     fits = len(shape) == 4 and shape[1] in channels and 0 not in shape and shape[0] == (count or shape[0])
     if not isinstance(tensor, Tensor) or not fits:
         raise ImageError(

@@ -26,7 +26,7 @@ from ...losses import (
     wasserstein2,
 )
 from ...nets.features import FeatureExtractor
-from ...pictures.files import check_mask
+from ...pictures.files import check_mask, check_picture
 from .settings import Settings
 
 # What a style is at one layer: its Gram matrix (1, C, C); for the Wasserstein distance the second moment
@@ -53,6 +53,8 @@ class Guide(Base):
     mask: Tensor | None = None
 
     def __post_init__(self) -> None:
+        for style in self.styles:
+            check_picture("style picture", style, count=1)
         count, shares = len(self.styles), self.shares
         if shares is not None and (len(shares) != count or not sum(shares)):
             raise SettingError(f"{count} styles need as many shares, not all of them 0, unlike {shares}.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,6 +22,7 @@ from ...nets.vgg import receptive_field, smallest_side
 from ...pictures import color
 from ...pictures.files import check_mask, check_picture
 from ...pictures.flow import consistency, optical_flow, warp
+from ...training import digest
 from ..base import Method, color_mode, pad_to_multiple
 from .objective import Anchor, Guide, Objective, as_guides, painted
 from .run import Callback, Checkpoint, Result, Run
@@ -166,9 +166,7 @@ def stylize(
     guides = as_guides(style)
     if not guides and (content is None or style is not None):
         raise SettingError("There is nothing to aim at: give a content picture, a style picture, or both.")
-    styles = [picture for guide in guides for picture in guide.styles]
-    pictures = [("content", content), ("start", start), *(("style", picture) for picture in styles)]
-    for name, picture in pictures:
+    for name, picture in (("content", content), ("start", start)):
         if picture is not None:
             check_picture(f"{name} picture", picture, count=1)
     if content is None and settings.init == "content":
@@ -302,14 +300,12 @@ def _fingerprint(
     anchor: Anchor | None, seed: int, shape: Sequence[int], extractor: FeatureExtractor,
 ) -> str:  # fmt: skip
     """A digest of everything that decides the result."""
+    given = [content, start, *(vars(anchor).values() if anchor is not None else ())]
+    given += [picture for guide in guides for picture in (*guide.styles, guide.mask)]
+    pictures = [None if picture is None else (tuple(picture.shape), digest(picture)) for picture in given]
     shares = [guide.shares for guide in guides]
-    values = [asdict(settings), seed, list(shape), str(extractor.precision), str(extractor.device), shares]
-    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
-    pictures = [content, start, *(vars(anchor).values() if anchor is not None else ())]
-    for picture in [*pictures, *(p for guide in guides for p in (*guide.styles, guide.mask))]:
-        digest.update(b"-" if picture is None else repr(tuple(picture.shape)).encode())
-        digest.update(b"" if picture is None else picture.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    values = asdict(settings), seed, shape, extractor.precision, extractor.device, shares, pictures
+    return hashlib.sha256(repr(values).encode()).hexdigest()
 
 
 # ------------------------------------------------------------------------------------------------------ films
