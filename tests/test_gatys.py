@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -31,7 +30,6 @@ from nstlib.methods.gatys import (
 from nstlib.methods.gatys.transfer import NOISE_AMPLITUDE, iterations_per_size, scaled
 from nstlib.nets.features import FeatureExtractor
 from nstlib.pictures import color
-from nstlib.pictures import files as images
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # some compare bits
 
@@ -514,19 +512,6 @@ def test_a_change_of_network_resets_the_layers(random_networks, picture):
     assert {f"style/relu{i}" for i in range(1, 6)} < set(result.history[0])
     assert SHALLOW.changed(network="alexnet", content_layers=("relu2",)).content_layers == ("relu2",)
     assert SHALLOW.changed(network="vgg16").content_layers == SHALLOW.content_layers
-
-
-def test_describe_can_be_saved_with_the_picture(paint, tmp_path):
-    result = paint(iterations=2, layer_weights=(1.0, 2.0))
-    description = result.describe()
-    text = json.dumps(description, allow_nan=False)
-    assert json.loads(text)["style_layers"] == ["relu1_1", "relu2_1"]
-    assert description["method"] == "gatys"
-    assert description["final"] == result.history[-1]
-    assert description["final"]["iteration"] == 2
-    assert set(asdict(result.settings)) < set(description)
-    images.save_image(result.image, tmp_path / "out.png", settings=description)
-    assert images.read_settings(tmp_path / "out.png") == json.loads(text)
 
 
 def test_the_common_protocol(random_networks, picture):
