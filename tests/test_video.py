@@ -145,27 +145,6 @@ def test_mp4_holds_and_names_the_colors_of_bt709(tmp_path):
 # ----------------------------------------------------------------------------------------- films of others
 
 
-def written(path: Path, codec: str, frames: list[Tensor], matrix: Colorspace = Colorspace.ITU601) -> Path:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, Fraction(24))
-        stream.width, stream.height, stream.pix_fmt = frames[0].shape[3], frames[0].shape[2], "yuv420p"
-        for image in frames:
-            frame = av.VideoFrame.from_ndarray(np.asarray(to_pil(image)), format="rgb24")
-            container.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace=matrix)))
-        container.mux(stream.encode())
-    return path
-
-
-@pytest.mark.parametrize(
-    ("name", "codec"), [("a.avi", "mpeg4"), ("a.webm", "libvpx-vp9"), ("a.mov", "libx264")]
-)
-def test_films_of_other_kinds_are_read(tmp_path, name, codec):
-    back, fps = read(written(tmp_path / name, codec, [flat(0.8, 0.4, 0.2)] * 5))
-    assert len(back) == 5
-    assert fps == pytest.approx(24)
-    assert (back[0] - flat(0.8, 0.4, 0.2)).abs().max() < 0.03  # no label: the matrix of BT.601
-
-
 @pytest.mark.parametrize(
     ("matrix", "corner"),
     [((0, 1, -1, 0), (0, -1)), ((-1, 0, 0, -1), (-1, -1)), ((0, -1, 1, 0), (-1, 0))],
@@ -245,13 +224,18 @@ def heard(path: Path) -> list[tuple[str, float]]:
     [
         ("a.ts", "libx264", "mpegts"), ("a.mts", "libx264", "mpegts"), ("a.M2TS", "mpeg2video", "mpegts"),
         ("a.flv", "flv", None), ("a.wmv", "msmpeg4", "asf"), ("a.h264", "libx264", None),
-        ("a", "libx264", "mov"), ("a.gif", "libx264", "mp4"),
+        ("a", "libx264", "mov"), ("a.gif", "libx264", "mp4"), ("a.avi", "mpeg4", None),
+        ("a.webm", "libvpx-vp9", None),
     ],
 )  # fmt: skip
 def test_films_are_told_by_what_they_hold(tmp_path, name, codec, kind):
     path = recorded(tmp_path / name, codec, kind=kind)
     assert is_film(path)
-    assert len(list(timed_frames(path)[0])) == 6
+    frames, times = timed_frames(path)
+    for frame, image in zip(frames, numbered(6, 64, 96), strict=True):
+        assert (frame - image).abs().mean() < 0.03  # no label: the matrix of BT.601
+    if name != "a.h264":  # which has no clock
+        assert times == pytest.approx([i / 12 for i in range(7)], abs=0.02)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "AVIF"])
