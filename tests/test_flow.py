@@ -205,7 +205,7 @@ STILL = torch.zeros(1, 2, 8, 8)
 ALL = torch.ones(1, 1, 8, 8)
 
 REFUSED = {
-    "other size": (lambda: optical_flow(GOOD, GOOD[..., :7]), ImageError, "8 × 8 and 7 × 8.*resize"),
+    "other size": (lambda: optical_flow(GOOD, GOOD[..., :7]), ImageError, "8, 8.* and .*8, 7.*resize"),
     "side": (lambda: optical_flow(GOOD, GOOD, side=2.5), SettingError, "side is 2.5.*whole number"),
     "warp: flow": (lambda: warp(GOOD, GOOD), ImageError, r"A flow is \(1, 2, H, W\) in pixels"),
     "warp: batch": (lambda: warp(GOOD.expand(2, 3, 8, 8), STILL), ImageError, r"not \(1, 2, 8, 8\) and \(2"),

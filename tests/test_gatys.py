@@ -27,9 +27,10 @@ from nstlib.methods.gatys import (
     stylize,
     transfer,
 )
-from nstlib.methods.gatys.transfer import NOISE_AMPLITUDE, iterations_per_size, scaled
+from nstlib.methods.gatys.transfer import NOISE_AMPLITUDE, iterations_per_size
 from nstlib.nets.features import FeatureExtractor
 from nstlib.pictures import color
+from nstlib.pictures.files import resize
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # some compare bits
 
@@ -436,7 +437,7 @@ def test_control_c_between_two_sizes_keeps_the_picture(paint, picture, monkeypat
     assert result.interrupted
     assert len(result.history) == len(told) == 3
     assert result.image.shape == content.shape
-    assert (scaled(result.image, told[-1].image.shape[-2:]) - told[-1].image).abs().mean() < 0.05
+    assert (resize(result.image, told[-1].image.shape[-2:]) - told[-1].image).abs().mean() < 0.05
     made[:] = [None, None]
     with pytest.raises(KeyboardInterrupt):  # before anything is painted there is nothing to keep
         paint(content, smallest=16)

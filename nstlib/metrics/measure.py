@@ -256,9 +256,7 @@ class Picture:
         image = image.detach().float().cpu().clamp(0, 1)
         if protocol.crop == "center":
             image = files.square(image)
-        if protocol.resolution is not None:
-            image = files.resize(image, protocol.resolution, allow_upscale=True)
-        return image
+        return files.resize(image, protocol.resolution, allow_upscale=True)
 
 
 Pair = tuple[Picture, ...]  # one of A and one of B, or one without a partner

@@ -104,7 +104,7 @@ def load_style(path: str | os.PathLike[str], *, size: int | None = None) -> Tens
     """
     image, alpha = load_cutout(path)
     if alpha is None:
-        return image if size is None else resize(image, size)
+        return resize(image, size)
     if not bool((alpha > 0.5).any()):
         raise ImageError(f"'{path}' is transparent everywhere: take another picture as style.")
     rows, columns = ((alpha[0, 0] > 0.5).any(axis).nonzero().flatten() for axis in (1, 0))
@@ -144,7 +144,7 @@ def load_mask(path: str | os.PathLike[str], picture: Tensor) -> Tensor:
 def _shrunk(image: Tensor, alpha: Tensor | None, size: int | None) -> tuple[Tensor, Tensor | None]:
     """At most ``size`` pixels long; what cannot be seen lends no color to its neighbors."""
     if alpha is None:
-        return image if size is None else resize(image, size), None
+        return resize(image, size), None
     if size is not None:
         image, alpha = resize(image * alpha, size), resize(alpha, size)
         image = (image / alpha.clamp_min(1e-6)).clamp(0, 1)
@@ -334,14 +334,14 @@ def _from_bytes(im: Image.Image) -> Tensor:
 # -------------------------------------------------------------------------------------------- size and shape
 
 
-def resize(image: Tensor, size: int | tuple[int, int], *, allow_upscale: bool = False) -> Tensor:
+def resize(image: Tensor, size: int | Sequence[int] | None, *, allow_upscale: bool = False) -> Tensor:
     """Resize with antialiased bicubic interpolation, clamped to [0, 1] because bicubic overshoots at edges.
 
     Args:
         image: tensor (N, 3, H, W), or masks (N, 1, H, W).
         size: an integer is the longest side: the proportions stay, the short side gets at least 1 pixel, and
             a smaller picture is returned as it is. A pair (h, w) is the exact result, whatever the
-            proportions, and larger than the picture too: who names a pair has asked for it.
+            proportions, and larger than the picture too: who names a pair has asked for it. None: as it is.
         allow_upscale: with an integer size, also enlarge.
 
     Raises:
@@ -349,6 +349,8 @@ def resize(image: Tensor, size: int | tuple[int, int], *, allow_upscale: bool = 
         SettingError: the size is not positive.
     """
     height, width = _check_shape("picture", image).shape[-2:]
+    if size is None:
+        return image
     if isinstance(size, tuple | list):
         target = (check_whole("the height in size", size[0]), check_whole("the width in size", size[1]))
     else:
@@ -377,7 +379,7 @@ def square(image: Tensor, size: int | None = None, *, allow_upscale: bool = Fals
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2  # of an odd margin the smaller half
     cropped = image[..., top : top + side, left : left + side].contiguous()
-    return cropped if size is None else resize(cropped, size, allow_upscale=allow_upscale)
+    return resize(cropped, size, allow_upscale=allow_upscale)
 
 
 # ------------------------------------------------------------------------------------------------ writing

@@ -45,8 +45,8 @@ def optical_flow(first: Tensor, second: Tensor, *, side: int = 256) -> Tensor:
     for picture in (first, second):
         check_picture("film's frame", picture, count=1)
     if first.shape != second.shape:
-        sizes = " and ".join(f"{t.shape[-1]} × {t.shape[-2]}" for t in (first, second))
-        raise ImageError(f"A film's frames differ in size ({sizes}): resize one of them first.")
+        sizes = f"{tuple(first.shape)} and {tuple(second.shape)}"
+        raise ImageError(f"A film's frames have one size, unlike {sizes}: resize one of them first.")
     small = [resize(picture.detach(), check_whole("side", side, 16)) for picture in (first, second)]
     height, width = small[0].shape[-2:]
     gray = [luminance(picture).float().cpu() for picture in small]

@@ -108,9 +108,7 @@ class FilmWriter:
             ImageError: it is no picture, or has another size than the first frame.
         """
         name = f"film's frame {self.count + 1}"
-        image = check_picture(name, image, count=1).detach()
-        if self._size is not None:
-            image = resize(image, self._size)
+        image = resize(check_picture(name, image, count=1).detach(), self._size)
         picture = to_pil(image, name=name)
         if self._encoder is None:
             kind = _Mp4 if self._part.suffix.lower() == ".mp4" else _Animation
@@ -314,7 +312,7 @@ def timed_frames(
             last = end + late
             if not times or start + late - times[-1] >= shortest:
                 times.append(start + late if times else 0.0)
-                yield image if size is None else resize(image, size)
+                yield resize(image, size)
         times.append(last)
 
     frames = timed()

@@ -20,7 +20,7 @@ from ...nets.features import FeatureExtractor
 from ...nets.hardware import give_back_memory
 from ...nets.vgg import receptive_field, smallest_side
 from ...pictures import color
-from ...pictures.files import check_mask, check_picture
+from ...pictures.files import check_mask, check_picture, resize
 from ...pictures.flow import consistency, optical_flow, warp
 from ...training import digest
 from ..base import Method, color_mode, pad_to_multiple
@@ -67,15 +67,10 @@ def initial_image(
     source = {"content": content, "style": style}[init]
     if source is None:
         raise SettingError(f"init='{init}' needs a {init} picture; give one or start from 'noise'.")
-    return scaled(source, shape).clone()
+    return resize(source, shape).clone()
 
 
 # -------------------------------------------------------------------------------------------- coarse to fine
-
-
-def scaled(image: Tensor, shape: Sequence[int]) -> Tensor:
-    """A picture or mask at another size, (1, C, H, W) -> (1, C, h, w), antialiased, within [0, 1]."""
-    return image if tuple(image.shape[-2:]) == tuple(shape) else enlarged(image, shape).clamp(0, 1)
 
 
 def enlarged(image: Tensor, shape: Sequence[int]) -> Tensor:
@@ -197,7 +192,7 @@ def stylize(
     def finish(x: Tensor) -> Tensor:
         height, width = shape if x.shape[-2:] == tuple(shape) else sizes[run.stage]
         x = x[..., :height, :width]
-        return x if content is None else color.finish(settings.color, x, scaled(content, (height, width)))
+        return x if content is None else color.finish(settings.color, x, content)
 
     run = Run(
         settings, sum(steps), seed, callback, progress, checkpoint,
@@ -258,10 +253,10 @@ def _objective(
 
     def smaller(picture: Tensor) -> Tensor:
         # At least 32 pixels a side, what the deepest layers need.
-        return scaled(picture, [max(min(32, n), round(n * factor)) for n in picture.shape[-2:]])
+        return resize(picture, tuple(max(min(32, n), round(n * factor)) for n in picture.shape[-2:]))
 
     def padded(picture: Tensor) -> Tensor:
-        return pad_to_multiple(scaled(picture, now), step)
+        return pad_to_multiple(resize(picture, now), step)
 
     if content is not None:
         content = padded(content)
@@ -291,7 +286,7 @@ def _whole(image: Tensor, shape: Sequence[int], content: Tensor | None, guides: 
     image, paint = enlarged(image, shape), painted(guides)
     if content is None or paint is None:
         return image
-    content, paint = scaled(content, shape).to(image), scaled(paint, shape).to(image)
+    content, paint = resize(content, shape).to(image), resize(paint, shape).to(image)
     return content + paint * (image - content)
 
 
