@@ -469,7 +469,7 @@ def test_a_gray_picture_of_odd_sides(nst, files, random_networks):
         ("face.png painting.jpg -o out.png.bak", "in which format to save: end the name in .png"),
         ("face.png painting.jpg --share 1 --share 2", "1 styles need as many shares"),
         ("face.png --movement cubism", "no paintings of the movement 'cubism'"),
-        ("face.png painting.jpg --recipe paper_c", "no recipe 'paper_c': choose one of paper_a"),
+        ("face.png painting.jpg --recipe paper_c", "no recipe 'paper_c' (did you mean"),
         ("face.png painting.jpg --region tail", "no region 'tail': choose from eyebrow"),
         ("face.png painting.jpg --region face --region face=wave.png", "'face' is named twice"),
         ("face.png painting.jpg --region face=", "No picture follows --region face="),
