@@ -234,15 +234,10 @@ def wasserstein2(moments: tuple[Tensor, Tensor], target: GaussianStyle) -> Tenso
     Returns:
         A scalar, averaged over N: 0 (up to rounding) if and only if the moments agree.
 
-    Raises:
-        SettingError: the two are of different layers.
-
     Source: Dowson & Landau 1982 for the distance; as a style loss crowsonkb's style-transfer-pytorch, which
     divides it by C and has an absolute ridge of 1e-4.
     """
     mean, covariance = moments
-    if mean.shape[1] != target.mean.shape[1]:
-        raise SettingError(f"{mean.shape[1]} channels have no distance to {target.mean.shape[1]}.")
     wide = covariance.to(target.root)
     wide = wide + target.ridge * torch.eye(wide.shape[1]).to(wide)
     product = target.root @ wide @ target.root
@@ -320,13 +315,9 @@ def contextual_loss(features: Tensor, targets: Tensor, bandwidth: float = 0.2) -
         A scalar, averaged over N; 0 where each feature of the target is found exactly. It needs memory for
         N · H · W · H' · W' numbers.
 
-    Raises:
-        SettingError: another number of pictures or channels.
-
     Source: Mechrez, Talmi and Zelnik-Manor 2018, "The Contextual Loss for Image Transformation with
     Non-Aligned Data"; paper A (9).
     """
-    _same_layer(features, targets)
     wide = torch.promote_types(features.dtype, torch.float32)
     x, y = _columns(features).to(wide), _columns(targets).to(wide)
     center = y.mean(1, keepdim=True)
@@ -347,23 +338,11 @@ def feature_matching(features: Tensor, targets: Tensor) -> Tensor:
     Returns:
         A scalar, the mean over N and C.
 
-    Raises:
-        SettingError: another number of pictures or channels.
-
     Source: paper A (9), as DualStyleGAN's released code has it; the means alone of AdaIN's style loss (Huang
     and Belongie 2017, equation 13).
     """
-    _same_layer(features, targets)
     wide = torch.promote_types(features.dtype, torch.float32)
     return (features.mean((2, 3), dtype=wide) - targets.mean((2, 3), dtype=wide)).square().mean()
-
-
-def _same_layer(features: Tensor, targets: Tensor) -> None:
-    if features.ndim != 4 or targets.ndim != 4 or features.shape[:2] != targets.shape[:2]:
-        raise SettingError(
-            f"Pictures and their targets have features (N, C, H, W) with the same N and C, not "
-            f"{tuple(features.shape)} and {tuple(targets.shape)}: take as many of both, from the same layer."
-        )
 
 
 def style_weight_factor(source: str, target: str, channels: int, positions: float) -> float:

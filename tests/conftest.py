@@ -21,6 +21,7 @@ from nstlib.cli import __main__ as command
 from nstlib.nets import hardware
 from nstlib.nets.adain import Decoder
 from nstlib.pictures import video
+from nstlib.pictures.files import is_picture
 
 # Written down a second time, on purpose: the tests hold the library's own table to this one.
 VGG_BLOCKS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
@@ -37,7 +38,7 @@ def read_film(path: str | os.PathLike[str], *, size: int | None = None) -> tuple
         An iterator over the frames (1, 3, H, W), float32, in [0, 1], on the CPU, and the frames a second.
     """
     frames, times = video.timed_frames(path, size=size)
-    if video._is_animation(path):
+    if is_picture(path):
         shown = [end - start for _, start, end in video._animation(path)]
         usual = [seconds for seconds in shown if seconds < 1.5 * min(shown)]  # rounded to 10 ms in a GIF
         fps = len(usual) / sum(usual)

@@ -155,7 +155,7 @@ def test_flat_and_gray_pictures_are_safe(transform, style, content):
 def test_an_unknown_mode_is_one_sentence():
     image = random(3, 3)
     for call in (color.prepare_style, color.finish):
-        with pytest.raises(SettingError, match=r"histogram, coral, not 'lab': choose one\.$"):
+        with pytest.raises(SettingError, match="no way with colors 'lab': choose one of style, luminance"):
             call("lab", image, image)
 
 
@@ -163,7 +163,7 @@ def test_an_unknown_mode_is_one_sentence():
 @pytest.mark.parametrize("wrong", [torch.rand(2, 3, 4, 4), torch.rand(1, 1, 4, 4), "face.jpg"])
 def test_what_is_no_picture_is_one_sentence(transform, wrong):
     for pictures in ((wrong, random(4, 4)), (random(4, 4), wrong)):
-        with pytest.raises(ImageError, match=r"The picture (has the shape|is a tensor) \(1, 3, H, W\)"):
+        with pytest.raises(ImageError, match=r"The picture is a tensor \(1, 3, H, W\)"):
             transform(*pictures)
 
 

@@ -154,27 +154,3 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights(
     resumed = weights_after(task(), schedule, tmp_path / "run")
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
-
-
-def test_the_encoder_learns_the_codes(prior):
-    task = encoder_task(prior, 12, rendered=0, learning_rate=1e-3)
-    first = task.batch(range(4))
-
-    def loss() -> float:
-        with torch.no_grad():
-            return float((task.net.eval()(first[1]) - first[0]).square().mean())
-
-    before = loss()
-    task.batch = lambda positions: first  # always the same four faces
-    weights_after(task, Schedule(steps=12, batch=4))
-    assert loss() < 0.95 * before
-
-
-def test_a_batch_depends_on_its_positions_alone(prior):
-    task = encoder_task(prior, 2)
-    some, one = task.batch([4, 7]), task.batch([7])
-    assert all(torch.equal(a[1], b[0]) for a, b in zip(some, one, strict=True))
-    codes = task.batch(range(12))[0]
-    mixed = [not torch.equal(code[0], code[-1]) for code in codes]
-    assert any(mixed)
-    assert not all(mixed)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,7 @@ from hypothesis import strategies as st
 from test_mobilestylegan import released
 
 from nstlib.cli.__main__ import cli
-from nstlib.errors import AssetError, SettingError
+from nstlib.errors import AssetError, ImageError, SettingError
 from nstlib.faces import generated as door
 from nstlib.faces.generated import Faces, cached, listed
 from nstlib.nets.mobilestylegan import DistilledHead
@@ -47,7 +45,7 @@ def draw(count: int, faces: Faces, size: int = 16, seed: int = 0) -> Path:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 # --------------------------------------------------------------------------------------------- styles
@@ -175,27 +173,9 @@ def test_damage_is_mended(home, tiny):
     assert content(draw(6, tiny)) == whole
 
 
-def test_a_second_process_waits_and_draws_nothing_twice(home, tiny, monkeypatch):
-    drawn: list[str] = []
-
-    def save(picture, path, **options):
-        drawn.append(path.name)
-        time.sleep(0.01)
-        return images.save_image(picture, path, **options)
-
-    monkeypatch.setattr(door, "save_image", save)
-    assert tiny.mean_w.shape == (1, 512)
-    workers = [threading.Thread(target=draw, args=(12, tiny)) for _ in range(2)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert sorted(drawn) == [f"{i:06d}.jpg" for i in range(12)]
-
-
 def test_a_cache_that_cannot_be_written_is_told(home, tiny):
     home.write_text("a file")
-    with pytest.raises(AssetError, match=r"No faces can be kept in .*set NSTLIB_CACHE"):
+    with pytest.raises(ImageError, match=r"is not saved because"):
         draw(1, tiny)
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -28,10 +27,10 @@ from nstlib.methods.gatys import (
     stylize,
     transfer,
 )
-from nstlib.methods.gatys.transfer import NOISE_AMPLITUDE, iterations_per_size, scaled
+from nstlib.methods.gatys.transfer import NOISE_AMPLITUDE, iterations_per_size
 from nstlib.nets.features import FeatureExtractor
 from nstlib.pictures import color
-from nstlib.pictures import files as images
+from nstlib.pictures.files import resize
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # some compare bits
 
@@ -119,15 +118,9 @@ def test_a_reconstruction_needs_no_style(paint, picture):
     assert (result.image - content).norm() < 0.7 * (start - content).norm()
 
 
-@pytest.mark.parametrize(
-    ("content", "style", "words"),
-    [
-        (None, None, "nothing to aim at: give a content picture, a style picture, or both"),
-        (..., [], "The list of styles is empty: give a style picture, or None"),
-    ],
-)
-def test_nothing_to_aim_at_is_one_sentence(paint, content, style, words):
-    with pytest.raises(SettingError, match=words):
+@pytest.mark.parametrize(("content", "style"), [(None, None), (..., [])])
+def test_nothing_to_aim_at_is_one_sentence(paint, content, style):
+    with pytest.raises(SettingError, match="nothing to aim at: give a content picture, a style picture, or"):
         paint(content=content, style=style)
 
 
@@ -157,9 +150,6 @@ def test_the_same_seed_gives_the_same_pixels(paint, optimizer):
     assert torch.equal(first.image, second.image)
     assert [row["total"] for row in first.history] == [row["total"] for row in second.history]
     assert not torch.allclose(first.image, other.image, atol=0.05)
-
-
-# ------------------------------------------------------------------------------------------------- optimizer
 
 
 # ------------------------------------------------------------------------------------------------- averaging
@@ -319,7 +309,7 @@ def test_a_deep_style_reaches_every_border(deep, picture, height, width):
 
 
 @pytest.mark.parametrize("color_of", ["style", "luminance"])
-def test_odd_sizes_keep_their_masks_colors_and_stops(deep, picture, color_of):
+def test_odd_sizes_keep_their_masks_and_colors(deep, picture, color_of):
     content, mask = picture(53, 71, 1), left(53, 71, 40)
     shown = []
     settings = PLAIN.changed(iterations=2, smallest=32, color=color_of)
@@ -330,9 +320,6 @@ def test_odd_sizes_keep_their_masks_colors_and_stops(deep, picture, color_of):
     assert torch.equal(shown[-1], result.image)
     assert (result.image - content)[..., 42:].abs().max() < 1e-5
     assert (result.image - content)[..., :38].abs().mean() > 1e-3
-    stopped = stylize(content, [guide], settings, callback=lambda p: False, **options)
-    assert stopped.image.shape == (1, 3, 53, 71)
-    assert (stopped.image - content)[..., 46:].abs().max() < 1e-5
 
 
 # ------------------------------------------------------------------------------------------------- starts
@@ -450,7 +437,7 @@ def test_control_c_between_two_sizes_keeps_the_picture(paint, picture, monkeypat
     assert result.interrupted
     assert len(result.history) == len(told) == 3
     assert result.image.shape == content.shape
-    assert (scaled(result.image, told[-1].image.shape[-2:]) - told[-1].image).abs().mean() < 0.05
+    assert (resize(result.image, told[-1].image.shape[-2:]) - told[-1].image).abs().mean() < 0.05
     made[:] = [None, None]
     with pytest.raises(KeyboardInterrupt):  # before anything is painted there is nothing to keep
         paint(content, smallest=16)
@@ -526,19 +513,6 @@ def test_a_change_of_network_resets_the_layers(random_networks, picture):
     assert {f"style/relu{i}" for i in range(1, 6)} < set(result.history[0])
     assert SHALLOW.changed(network="alexnet", content_layers=("relu2",)).content_layers == ("relu2",)
     assert SHALLOW.changed(network="vgg16").content_layers == SHALLOW.content_layers
-
-
-def test_describe_can_be_saved_with_the_picture(paint, tmp_path):
-    result = paint(iterations=2, layer_weights=(1.0, 2.0))
-    description = result.describe()
-    text = json.dumps(description, allow_nan=False)
-    assert json.loads(text)["style_layers"] == ["relu1_1", "relu2_1"]
-    assert description["method"] == "gatys"
-    assert description["final"] == result.history[-1]
-    assert description["final"]["iteration"] == 2
-    assert set(asdict(result.settings)) < set(description)
-    images.save_image(result.image, tmp_path / "out.png", settings=description)
-    assert images.read_settings(tmp_path / "out.png") == json.loads(text)
 
 
 def test_the_common_protocol(random_networks, picture):

@@ -97,13 +97,11 @@ def test_an_embedding_is_differentiable_once_the_picture_is_aligned(tensors, por
 
 
 def test_what_is_wrong_is_said_in_one_sentence(tensors, portrait, monkeypatch):
-    faces = iter([[PLACE], [], []])
+    faces = iter([[PLACE], []])
     monkeypatch.setattr("nstlib.faces.align.find_faces", lambda image: next(faces))
     identity = Identity("cpu", tensors)
-    with pytest.raises(ImageError, match=r"Picture 2 of 2: No face was found in the picture \(140 × 160"):
+    with pytest.raises(ImageError, match=r"^No face was found in the picture \(140 × 160"):
         identity.embed(torch.cat([portrait, portrait]))
-    with pytest.raises(ImageError, match=r"^No face was found"):
-        identity.embed(portrait)
     with pytest.raises(SettingError, match="2 and 1 pictures are no pairs"):
         identity(torch.cat([portrait, portrait]), portrait)
     with pytest.raises(SettingError, match="does not fit 1 pictures"):

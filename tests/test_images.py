@@ -52,42 +52,23 @@ def png(width: int, height: int, pixels: bytes = b"") -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunks
 
 
-def tiff(array: np.ndarray) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(array).save(out, "TIFF")
-    return out.getvalue()
-
-
 # ---------------------------------------------------------------------------------- files that are not usable
 
 # name of the file, its bytes, what the message must say (a regular expression)
 BAD_CONTENT: dict[str, tuple[str, bytes, str]] = {
-    "empty": ("a.jpg", b"", "it is empty"),
-    "text": ("a.jpg", "Müller's notes.\n".encode() * 99, "no picture format known"),
-    "web page": ("a.png", b"\n<!DOCTYPE html><html><title>404</title></html>", "it is a web page"),
-    "heic": ("a.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIC photograph"),
+    "empty": ("a.jpg", b"", "no picture, damaged, or of a kind that is not read here"),
+    "heic": ("a.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "not read here, as HEIC"),
     "cut jpeg": ("a.jpg", encoded("JPEG")[:-900], "truncated"),
     "png without pixels": ("a.png", png(9, 9), "truncated"),
-    "only a jpeg start": ("a.jpg", b"\xff\xd8\xff\xe0\0\x10JFIF\0", "Truncated|header is damaged"),
-    "float tiff": ("a.tif", tiff(np.full((4, 4), 300, np.float32)), "mode F have no known white"),
 }
-
-
-def is_one_sentence(message: str, name: str) -> None:
-    assert name in message
-    assert "\n" not in message
-    assert ": " in message, "what is wrong: what to do"
-    assert message.endswith((".", "?"))
-    assert ".)" not in message
 
 
 @pytest.mark.parametrize("kind", BAD_CONTENT)
 def test_bad_content(tmp_path, kind):
     name, content, says = BAD_CONTENT[kind]
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(ImageError, match=rf"cannot be read \(.*{says}.*\): get it again") as caught:
+    with refused(ImageError, match=rf"{name}' cannot be read \(.*{says}.*\): get it again"):
         images.load_image(tmp_path / name)
-    is_one_sentence(str(caught.value), str(tmp_path / name))
 
 
 @pytest.mark.filterwarnings("error")
@@ -103,10 +84,10 @@ def test_too_many_pixels_are_refused_before_decoding(tmp_path, side):
     [
         ("colins.jpg", "did you mean 'Collins.jpg'"),
         ("me.jpg", "did you mean 'me.webp'"),
-        ("zebra.png", "nor a file of a similar name.*check the path"),
-        ("nowhere/a.png", "no folder.*check the path"),
-        (".", "is a folder, not a picture: name a file in it"),
-        ("https://example.org/a.png", "web address: download"),
+        ("zebra.png", "There is no picture 'zebra.png': check the path"),
+        ("nowhere/a.png", "There is no picture 'nowhere/a.png': check the path"),
+        (".", "'.' is a folder, not a picture: name a file in it"),
+        ("https://example.org/a.png", "example.org/a.png' is a web address: download"),
     ],
 )
 def test_bad_path(tmp_path, monkeypatch, path, says):
@@ -114,9 +95,8 @@ def test_bad_path(tmp_path, monkeypatch, path, says):
     for name in ("Collins.jpg", "me.webp"):
         Path(name).write_bytes(b"x")
     for read in (images.load_image, images.read_settings):
-        with pytest.raises(ImageError, match=says) as caught:
+        with pytest.raises(ImageError, match=says):
             read(path)
-        is_one_sentence(str(caught.value), path.rpartition("/")[2])
 
 
 # --------------------------------------------------------------------------------------------------- decoding
@@ -176,9 +156,8 @@ def test_exif_orientation(tmp_path, orientation):
 
 @pytest.mark.filterwarnings("error")
 def test_broken_exif_is_ignored(tmp_path):
-    Image.new("RGB", (8, 6), "red").save(
-        tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff" + b"\x99" * 30
-    )
+    broken = b"Exif\0\0II*\0\xff\xff\xff\xff" + b"\x99" * 30
+    Image.new("RGB", (8, 6), "red").save(tmp_path / "a.jpg", exif=broken)
     is_currency(images.load_image(tmp_path / "a.jpg"), 6, 8)
     assert images.read_settings(tmp_path / "a.jpg") is None
 
@@ -307,10 +286,10 @@ class TestSquare:
 
 
 BAD_TENSORS: dict[str, tuple[Any, str]] = {
-    "no tensor": (np.zeros((1, 3, 4, 4), np.float32), "not a ndarray: load it with load_image"),
-    "no batch": (torch.zeros(3, 4, 4), r"image\[None\]"),
-    "channels last": (torch.zeros(1, 4, 5, 3), r"permute\(0, 3, 1, 2\)"),
-    "no pixels": (torch.zeros(1, 3, 0, 4), r"at least 1 × 1 pixels, not \(1, 3, 0, 4\)"),
+    "no tensor": (np.zeros((1, 3, 4, 4), np.float32), "not ndarray: load it with load_image"),
+    "no batch": (torch.zeros(3, 4, 4), r"not \(3, 4, 4\).*image\[None\]"),
+    "channels last": (torch.zeros(1, 4, 5, 3), r"not \(1, 4, 5, 3\).*image\.permute"),
+    "no pixels": (torch.zeros(1, 3, 0, 4), r"not \(1, 3, 0, 4\)"),
     "bytes": (torch.zeros(1, 3, 4, 4, dtype=torch.uint8), r"image\.float\(\) / 255"),
 }
 BAD_VALUES: dict[str, tuple[torch.Tensor, str]] = {
@@ -318,18 +297,14 @@ BAD_VALUES: dict[str, tuple[torch.Tensor, str]] = {
     "above": (torch.full((1, 3, 4, 4), 1.01), r"from 1.01 to 1.01.*\.clamp\(0, 1\)"),
     "below": (torch.full((1, 3, 4, 4), -0.01), r"from -0.01.*\.clamp\(0, 1\)"),
     "0 to 255": (torch.linspace(0, 255, 48).view(1, 3, 4, 4), "from 0 to 255.*divide by 255"),
-    "batch": (torch.zeros(2, 3, 4, 4), r"not \(2, 3, 4, 4\): pass one of them, image\[i:i\+1\]"),
+    "batch": (torch.zeros(2, 3, 4, 4), r"not \(2, 3, 4, 4\).*image\[i : i \+ 1\]"),
 }
 
 
 @pytest.mark.parametrize("kind", BAD_TENSORS)
 def test_bad_tensor(kind, tmp_path):
     tensor, says = BAD_TENSORS[kind]
-    for use in (
-        lambda: images.resize(tensor, 2),
-        lambda: images.square(tensor),
-        lambda: images.to_pil(tensor),
-    ):
+    for use in (lambda: images.resize(tensor, 2), lambda: images.to_pil(tensor)):
         with pytest.raises(ImageError, match=says):
             use()
 
@@ -342,9 +317,9 @@ def test_check_picture_and_check_mask_give_back_what_is_good_and_name_what_is_no
     assert check_mask("mask", mask, picture.double()).dtype == torch.float64
     for call, says in (
         (lambda: check("style", picture, 9), "The style of 9 × 8 pixels is too small.*least 9"),
-        (lambda: check("style", picture, count=2), r"The style has the shape \(2, 3, H, W\)"),
+        (lambda: check("style", picture, count=2), r"The style is a tensor \(2, 3, H, W\), not"),
         (lambda: check("style", picture / 0), "The style has values that are not numbers"),
-        (lambda: check_mask("mask", picture), r"The mask has the shape \(N, 1, H, W\)"),
+        (lambda: check_mask("mask", picture), r"The mask is a tensor \(N, 1, H, W\), not"),
         (lambda: check_mask("mask", mask * 255), r"The mask has values outside \[0, 1\]: call"),
         (lambda: check_mask("mask", mask, square), "mask is 1 of 9 × 8 pixels and its picture"),
     ):
@@ -355,9 +330,8 @@ def test_check_picture_and_check_mask_give_back_what_is_good_and_name_what_is_no
 @pytest.mark.parametrize("kind", BAD_VALUES)
 def test_bad_values_are_not_saved(kind, tmp_path):
     tensor, says = BAD_VALUES[kind]
-    with pytest.raises(ImageError, match=says) as caught:
+    with refused(ImageError, match=f"The picture .*{says}"):
         images.save_image(tensor, tmp_path / "a.png")
-    is_one_sentence(str(caught.value), "The picture")
     assert not list(tmp_path.iterdir())
 
 
@@ -408,12 +382,6 @@ class TestSettings:
         with pytest.raises(ImageError, match=r"a\.png' cannot be read \(.*\): get it again"):
             images.read_settings(tmp_path / "a.png")
 
-    @pytest.mark.parametrize("value", [{"a": Path("x")}, {"a": float("nan")}])
-    def test_not_json(self, tmp_path, value):
-        with pytest.raises(SettingError, match=r"cannot be kept in a picture.*what JSON can hold"):
-            images.save_image(noise(3, 5), tmp_path / "a.png", settings=value)
-        assert not list(tmp_path.iterdir())
-
 
 class TestWriting:
     def test_makes_the_folder_and_returns_the_path(self, tmp_path):
@@ -442,9 +410,8 @@ class TestWriting:
             raise error
 
         monkeypatch.setattr(os, "replace", fail)
-        with pytest.raises(ImageError, match=rf"a\.png' is not saved.*{says}") as caught:
+        with refused(ImageError, match=rf"a\.png' is not saved.*{says}"):
             images.save_image(noise(6, 6, seed=1), path)
-        is_one_sentence(str(caught.value), str(path))
         assert path.read_bytes() == before
         assert [p.name for p in tmp_path.iterdir()] == ["a.png"], "no half-written file stays behind"
 
@@ -459,26 +426,21 @@ class TestWriting:
         subprocess.run([sys.executable, "-c", code, str(path)], check=False)
         (left,) = tmp_path.iterdir()
         assert left.name != path.name
-        others = (
-            tmp_path / f".nst-{os.getppid()}-{path.name}"
-        )  # another process that lives is writing it, too
+        others = tmp_path / f".nst-{os.getppid()}-{path.name}"  # another process that lives writes it, too
         others.touch()
         write_atomic(path, b"whole")
         assert set(tmp_path.iterdir()) == {path, others}
 
-    def test_name_of_a_folder(self, tmp_path):
+    def test_a_folder_in_the_way_or_a_file_in_place_of_one(self, tmp_path):
         (tmp_path / "a.png").mkdir()
-        with pytest.raises(
-            ImageError, match=r"a\.png' is not saved because it is the name of a folder: choose"
-        ):
-            images.save_image(noise(2, 2), tmp_path / "a.png")
-        assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
-
-    def test_folder_is_a_file(self, tmp_path):
         (tmp_path / "file").write_text("x")
-        for path in (tmp_path / "file" / "a.png", tmp_path / "file" / "deep" / "a.png"):
-            with pytest.raises(ImageError, match="is no folder: choose another name or folder"):
-                images.save_image(noise(2, 2), path)
+        for name, says in (
+            ("a.png", "it is the name of a folder"), ("file/a.png", "is no folder"),
+            ("file/deep/a.png", "is no folder"),
+        ):  # fmt: skip
+            with refused(ImageError, match=f"{name}' is not saved because .*{says}"):
+                images.save_image(noise(2, 2), tmp_path / name)
+        assert {p.name for p in tmp_path.iterdir()} == {"a.png", "file"}
 
 
 def test_a_huge_jpeg_is_decoded_small(tmp_path, picture, monkeypatch):
@@ -504,7 +466,7 @@ def test_the_largest_page_of_a_tiff(tmp_path, picture):
     assert torch.equal(loaded, images.from_pil(pages[1]))
 
 
-# ------------------------------------------------------------------------------------- TIFFs, AVIF and HEIC
+# ------------------------------------------------------------------------------------------ TIFFs and AVIF
 
 
 @pytest.mark.parametrize("bits", [8, 16])
@@ -530,15 +492,8 @@ def test_a_tiff_of_any_layout(tmp_path, picture, bits, kind, layout):
     assert (images.load_image(tmp_path / "a.tif") - expected).abs().max() < 1e-6
 
 
-def test_a_tiff_that_is_not_read_is_called_one(tmp_path, picture):
-    tifffile = pytest.importorskip("tifffile")
-    tifffile.imwrite(tmp_path / "a.tif", picture(20, 30)[0].permute(1, 2, 0).numpy(), photometric="rgb")
-    with refused(ImageError, match="it is a TIFF of a kind that is not known here, or damaged"):
-        images.load_image(tmp_path / "a.tif")
-
-
 @pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")
-def test_an_avif_of_brand_mif1_is_read_and_only_a_heic_is_called_one(tmp_path, picture):
+def test_an_avif_of_brand_mif1_is_read(tmp_path, picture):
     images.to_pil(picture(40, 50)).save(tmp_path / "a.avif")
     content = (tmp_path / "a.avif").read_bytes()
     assert content[8:12] == b"avif"
@@ -546,12 +501,6 @@ def test_an_avif_of_brand_mif1_is_read_and_only_a_heic_is_called_one(tmp_path, p
     for brand in (b"mif1", b"msf1"):
         (tmp_path / "a.avif").write_bytes(content[:8] + brand + content[12:])
         assert torch.equal(images.load_image(tmp_path / "a.avif"), expected)
-        (tmp_path / "a.avif").write_bytes(content[:8] + brand + content[12:200])
-        with refused(ImageError, match="in no picture format known here, or its header is damaged"):
-            images.load_image(tmp_path / "a.avif")
-        (tmp_path / "a.avif").write_bytes(b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0" + brand + b"heic")
-        with refused(ImageError, match="it is a HEIC photograph"):
-            images.load_image(tmp_path / "a.avif")
 
 
 # -------------------------------------------------------------------------------------------- transparency

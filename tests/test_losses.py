@@ -257,11 +257,6 @@ def test_features_that_are_no_numbers_give_a_distance_that_is_none():
     loss.backward()
 
 
-def test_the_style_of_another_layer_is_one_sentence():
-    with pytest.raises(SettingError, match="4 channels have no distance to 6"):
-        w2(random((1, 4, 5, 5)), random((1, 6, 5, 5)))
-
-
 # -------------------------------------------------------------------------------------------- content, pixels
 
 

@@ -45,12 +45,6 @@ def test_fid_is_torchmetrics(n, m, d, seed):
     assert fid(a, a.flip(0)) == pytest.approx(0, abs=1e-9)
 
 
-def test_fid_by_hand():
-    # One dimension: means 1 and 5, variances 2 and 8 of a sample: (5 - 1)² + 2 + 8 - 2 sqrt(16).
-    a, b = torch.tensor([[0.0], [2.0]]), torch.tensor([[3.0], [7.0]])
-    assert fid(a, b) == pytest.approx(16 + 2 + 8 - 2 * 4)
-
-
 def test_too_few_pictures_are_warned_of_with_the_bias_measured():
     a, b = features(20, 64), features(30, 64, 1)
     with pytest.warns(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import pytest
@@ -12,7 +11,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from nstlib.errors import ImageError, NstError, SettingError
+from nstlib.errors import NstError, SettingError
 from nstlib.losses import (
     STYLE_NORMALIZATIONS,
     content_loss,
@@ -113,15 +112,6 @@ def test_content_layers_share_the_content_weight(net, picture, changes, share, r
             for name in both.content_layers
         ]
     assert together == pytest.approx(share * sum(apart), rel=1e-5)
-
-
-@pytest.mark.parametrize("distance", DISTANCES)
-def test_black_targets_do_not_divide_by_zero(picture, distance):
-    black = torch.zeros(1, 3, 4, 4)
-    objective = Objective(Pixels(), black, black, replace(PIXEL, style_distance=distance))
-    terms, gradient = objective.gradient(picture(4, 4))
-    assert all(math.isfinite(term) for term in terms.values())
-    assert torch.isfinite(gradient).all()
 
 
 # -------------------------------------------------------------------------------------------- wasserstein
@@ -308,7 +298,6 @@ def test_a_hessian_product_is_the_gradients_change(precise, picture):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"styles": ()}, r"A guide needs at least one style picture"),
         ({"shares": (1.0,)}, r"2 styles need as many shares, not all of them 0, unlike \(1\.0,\)"),
         ({"shares": (-1.0, 2.0)}, r"shares should be greater than or equal to 0"),
         ({"mask": torch.full((1, 1, 8, 9), 255.0)}, r"mask of a region has values outside \[0, 1\]"),
@@ -320,16 +309,10 @@ def test_a_guide_that_makes_no_sense_is_one_sentence(picture, arguments, sentenc
     assert str(caught.value).endswith(".")
 
 
-def test_masks_that_do_not_fit_or_are_empty_are_one_sentence(net, picture):
-    content, style = picture(8, 9, 1), picture(5, 6, 2)
-
-    def make(**arguments):
-        return Objective(net, content, [Guide((style,), **arguments)], SHALLOW)
-
-    with pytest.raises(ImageError, match=r"mask of a region is 1 of 8 × 9 pixels and its picture 1 of 9 × 8"):
-        make(mask=torch.ones(1, 1, 9, 8))
+def test_an_empty_mask_is_one_sentence(net, picture):
+    guide = Guide((picture(5, 6, 2),), mask=torch.zeros(1, 1, 8, 9))
     with pytest.raises(SettingError, match=r"The mask of a region is empty: leave the region out"):
-        make(mask=torch.zeros(1, 1, 8, 9))
+        Objective(net, picture(8, 9, 1), [guide], SHALLOW)
 
 
 @pytest.mark.parametrize(

@@ -109,10 +109,10 @@ def test_of_several_faces_the_largest_counts_or_the_one_that_is_asked_for(found)
         portrait = align_portrait(image, 32, face=number)
         eye = complex(*face.points[0].tolist())
         assert abs(through(portrait.theta, framed((2, 2))[0], (240, 320)) - eye) < 0.01
-    with pytest.raises(SettingError, match="Face 3 is wanted, but 2 faces were found: choose from 1 to 2"):
+    with pytest.raises(SettingError, match="There is no face 3 in the picture: choose from 1 to 2"):
         align_portrait(image, 32, face=3)
     found(left)
-    with pytest.raises(SettingError, match="Face 2 is wanted, but 1 face was found"):
+    with pytest.raises(SettingError, match="There is no face 2 in the picture: choose from 1 to 1"):
         align_portrait(image, 32, face=2)
     found()
     with pytest.raises(ImageError, match=r"No face was found in the picture \(320 × 240 pixels\): take one"):

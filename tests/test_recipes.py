@@ -61,5 +61,7 @@ def test_paper_a_sums_over_its_layers(name, weights, picture):
 
 
 def test_an_unknown_recipe_is_told_with_the_known_ones():
-    with pytest.raises(SettingError, match=r"no recipe 'paper_c': choose one of paper_a, .*, gatys_2016\.$"):
+    with pytest.raises(
+        SettingError, match=r"no recipe 'paper_c' .*: choose one of paper_a, .*, gatys_2016\.$"
+    ):
         recipe("paper_c")

@@ -446,7 +446,7 @@ def test_where_nothing_fits_it_is_said_and_another_error_is_a_bug(nst, files, sm
         ("face.png painting.jpg -o out.png.bak", "in which format to save: end the name in .png"),
         ("face.png painting.jpg --share 1 --share 2", "1 styles need as many shares"),
         ("face.png --movement cubism", "no movement 'cubism'"),
-        ("face.png painting.jpg --recipe paper_c", "no recipe 'paper_c': choose one of paper_a"),
+        ("face.png painting.jpg --recipe paper_c", "no recipe 'paper_c' (did you mean"),
         ("face.png painting.jpg --region tail", "no region 'tail': choose from eyebrow"),
         ("face.png painting.jpg --region face --region face=wave.png", "'face' is named twice"),
         ("face.png --region face=wave.png --region hair", "There is no style: name a picture"),

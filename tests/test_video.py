@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import struct
 from collections.abc import Iterator
 from fractions import Fraction
@@ -18,7 +16,6 @@ from conftest import read_film, refused
 from torch import Tensor
 
 from nstlib.errors import ImageError, SettingError
-from nstlib.pictures import video
 from nstlib.pictures.files import to_pil
 from nstlib.pictures.video import FilmWriter, is_film, save_film, timed_frames
 
@@ -148,27 +145,6 @@ def test_mp4_holds_and_names_the_colors_of_bt709(tmp_path):
 # ----------------------------------------------------------------------------------------- films of others
 
 
-def written(path: Path, codec: str, frames: list[Tensor], matrix: Colorspace = Colorspace.ITU601) -> Path:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, Fraction(24))
-        stream.width, stream.height, stream.pix_fmt = frames[0].shape[3], frames[0].shape[2], "yuv420p"
-        for image in frames:
-            frame = av.VideoFrame.from_ndarray(np.asarray(to_pil(image)), format="rgb24")
-            container.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace=matrix)))
-        container.mux(stream.encode())
-    return path
-
-
-@pytest.mark.parametrize(
-    ("name", "codec"), [("a.avi", "mpeg4"), ("a.webm", "libvpx-vp9"), ("a.mov", "libx264")]
-)
-def test_films_of_other_kinds_are_read(tmp_path, name, codec):
-    back, fps = read(written(tmp_path / name, codec, [flat(0.8, 0.4, 0.2)] * 5))
-    assert len(back) == 5
-    assert fps == pytest.approx(24)
-    assert (back[0] - flat(0.8, 0.4, 0.2)).abs().max() < 0.03  # no label: the matrix of BT.601
-
-
 @pytest.mark.parametrize(
     ("matrix", "corner"),
     [((0, 1, -1, 0), (0, -1)), ((-1, 0, 0, -1), (-1, -1)), ((0, -1, 1, 0), (-1, 0))],
@@ -248,13 +224,18 @@ def heard(path: Path) -> list[tuple[str, float]]:
     [
         ("a.ts", "libx264", "mpegts"), ("a.mts", "libx264", "mpegts"), ("a.M2TS", "mpeg2video", "mpegts"),
         ("a.flv", "flv", None), ("a.wmv", "msmpeg4", "asf"), ("a.h264", "libx264", None),
-        ("a", "libx264", "mov"), ("a.gif", "libx264", "mp4"),
+        ("a", "libx264", "mov"), ("a.gif", "libx264", "mp4"), ("a.avi", "mpeg4", None),
+        ("a.webm", "libvpx-vp9", None),
     ],
 )  # fmt: skip
 def test_films_are_told_by_what_they_hold(tmp_path, name, codec, kind):
     path = recorded(tmp_path / name, codec, kind=kind)
     assert is_film(path)
-    assert len(list(timed_frames(path)[0])) == 6
+    frames, times = timed_frames(path)
+    for frame, image in zip(frames, numbered(6, 64, 96), strict=True):
+        assert (frame - image).abs().mean() < 0.03  # no label: the matrix of BT.601
+    if name != "a.h264":  # which has no clock
+        assert times == pytest.approx([i / 12 for i in range(7)], abs=0.02)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "AVIF"])
@@ -350,13 +331,6 @@ def test_times_are_kept(tmp_path, name, ending):
     assert times[-1] == pytest.approx(2.2, abs=0.05)
 
 
-def test_frames_at_equal_distances_keep_the_pause(tmp_path):
-    frames, fps = read(recorded(tmp_path / "a.mp4", starts=HOLD))
-    assert fps == pytest.approx(25)
-    changes = [i for i in range(1, len(frames)) if (frames[i] - frames[i - 1]).abs().max() > 0.2]
-    assert changes == [1, 2, 52, 53, 54]
-
-
 def test_a_film_of_one_frame(tmp_path):
     path = copied(tmp_path / "b.mp4", recorded(tmp_path / "a.mp4", starts=[0.0]))
     frames, times = timed_frames(path)
@@ -436,24 +410,14 @@ def test_an_interrupted_film_is_finished_and_kept(tmp_path, ending):
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_an_error_keeps_the_older_film_and_leaves_nothing_else(tmp_path, ending):
+@pytest.mark.parametrize(("error", "told"), [(RuntimeError, RuntimeError), (OSError, ImageError)])
+def test_an_error_keeps_the_older_film_and_leaves_nothing_else(tmp_path, ending, error, told):
     path = tmp_path / f"film.{ending}"
     path.write_bytes(b"the older film")
-    with pytest.raises(RuntimeError):
-        save_film(then_raise(RuntimeError, numbered(2)), path)
+    with pytest.raises(told):
+        save_film(then_raise(error, numbered(2)), path)
     assert left_behind(tmp_path) == [path.name]
     assert path.read_bytes() == b"the older film"
-
-
-@pytest.mark.parametrize("ending", ENDINGS)
-def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, monkeypatch, ending):
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(video.os, "replace", full)
-    with pytest.raises(ImageError, match=r"film.* is not saved because the disk is full: free some space"):
-        save_film(numbered(2), tmp_path / f"film.{ending}")
-    assert left_behind(tmp_path) == []
 
 
 # --------------------------------------------------------------------------------------------- bad inputs
@@ -479,10 +443,10 @@ def test_what_cannot_be_filmed_is_said_before_any_work(tmp_path, make, error, me
 @pytest.mark.parametrize(
     ("frames", "message"),
     [
-        ([], "film has no frame: add at least one"),
+        ([], "has no frame: add at least one"),
         ([torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 9)], r"frame 2 has 9 × 8 pixels.*size=\(8, 8\)"),
         ([torch.zeros(1, 3, 8, 8), torch.full((1, 3, 8, 8), float("nan"))], "frame 2 .*not numbers"),
-        ([torch.full((1, 3, 8, 8), 255.0)], "frame 1's values .*divide by 255"),
+        ([torch.full((1, 3, 8, 8), 255.0)], "frame 1 has values .*divide by 255"),
     ],
 )
 @pytest.mark.parametrize("ending", ["mp4", "gif"])
@@ -497,7 +461,7 @@ PLAYLIST = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfilm.ts\n"
 NO_FILM = {
     "text": ("a.mp4", b"Notes in a file of the wrong name.\n" * 99, "no film format known here: save it as"),
     "a list of addresses": ("a.mp4", PLAYLIST.encode(), "no film format"),
-    "half a gif header": ("a.gif", b"GIF89a\x10\0", "cannot be read"),
+    "half a gif header": ("a.gif", b"GIF89a\x10\0", "no film format"),
     "nothing": ("b.mp4", None, "There is no film"),
 }
 

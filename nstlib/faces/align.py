@@ -178,8 +178,7 @@ def align_portraits(image: Tensor, size: int = SIZE, *, face: int | str | None =
         found = found[:1]
     elif wanted != "all":
         if int(wanted) > len(found):
-            count = "1 face was" if len(found) == 1 else f"{len(found)} faces were"
-            raise SettingError(f"Face {face} is wanted, but {count} found: choose from 1 to {len(found)}.")
+            raise SettingError(f"There is no face {face} in the picture: choose from 1 to {len(found)}.")
         found = sorted(found, key=lambda one: one.box[0] + one.box[2])[int(wanted) - 1 :][:1]
     portraits = []
     for one in found:

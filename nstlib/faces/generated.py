@@ -22,13 +22,12 @@ from pathlib import Path
 import numpy as np
 import safetensors.torch
 import torch
-from filelock import FileLock
 from safetensors import SafetensorError
 from torch import Tensor
 from tqdm import tqdm
 
 from .. import assets
-from ..assets.writing import reason, write_atomic
+from ..assets.writing import write_atomic
 from ..errors import AssetError, SettingError
 from ..nets.hardware import resolve_device
 from ..nets.mobilestylegan import STYLE, DistilledHead, FacePrior, from_official
@@ -121,17 +120,12 @@ class Faces:
         Raises:
             SettingError: a size beyond the network's, or w of another shape.
         """
-        self.check_size(size)
+        if not 1 <= size <= self.synthesis.size:
+            raise SettingError(f"Faces have from 1 to {self.synthesis.size} pixels a side, not {size}.")
         w = w.to(self.device)
         half = 2 * size <= self.synthesis.size
         pictures = self.synthesis.coefficients(w)[:, :3] / 2 if half else self.synthesis(w)
         return resize(((pictures + 1) / 2).clamp(0, 1), (size, size))
-
-    def check_size(self, size: int) -> None:
-        """Raises a SettingError for a size beyond the network's."""
-        largest = self.synthesis.size
-        if not 1 <= size <= largest:
-            raise SettingError(f"Faces have from 1 to {largest} pixels a side, not {size}.")
 
 
 def cached(
@@ -141,8 +135,7 @@ def cached(
     """A folder in the cache with at least the first ``count`` faces of a seed; what is missing is drawn.
 
     Faces lie there as ``000000.jpg``, ``000001.jpg`` ... (quality 95) and their styles in one file. Each file
-    is whole or not there, so that work that was interrupted goes on, and more faces are added to fewer. One
-    process at a time draws into a folder.
+    is whole or not there, so that work that was interrupted goes on, and more faces are added to fewer.
 
     Args:
         count: how many faces; there may be more, :func:`listed` gives the first ones.
@@ -153,33 +146,24 @@ def cached(
         progress: show a progress bar.
 
     Raises:
-        AssetError: the weights cannot be had, or the cache cannot be written.
-        ImageError: a picture cannot be written.
+        AssetError: the weights cannot be had.
+        ImageError: the cache cannot be written.
         SettingError: as :meth:`Faces.w` and :meth:`Faces.pictures`.
     """
     folder = assets.cache_dir() / "faces" / f"{size}px-seed{seed}-truncation{TRUNCATION:g}"
     if not _missing(folder, check_whole("count", count, 0)):
         return folder
     faces = Faces(device) if faces is None else faces
-    faces.check_size(size)
     styles = faces.w(count, seed)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock").acquire()
-    except OSError as error:
-        raise AssetError(f"No faces can be kept in {folder} ({reason(error)}): set NSTLIB_CACHE.") from error
-    with lock:
-        # Another process may have drawn some while this one waited.
-        for index in tqdm(_missing(folder, count), desc="faces", unit="", disable=not progress):
-            if _picture(folder, index).exists():
-                continue
-            with torch.no_grad():
-                picture = faces.pictures(styles[index : index + 1], size)
-            settings = {"face": index, "seed": seed, "truncation": TRUNCATION, "licence": LICENCE}
-            save_image(picture, _picture(folder, index), settings=settings)
-        if len(_styles(folder)) < count:
-            content = safetensors.torch.save({"w": styles.cpu()})
-            write_atomic(folder / _STYLES, memoryview(content))
+    for index in tqdm(_missing(folder, count), desc="faces", unit="", disable=not progress):
+        if _picture(folder, index).exists():  # now, or another process has drawn it meanwhile
+            continue
+        with torch.no_grad():
+            picture = faces.pictures(styles[index : index + 1], size)
+        settings = {"face": index, "seed": seed, "truncation": TRUNCATION, "licence": LICENCE}
+        save_image(picture, _picture(folder, index), settings=settings)
+    if len(_styles(folder)) < count:
+        write_atomic(folder / _STYLES, safetensors.torch.save({"w": styles.cpu()}))
     return folder
 
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import assets
-from ..errors import ImageError, SettingError
+from ..errors import SettingError
 from ..nets.hardware import resolve_device
 from ..nets.mobilefacenet import from_official
 from ..pictures.files import check_picture
@@ -92,12 +92,4 @@ class Identity:
 
 def _align_all(images: Tensor) -> Tensor:
     """(N, 2, 3): where the largest face of each picture is."""
-    found = []
-    for index, image in enumerate(check_picture("pictures", images).split(1)):
-        try:
-            found.append(align(image))
-        except ImageError as error:
-            if len(images) == 1:
-                raise
-            raise ImageError(f"Picture {index + 1} of {len(images)}: {error}") from error
-    return torch.cat(found)
+    return torch.cat([align(image) for image in check_picture("pictures", images).split(1)])

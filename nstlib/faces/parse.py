@@ -143,9 +143,7 @@ def region_masks(
         SettingError: unknown region, or a softness that is no width.
         AssetError: the weights cannot be had.
     """
-    if isinstance(names, str):
-        raise SettingError(f"The regions are a list of names: write ['{names}'].")
-    for name in names or (None,):
+    for name in names:
         known("region", name, NAMES)
     if not 0 <= softness < math.inf:
         raise SettingError(f"softness is {softness!r}, but must be a width in pixels, 0 or more.")
@@ -153,11 +151,11 @@ def region_masks(
     if any(name in REGIONS for name in names):
         labels = (parser or FaceParser()).labels(image)
         remedy = "take the region 'person' or 'background', or the whole picture"
-        _refuse_empty(labels, f"No face was found{{}}: {remedy}.")
+        _refuse_empty(labels, f"No face was found in the picture: {remedy}.")
         hard |= {name: _is(labels, name) for name in REGIONS}
     if not set(names) <= set(REGIONS):
         person = _subjects(check_picture("picture", image))
-        _refuse_empty(person, "Nothing stands out from the background{}: take the whole picture.")
+        _refuse_empty(person, "Nothing stands out from the background: take the whole picture.")
         hard |= {"person": person, "background": ~person}
     return {name: _soften(hard[name].float(), softness) for name in dict.fromkeys(names)}
 
@@ -247,10 +245,8 @@ def _soften(mask: Tensor, softness: float) -> Tensor:
 
 
 def _refuse_empty(maps: Tensor, sentence: str) -> None:
-    for index, one in enumerate(maps):
-        if not bool(one.any()):
-            which = "the picture" if len(maps) == 1 else f"picture {index + 1} of {len(maps)}"
-            raise ImageError(sentence.format(f" in {which} ({one.shape[-1]} × {one.shape[-2]} pixels)"))
+    if not all(bool(one.any()) for one in maps):
+        raise ImageError(sentence)
 
 
 def _is(labels: Tensor, *regions: str) -> Tensor:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import os
 import tomllib
-import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -27,7 +26,7 @@ from torch import Tensor
 
 from .. import assets
 from ..errors import ImageError, known
-from ..pictures.files import check_whole, list_pictures, load_image, resize
+from ..pictures.files import check_whole, list_pictures, load_image, readable, resize
 from .align import SIZE, align_portrait
 
 _GRAY = (0.45, 0.42, 0.40)  # behind transparent pixels: neither paper nor night
@@ -137,22 +136,16 @@ def _fetched(name: str, size: int) -> StyleSet:
 
 
 def _folder(folder: Path, size: int) -> StyleSet:
-    files = list_pictures(folder)
-    found, skipped = [], []
-    for file in files:
+    found: list[Tensor] = []
+
+    def look(file: Path) -> None:
+        image = load_image(file, background=_GRAY)
         try:
-            found.append(align_portrait(load_image(file, background=_GRAY), size).picture)
-        except ImageError:
-            skipped.append(file.name)
-    if not found:
-        raise ImageError(f"The folder '{folder}' holds no picture with a face from the front: add some.")
-    if skipped:
-        some = ", ".join(skipped[:5]) + (", ..." if len(skipped) > 5 else "")
-        warnings.warn(
-            f"{len(skipped)} of {len(files)} files in '{folder}' are left out, as no face was found in them "
-            f"or they are no pictures: {some}.",
-            stacklevel=3,
-        )
+            found.append(align_portrait(image, size).picture)
+        except ImageError as error:
+            raise ImageError(f"No face was found in '{file}': take another picture.") from error
+
+    readable(list_pictures(folder), look=look)
     title = f"the pictures in '{folder}'"
     return StyleSet(folder.resolve().name, title, "yours to know", torch.cat(found))
 

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .. import assets
 from ..errors import SettingError, known
 from ..nets import inception
 from ..nets.hardware import resolve_device
+from ..pictures.files import resize
 from .pixel import check_pictures
 
 
@@ -28,8 +28,7 @@ class FidBiasWarning(UserWarning):
 
 def resize_antialiased(images: Tensor, side: int) -> Tensor:
     """To side × side by antialiased bicubic interpolation, clamped to [0, 1]: clean-fid's."""
-    resized = F.interpolate(images, (side, side), mode="bicubic", align_corners=False, antialias=True)
-    return resized.clamp(0, 1)
+    return resize(images, (side, side))
 
 
 def resize_tensorflow(images: Tensor, side: int) -> Tensor:

@@ -14,6 +14,7 @@ import os
 import time
 import unicodedata
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,8 +148,6 @@ def _read(chunk: list[Pair], protocol: Protocol, failures: Failures) -> None:
             picture.image = picture.load(protocol)
         except Exception as error:  # decoders raise nearly everything, and one picture must not end it all
             failures[picture.label, f"{reason(error)}."] = []
-    for picture in itertools.chain(*chunk):
-        picture.digest = picture.take_digest()
 
 
 @torch.no_grad()
@@ -232,11 +231,11 @@ class Picture:
     name: str  # in the table
     label: str  # in problems
     content: Path | Tensor
-    digest: str = ""
     image: Any = None  # (1, 3, H, W), while it is measured
     values: dict[str, Any] = field(default_factory=dict)  # by instrument; those of a pair are at A's picture
 
-    def take_digest(self) -> str:
+    @functools.cached_property
+    def digest(self) -> str:
         """SHA-256 of the file's bytes, or of the tensor's shape and values."""
         if isinstance(self.content, Path):
             try:
@@ -257,9 +256,7 @@ class Picture:
         image = image.detach().float().cpu().clamp(0, 1)
         if protocol.crop == "center":
             image = files.square(image)
-        if protocol.resolution is not None:
-            image = files.resize(image, protocol.resolution, allow_upscale=True)
-        return image
+        return files.resize(image, protocol.resolution, allow_upscale=True)
 
 
 Pair = tuple[Picture, ...]  # one of A and one of B, or one without a partner
@@ -294,14 +291,12 @@ def pair_up(
         SettingError: nobody has a partner.
     """
     by_name = protocol.pairs == "name" and protocol.of_pairs
-    keyed: list[dict[str | int, list[Picture]]] = [{}, {}]
-    for side, found in zip(sides, keyed, strict=True):
-        for i, picture in enumerate(side):
-            # "ë" may be one sign or two, depending on who has written the name.
-            key = unicodedata.normalize("NFC", Path(picture.name).stem) if by_name else i
-            found.setdefault(key, []).append(picture)
-    alike = [(same, keyed[1].get(key, [])) for key, same in keyed[0].items()]
-    pairs: list[Pair] = [(a[0], b[0]) for a, b in alike if len(a) == len(b) == 1]
+    # "ë" may be one sign or two, depending on who has written the name.
+    stems = [[unicodedata.normalize("NFC", Path(picture.name).stem) for picture in side] for side in sides]
+    keys: list[Any] = stems if by_name else [range(len(side)) for side in sides]
+    firsts, seconds = (dict(zip(key, side, strict=True)) for key, side in zip(keys, sides, strict=True))
+    twice = {key for side in keys for key, count in Counter(side).items() if count > 1}
+    pairs: list[Pair] = [(firsts[k], seconds[k]) for k in firsts if k in seconds and k not in twice]
     paired = {id(picture) for pair in pairs for picture in pair}
     alone = [picture for side in sides for picture in side if id(picture) not in paired]
     if protocol.of_pairs and not pairs:

@@ -11,10 +11,8 @@ import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from ..errors import ImageError, SettingError, known
-from ..pictures.files import check_picture
-
-_TOLERANCE = 1 / 255  # rounding leaves [0, 1] by less than one 8-bit level
+from ..errors import SettingError, known
+from ..pictures.files import check_picture, check_range
 
 # Two pictures have two SSIMs, a few hundredths apart, and papers seldom say which is theirs.
 SSIM_WINDOWS: dict[str, dict[str, Any]] = {
@@ -93,13 +91,7 @@ def check_pictures(name: str, images: Tensor, least: int = 1, count: int | None 
     Raises:
         ImageError: they are something else.
     """
-    low, high = (x.item() for x in check_picture(name, images, least, count).detach().aminmax())
-    if low < -_TOLERANCE or high > 1 + _TOLERANCE:
-        raise ImageError(
-            f"The {name} has values from {low:.3g} to {high:.3g}, not from 0 to 1: call .clamp(0, 1) if that "
-            "is meant, or divide by 255 first."
-        )
-    return images
+    return check_range(name, check_picture(name, images, least, count))
 
 
 def check_pair(a: Tensor, b: Tensor, *, least: int = 1, same_size: bool = True) -> None:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from .. import __version__
 from ..assets.writing import write_atomic
-from ..errors import SettingError
+from ..errors import known
 from .protocol import METRICS, Protocol, digest
 
 ENDINGS = (".csv", ".json", ".md")
@@ -156,9 +156,7 @@ class Measurement:
             ImageError: the file cannot be written.
         """
         path = Path(path)
-        ending = path.suffix.lower()
-        if ending not in ENDINGS:
-            raise SettingError(f"'{path}' says no format of a table: end the name in {', '.join(ENDINGS)}.")
+        ending = known("table format", path.suffix.lower(), ENDINGS)
         if ending == ".json":
             text = json.dumps(self.record(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         else:

@@ -16,7 +16,7 @@ import torch
 from skimage import exposure
 from torch import Tensor
 
-from ..errors import SettingError
+from ..errors import known
 from .files import check_picture, resize
 
 COLOR_MODES = ("style", "luminance", "histogram", "coral")
@@ -157,7 +157,7 @@ def prepare_style(how: str, style: Tensor, content: Tensor) -> Tensor:
         SettingError: there is no such way.
         ImageError: not one picture, or one with values that are not numbers.
     """
-    _check_mode(how)
+    known("way with colors", how, COLOR_MODES)
     changes = {"luminance": match_luminance, "histogram": match_histogram, "coral": coral}
     return changes[how](style, content) if how in changes else style
 
@@ -171,13 +171,8 @@ def finish(how: str, result: Tensor, content: Tensor) -> Tensor:
         SettingError: there is no such way.
         ImageError: not one picture, or one with values that are not numbers.
     """
-    _check_mode(how)
+    known("way with colors", how, COLOR_MODES)
     return luminance_only(result, content) if how == "luminance" else result
-
-
-def _check_mode(how: str) -> None:
-    if how not in COLOR_MODES:
-        raise SettingError(f"Colors are kept by one of {', '.join(COLOR_MODES)}, not '{how}': choose one.")
 
 
 def _check(image: Tensor) -> Tensor:

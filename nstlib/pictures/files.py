@@ -22,15 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import (
-    ExifTags,
-    Image,
-    ImageCms,
-    ImageOps,
-    PngImagePlugin,
-    TiffImagePlugin,
-    UnidentifiedImageError,
-)
+from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from torch.nn import functional as F
@@ -53,16 +45,6 @@ PICTURE_ENDINGS = tuple(end for end, kind in Image.registered_extensions().items
 _UNREADABLE_ENDINGS = (".heic", ".heif", ".jxl", ".svg", ".psd")
 
 _WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-# What people take for a picture, by its first bytes.
-_STRANGERS = (
-    (rb"\0*\Z", "it is empty"),
-    (rb"\s*<(!doctype )?html", "it is a web page"),
-    (
-        rb".{4}ftyp(?!.{0,40}avi[fs])(hei[cmsx]|hevc|mif1|msf1)",
-        "it is a HEIC photograph, as many phones take",
-    ),
-    (rb"II\*\0|MM\0\*|II\+\0|MM\0\+", "it is a TIFF of a kind that is not known here, or damaged"),
-)
 _TOLERANCE = 1 / 255  # rounding and resampling leave [0, 1] by less than one 8-bit level: clamped, no mistake
 _SETTINGS_KEY = "nstlib"
 _COMMENT_MARK = b"ASCII\0\0\0" + _SETTINGS_KEY.encode() + b" "
@@ -72,11 +54,9 @@ _COMMENT_MARK = b"ASCII\0\0\0" + _SETTINGS_KEY.encode() + b" "
 
 
 def load_image(
-    path: str | os.PathLike[str],
-    *,
-    size: int | None = None,
+    path: str | os.PathLike[str], *, size: int | None = None,
     background: tuple[float, float, float] = (1.0, 1.0, 1.0),
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """Read a picture file.
 
     JPEG, PNG, WebP, GIF, TIFF, BMP, PPM, JPEG 2000 and AVIF, told by content and not by name. The EXIF
@@ -95,8 +75,6 @@ def load_image(
         ImageError: the file is missing, unreadable, damaged, too large or no picture.
         SettingError: ``size`` is not positive.
     """
-    if size is not None:
-        check_whole("size", size)
     return _on(background, *load_cutout(path, size=size))
 
 
@@ -107,8 +85,6 @@ def load_cutout(path: str | os.PathLike[str], *, size: int | None = None) -> tup
         The colors (1, 3, H, W), where the picture is wholly transparent white; and how opaque it is,
         (1, 1, H, W) in [0, 1], or None if it is opaque everywhere.
     """
-    if size is not None:
-        check_whole("size", size)
     with open_picture(path, size) as im:
         image, alpha = _decoded(im)
     return _shrunk(image, alpha, size)
@@ -128,7 +104,7 @@ def load_style(path: str | os.PathLike[str], *, size: int | None = None) -> Tens
     """
     image, alpha = load_cutout(path)
     if alpha is None:
-        return image if size is None else resize(image, size)
+        return resize(image, size)
     if not bool((alpha > 0.5).any()):
         raise ImageError(f"'{path}' is transparent everywhere: take another picture as style.")
     rows, columns = ((alpha[0, 0] > 0.5).any(axis).nonzero().flatten() for axis in (1, 0))
@@ -168,27 +144,24 @@ def load_mask(path: str | os.PathLike[str], picture: Tensor) -> Tensor:
 def _shrunk(image: Tensor, alpha: Tensor | None, size: int | None) -> tuple[Tensor, Tensor | None]:
     """At most ``size`` pixels long; what cannot be seen lends no color to its neighbors."""
     if alpha is None:
-        return image if size is None else resize(image, size), None
+        return resize(image, size), None
     if size is not None:
         image, alpha = resize(image * alpha, size), resize(alpha, size)
         image = (image / alpha.clamp_min(1e-6)).clamp(0, 1)
     return torch.where(alpha > 0, image, 1.0), alpha
 
 
-def from_pil(im: Image.Image, background: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Tensor:
+def from_pil(im: Image.Image) -> Tensor:
     """Turn a Pillow image of any mode into a tensor (1, 3, H, W), float32, in [0, 1], upright and sRGB.
 
     8-bit values are divided by 255, so that `to_pil` gives exactly the same bytes back. Gray of 16 bits is
-    divided by 65535 (a color profile is not applied to it); Pillow itself reduces 16-bit RGB to 8 bits.
-
-    Args:
-        im: the image.
-        background: RGB in [0, 1] that shows through transparent pixels.
+    divided by 65535 (a color profile is not applied to it); Pillow itself reduces 16-bit RGB to 8 bits. White
+    shows through transparent pixels.
 
     Raises:
         ImageError: its gray values have no known white.
     """
-    return _on(background, *_decoded(im))
+    return _on((1.0, 1.0, 1.0), *_decoded(im))
 
 
 def _decoded(im: Image.Image) -> tuple[Tensor, Tensor | None]:
@@ -264,7 +237,9 @@ def open_picture(path: str | os.PathLike[str], size: int | None = None) -> Itera
             f"'{path}' has more than {limit}: make it smaller in an image editor, or save it as JPEG."
         ) from error
     except Exception as error:  # decoders raise nearly everything on damaged data
-        why = _stranger(path) if isinstance(error, UnidentifiedImageError) else reason(error)
+        why = reason(error)
+        if isinstance(error, UnidentifiedImageError):
+            why = "it is no picture, damaged, or of a kind that is not read here, as HEIC"
         raise ImageError(
             f"'{path}' cannot be read ({why}): get it again from its source, or save it as PNG or JPEG."
         ) from error
@@ -295,14 +270,15 @@ def list_pictures(folder: str | os.PathLike[str], *, deep: bool = False) -> list
     found = [
         path for path in sorted(folder.rglob("*") if deep else folder.iterdir())
         if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and not path.is_dir() and (path.suffix.lower() in known or _is_picture(path))
+        and not path.is_dir() and (path.suffix.lower() in known or is_picture(path))
     ]  # fmt: skip
     if not found:
         raise ImageError(f"There are no pictures in '{folder}': add some ({', '.join(PICTURE_ENDINGS)}).")
     return found
 
 
-def _is_picture(path: Path) -> bool:
+def is_picture(path: Path) -> bool:
+    """Whether Pillow can open a file, whatever its name."""
     with contextlib.suppress(ImageError), open_picture(path):
         return True
     return False
@@ -342,21 +318,12 @@ def readable(
 
 
 def _missing(path: Path) -> str:
-    if os.path.isdir(path):
+    if path.is_dir():
         return f"'{path}' is a folder, not a picture: name a file in it."
-    if not os.path.isdir(path.parent):
-        return f"There is no picture '{path}', because there is no folder '{path.parent}': check the path."
-    names = {p.name.casefold(): p.name for p in path.parent.iterdir()}
+    names = {p.name.casefold(): p.name for p in path.parent.glob("*")}
     for close in difflib.get_close_matches(path.name.casefold(), names, n=1):
         return f"There is no picture '{path}': did you mean '{names[close]}'?"
-    return f"There is no picture '{path}', nor a file of a similar name beside it: check the path."
-
-
-def _stranger(path: Path) -> str:
-    with path.open("rb") as file:
-        head = file.read(2048)
-    known = (what for pattern, what in _STRANGERS if re.match(pattern, head, re.DOTALL | re.IGNORECASE))
-    return next(known, "it is in no picture format known here, or its header is damaged")
+    return f"There is no picture '{path}': check the path."
 
 
 def _from_bytes(im: Image.Image) -> Tensor:
@@ -367,14 +334,14 @@ def _from_bytes(im: Image.Image) -> Tensor:
 # -------------------------------------------------------------------------------------------- size and shape
 
 
-def resize(image: Tensor, size: int | tuple[int, int], *, allow_upscale: bool = False) -> Tensor:
+def resize(image: Tensor, size: int | Sequence[int] | None, *, allow_upscale: bool = False) -> Tensor:
     """Resize with antialiased bicubic interpolation, clamped to [0, 1] because bicubic overshoots at edges.
 
     Args:
         image: tensor (N, 3, H, W), or masks (N, 1, H, W).
         size: an integer is the longest side: the proportions stay, the short side gets at least 1 pixel, and
             a smaller picture is returned as it is. A pair (h, w) is the exact result, whatever the
-            proportions, and larger than the picture too: who names a pair has asked for it.
+            proportions, and larger than the picture too: who names a pair has asked for it. None: as it is.
         allow_upscale: with an integer size, also enlarge.
 
     Raises:
@@ -382,6 +349,8 @@ def resize(image: Tensor, size: int | tuple[int, int], *, allow_upscale: bool = 
         SettingError: the size is not positive.
     """
     height, width = _check_shape("picture", image).shape[-2:]
+    if size is None:
+        return image
     if isinstance(size, tuple | list):
         target = (check_whole("the height in size", size[0]), check_whole("the width in size", size[1]))
     else:
@@ -410,7 +379,7 @@ def square(image: Tensor, size: int | None = None, *, allow_upscale: bool = Fals
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2  # of an odd margin the smaller half
     cropped = image[..., top : top + side, left : left + side].contiguous()
-    return cropped if size is None else resize(cropped, size, allow_upscale=allow_upscale)
+    return resize(cropped, size, allow_upscale=allow_upscale)
 
 
 # ------------------------------------------------------------------------------------------------ writing
@@ -426,12 +395,7 @@ def to_pil(image: Tensor, *, name: str = "picture") -> Image.Image:
         ImageError: the tensor is not one picture in [0, 1].
     """
     values = check_finite(name, _check_shape(name, image, count=1)).detach().float().cpu()
-    low, high = values.min().item(), values.max().item()
-    if low < -_TOLERANCE or high > 1 + _TOLERANCE:
-        raise ImageError(
-            f"The {name}'s values run from {low:.3g} to {high:.3g}, not from 0 to 1: call .clamp(0, 1) if "
-            "that is meant, or divide by 255 first."
-        )
+    check_range(name, values)
     array = values.clamp(0, 1).mul(255).round().to(torch.uint8)[0].permute(1, 2, 0).contiguous().numpy()
     return Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
 
@@ -458,7 +422,7 @@ def save_image(
 
     Raises:
         ImageError: the tensor is not a picture, or the file cannot be written.
-        SettingError: the ending or the settings cannot be used.
+        SettingError: the name's ending says no format.
     """
     path = Path(path)
     kind = _WRITABLE[_ending(path, _WRITABLE)]
@@ -525,12 +489,7 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any] | None:
 
 def _settings_options(settings: dict[str, Any], kind: str) -> dict[str, Any]:
     """The keyword arguments by which Pillow writes the settings into a file of this kind."""
-    try:
-        text = json.dumps(settings, allow_nan=False)  # ASCII, as the EXIF comment says it is
-    except (TypeError, ValueError) as error:
-        raise SettingError(
-            f"Settings cannot be kept in a picture ({error}): use what JSON can hold."
-        ) from error
+    text = json.dumps(settings, allow_nan=False)  # ASCII, as the EXIF comment says it is
     if kind == "PNG":
         info = PngImagePlugin.PngInfo()
         info.add_itxt(_SETTINGS_KEY, text)
@@ -597,21 +556,13 @@ def check_whole(name: str, value: Any, least: int = 1) -> int:
 def _check_shape(
     name: str, tensor: Any, channels: tuple[int, ...] = (1, 3), least: int = 1, count: int | None = None
 ) -> Tensor:
-    wanted = f"({count or 'N'}, {channels[-1]}, H, W)"
-    if not isinstance(tensor, Tensor):
+    shape: Any = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
+    fits = len(shape) == 4 and shape[1] in channels and 0 not in shape and shape[0] == (count or shape[0])
+    if not isinstance(tensor, Tensor) or not fits:
         raise ImageError(
-            f"The {name} is a tensor {wanted}, not a {type(tensor).__name__}: load it with load_image."
+            f"The {name} is a tensor ({count or 'N'}, {channels[-1]}, H, W), not {shape}: load it with "
+            "load_image, or bring it into that shape (image[None], image[i : i + 1], image.permute)."
         )
-    shape = tuple(tensor.shape)
-    if len(shape) != 4 or shape[1] not in channels or 0 in shape or shape[0] != (count or shape[0]):
-        remedy = "bring it into that shape"
-        if len(shape) == 3:
-            remedy = "add the batch dimension with image[None]"
-        elif len(shape) == 4 and shape[3] in channels:
-            remedy = "put the channels second with image.permute(0, 3, 1, 2)"
-        elif count == 1 and shape[0] > 1:
-            remedy = "pass one of them, image[i:i+1]"
-        raise ImageError(f"The {name} has the shape {wanted}, at least 1 × 1 pixels, not {shape}: {remedy}.")
     if not tensor.is_floating_point():
         raise ImageError(
             f"The {name} has floats in [0, 1] as values, not {tensor.dtype}: use image.float() / 255."
@@ -619,6 +570,21 @@ def _check_shape(
     if min(shape[2:]) < least:
         raise ImageError(
             f"The {name} of {shape[3]} × {shape[2]} pixels is too small: take one of at least {least} a side."
+        )
+    return tensor
+
+
+def check_range(name: str, tensor: Tensor) -> Tensor:
+    """The tensor as it was given, if its values are at most one 8-bit level outside [0, 1].
+
+    Raises:
+        ImageError: they are further off.
+    """
+    low, high = (value.item() for value in tensor.detach().aminmax())
+    if low < -_TOLERANCE or high > 1 + _TOLERANCE:
+        raise ImageError(
+            f"The {name} has values from {low:.3g} to {high:.3g}, not from 0 to 1: call .clamp(0, 1) if that "
+            "is meant, or divide by 255 first."
         )
     return tensor
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from ..errors import ImageError, SettingError
 from .color import luminance
-from .files import check_finite, check_mask, check_picture, check_whole, resize
+from .files import check_mask, check_picture, check_whole, resize
 
 
 def optical_flow(first: Tensor, second: Tensor, *, side: int = 256) -> Tensor:
@@ -42,8 +42,11 @@ def optical_flow(first: Tensor, second: Tensor, *, side: int = 256) -> Tensor:
         ImageError: one of the two is no picture, or they differ in size.
         SettingError: `side` is not a whole number of at least 16.
     """
-    check_picture("first picture", first, count=1)
-    _same_size("The two pictures", first, check_picture("second picture", second, count=1))
+    for picture in (first, second):
+        check_picture("film's frame", picture, count=1)
+    if first.shape != second.shape:
+        sizes = f"{tuple(first.shape)} and {tuple(second.shape)}"
+        raise ImageError(f"A film's frames have one size, unlike {sizes}: resize one of them first.")
     small = [resize(picture.detach(), check_whole("side", side, 16)) for picture in (first, second)]
     height, width = small[0].shape[-2:]
     gray = [luminance(picture).float().cpu() for picture in small]
@@ -69,12 +72,13 @@ def warp(image: Tensor, flow: Tensor) -> Tensor:
         (1, C, H, W).
 
     Raises:
-        ImageError: the shapes do not fit together, or the flow holds NaN or infinity.
+        ImageError: the shapes do not fit together.
     """
-    _flow("flow", flow)
-    if not isinstance(image, Tensor) or image.ndim != 4 or len(image) != 1 or not image.is_floating_point():
-        raise ImageError("What is warped must be a tensor (1, C, H, W) of floats: pass one picture or mask.")
-    _same_size("The picture and the flow", image, flow)
+    if flow.shape != (1, 2, *image.shape[2:]) or len(image) != 1:
+        raise ImageError(
+            "A flow is (1, 2, H, W) in pixels, and what it moves (1, C, H, W) of that size, not "
+            f"{tuple(flow.shape)} and {tuple(image.shape)}: see optical_flow."
+        )
     return _sample(image, _pixels(flow) + flow.to(_precise(flow)), "bilinear", "border")
 
 
@@ -129,8 +133,6 @@ def consistency(forward: Tensor, backward: Tensor) -> Tensor:
     Raises:
         ImageError: one of the two is no flow, or they differ in size.
     """
-    _flow("forward", forward)
-    _same_size("The two flows", forward, _flow("backward", backward))
     there = warp(forward, backward)
     amounts = there.square().sum(dim=1, keepdim=True), backward.square().sum(dim=1, keepdim=True)
     home = (there + backward).square().sum(dim=1, keepdim=True) <= 0.01 * sum(amounts) + 0.5
@@ -174,9 +176,7 @@ def flicker(frames: Sequence[Tensor], flows: Sequence[Tensor], masks: Sequence[T
         )
     errors = []
     for t, flow in enumerate(flows, start=1):
-        before, after = (check_picture(f"clip's frame {i}", frames[i], count=1) for i in (t - 1, t))
-        _same_size(f"The frames {t - 1} and {t}", before, after)
-        change = (after - warp(before, flow)).abs().mean(dim=1, keepdim=True)
+        change = (frames[t] - warp(frames[t - 1], flow)).abs().mean(dim=1, keepdim=True)
         weight = check_mask(f"clip's mask {t - 1}", masks[t - 1], change)
         if weight.sum() > 0:  # after a cut there may be no pixel that has been seen before
             errors.append(((change * weight).sum() / weight.sum()).item())
@@ -197,14 +197,9 @@ class Clip(NamedTuple):
 
 
 def camera_move(
-    image: Tensor,
-    frames: int,
-    *,
-    zoom: float = 1.1,
-    shift: tuple[float, float] = (0.0, 0.0),
-    foreground_mask: Tensor | None = None,
-    parallax: float = 2.0,
-) -> Clip:
+    image: Tensor, frames: int, *, zoom: float = 1.1, shift: tuple[float, float] = (0.0, 0.0),
+    foreground_mask: Tensor | None = None, parallax: float = 2.0,
+) -> Clip:  # fmt: skip
     """A short film with exactly known motion from one still: the camera comes nearer and moves sideways.
 
     Each point p of the still goes to ``center + zoom^(a t) (p - center) + a t shift`` with t from 0 to 1
@@ -215,7 +210,7 @@ def camera_move(
     Args:
         image: The still (1, 3, H, W) in [0, 1]; it is the first frame, up to the edge of the foreground.
         frames: How many frames, at least 2.
-        zoom: Magnification of the last frame; above 1 comes nearer.
+        zoom: Magnification of the last frame, above 0; above 1 comes nearer.
         shift: By how many pixels, (right, down), the last frame is moved.
         foreground_mask: Soft mask (1, 1, H, W), 1 on what is near; None: the picture is one plane. Rather
             too wide than too narrow: what it leaves out of a head stays behind with the background.
@@ -226,12 +221,10 @@ def camera_move(
 
     Raises:
         ImageError: the still is no picture, or the mask no mask of its size.
-        SettingError: fewer than 2 frames, or a motion that is no motion (a zoom of 0, NaN).
+        SettingError: fewer than 2 frames.
     """
     check_picture("image", image, count=1)
     count = check_whole("frames", frames, 2)
-    if not zoom > 0:
-        raise SettingError(f"zoom is {zoom}, but must be above 0: 1 keeps the size, 1.1 comes nearer.")
     behind, cover = image, torch.zeros_like(image[:, :1])
     if foreground_mask is not None:
         cover = check_mask("foreground_mask", foreground_mask, image)
@@ -283,19 +276,3 @@ def _fill(image: Tensor, known: Tensor) -> Tensor:
     coarse = _fill(_halve(image * known) / weight.clamp(min=1e-6), (weight > 0).to(image.dtype))
     smooth = F.interpolate(coarse, (height, width), mode="bilinear", align_corners=False)
     return image * known + smooth * (1 - known)
-
-
-# ------------------------------------------------------------------------------------------------ checks
-
-
-def _flow(name: str, flow: Tensor) -> Tensor:
-    if not isinstance(flow, Tensor) or flow.ndim != 4 or flow.shape[:2] != (1, 2) or not flow.numel():
-        found = tuple(flow.shape) if isinstance(flow, Tensor) else type(flow).__name__
-        raise ImageError(f"The {name} is a tensor (1, 2, H, W) in pixels, not {found}: see optical_flow.")
-    return check_finite(name, flow)
-
-
-def _same_size(what: str, one: Tensor, other: Tensor) -> None:
-    if one.shape[-2:] != other.shape[-2:]:
-        sizes = " and ".join(f"{t.shape[-1]} × {t.shape[-2]}" for t in (one, other))
-        raise ImageError(f"{what} differ in size ({sizes}): resize one of them first.")

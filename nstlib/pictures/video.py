@@ -26,7 +26,7 @@ from torch import Tensor
 
 from ..assets.writing import atomic, reason
 from ..errors import ImageError, SettingError
-from .files import check_picture, check_writable, from_pil, open_picture, resize, to_pil
+from .files import check_picture, check_writable, from_pil, is_picture, open_picture, resize, to_pil
 
 _ENDINGS = (".mp4", ".gif", ".webp")
 _ANIMATION_FPS = 50  # viewers slow down what is shown for 10 ms or less; GIF counts in hundredths of a second
@@ -77,14 +77,9 @@ class FilmWriter:
     """
 
     def __init__(
-        self,
-        path: str | os.PathLike[str],
-        fps: float = 12,
-        *,
-        size: tuple[int, int] | None = None,
-        hold: float = 0,
-        sound: str | os.PathLike[str] | None = None,
-    ) -> None:
+        self, path: str | os.PathLike[str], fps: float = 12, *, size: tuple[int, int] | None = None,
+        hold: float = 0, sound: str | os.PathLike[str] | None = None,
+    ) -> None:  # fmt: skip
         self.path = check_film_writable(path)
         most = 1000 if self.path.suffix.lower() == ".mp4" else _ANIMATION_FPS
         if not (0.1 <= fps <= most and 0 <= hold <= 3600):
@@ -96,10 +91,10 @@ class FilmWriter:
         self.end: float | None = None
         self._fps, self._hold, self._size, self._sound = float(fps), float(hold), size, sound
         self._encoder: Any = None  # _Mp4 or _Animation, from the first frame on
-        self._file = contextlib.ExitStack()
+        self._file = atomic(self.path)
 
     def __enter__(self) -> FilmWriter:
-        self._part = self._file.enter_context(atomic(self.path))
+        self._part = self._file.__enter__()
         return self
 
     def add(self, image: Tensor, start: float | None = None) -> None:
@@ -113,39 +108,35 @@ class FilmWriter:
             ImageError: it is no picture, or has another size than the first frame.
         """
         name = f"film's frame {self.count + 1}"
-        image = check_picture(name, image, count=1).detach()
-        if self._size is not None:
-            image = resize(image, self._size)
+        image = resize(check_picture(name, image, count=1).detach(), self._size)
         picture = to_pil(image, name=name)
-        try:
-            if self._encoder is None:
-                kind = _Mp4 if self._part.suffix.lower() == ".mp4" else _Animation
-                self._encoder = kind(self._part, self._fps, picture.size, self._sound)
-            width, height = self._encoder.size
-            if picture.size != (width, height):
-                raise ImageError(
-                    f"The {name} has {picture.width} × {picture.height} pixels and those before it have "
-                    f"others: resize it, or let the film do so with size=({height}, {width})."
-                )
-            self._start = self.count / self._fps if start is None else start
-            self._encoder.add(picture, self._start)
-        except (OSError, ValueError, av.error.FFmpegError) as error:
-            raise ImageError(f"'{self.path}' is not saved ({reason(error)}): free some space.") from error
+        if self._encoder is None:
+            kind = _Mp4 if self._part.suffix.lower() == ".mp4" else _Animation
+            self._encoder = kind(self._part, self._fps, picture.size, self._sound)
+        width, height = self._encoder.size
+        if picture.size != (width, height):
+            raise ImageError(
+                f"The {name} has {picture.width} × {picture.height} pixels and those before it have "
+                f"others: resize it, or let the film do so with size=({height}, {width})."
+            )
+        self._start = self.count / self._fps if start is None else start
+        self._encoder.add(picture, self._start)
         self.count += 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._file:
+        with contextlib.ExitStack() as stack:
+            stack.push(self._file)
+            if kind is None and not self.count:
+                raise ImageError(f"'{self.path}' is not saved because it has no frame: add at least one.")
             if self.count and (kind is None or issubclass(kind, KeyboardInterrupt)):
                 end = self._start + 1 / self._fps if self.end is None else self.end
                 self._encoder.finish(end + self._hold, whole=self.end is not None)
-            elif isinstance(self._encoder, _Mp4):
+            elif error is not None:
                 with contextlib.suppress(Exception):  # of a file that is thrown away
                     self._encoder.container.close()
-                self._part.unlink(missing_ok=True)
-        if kind is None and not self.count:
-            raise ImageError(f"'{self.path}' is not saved because the film has no frame: add at least one.")
+                raise error
 
 
 class _Mp4:
@@ -315,13 +306,13 @@ def timed_frames(
 
     def timed() -> Iterator[Tensor]:
         late = last = 0.0
-        for image, start, end in (_animation if _is_animation(path) else _video)(path):
+        for image, start, end in (_animation if is_picture(path) else _video)(path):
             if times and start + late <= times[-1]:  # two films joined: the clock jumps back
                 late = last - start
             last = end + late
             if not times or start + late - times[-1] >= shortest:
                 times.append(start + late if times else 0.0)
-                yield image if size is None else resize(image, size)
+                yield resize(image, size)
         times.append(last)
 
     frames = timed()
@@ -329,12 +320,6 @@ def timed_frames(
     if first is None:
         raise ImageError(f"'{path}' holds no frame: the recording or copy failed, so get it again.")
     return itertools.chain([first], frames), times
-
-
-def _is_animation(path: str | os.PathLike[str]) -> bool:
-    with open(path, "rb") as file:
-        head = file.read(12)
-    return head.startswith((b"GIF8", b"\x89PNG")) or (head.startswith(b"RIFF") and head.endswith(b"WEBP"))
 
 
 def _open(path: str | os.PathLike[str]) -> Any:

@@ -26,7 +26,7 @@ from ...losses import (
     wasserstein2,
 )
 from ...nets.features import FeatureExtractor
-from ...pictures.files import check_mask
+from ...pictures.files import check_mask, check_picture
 from .settings import Settings
 
 # What a style is at one layer: its Gram matrix (1, C, C); for the Wasserstein distance the second moment
@@ -53,8 +53,8 @@ class Guide(Base):
     mask: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if not self.styles:
-            raise SettingError("A guide needs at least one style picture.")
+        for style in self.styles:
+            check_picture("style picture", style, count=1)
         count, shares = len(self.styles), self.shares
         if shares is not None and (len(shares) != count or not sum(shares)):
             raise SettingError(f"{count} styles need as many shares, not all of them 0, unlike {shares}.")
@@ -75,7 +75,7 @@ class _Target:
     """One guide, ready to be compared with."""
 
     mask: Tensor | None
-    style: dict[str, Tensor | GaussianStyle] = field(default_factory=dict)  # by layer
+    style: dict[str, Any] = field(default_factory=dict)  # by layer: a Gram matrix, or a GaussianStyle
     size: dict[str, float] = field(default_factory=dict)  # what a relative term is divided by
     masks: dict[str, Tensor] = field(default_factory=dict)  # at each layer's size
 
@@ -106,7 +106,6 @@ class Objective:
 
     Raises:
         SettingError: an empty mask.
-        ImageError: a mask that does not fit.
     """
 
     def __init__(
@@ -162,12 +161,11 @@ class Objective:
         It is AdaIN (Huang and Belongie (8)), by layer: a face held to the photograph's own features would
         fight the painting's colors, and lose where the two are far apart, as a dark gray photograph and gold.
         """
+        if self.settings.style_distance == "gram" or not self.targets:
+            return {}  # Gram matrices know no mean
         found, palette = self._style_statistics(content), {}
         for name in self.face_layers:
-            found_styles = [target.style[name] for target in self.targets]
-            styles = [style for style in found_styles if isinstance(style, GaussianStyle)]
-            if not styles:
-                return {}  # Gram matrices know no mean
+            styles = [target.style[name] for target in self.targets]
             mean, covariance = moments(found[name])
             wanted = torch.stack([style.mean for style in styles]).mean(0)
             wide = torch.stack([style.covariance.diagonal(dim1=1, dim2=2) for style in styles]).mean(0)
@@ -201,8 +199,6 @@ class Objective:
         """Averages the statistics of a guide's styles."""
         device, mask = self.extractor.device, guide.mask
         if mask is not None:
-            if self.content is not None:
-                check_mask("mask of a region", mask, self.content)
             if not bool(mask.max() > 0):
                 raise SettingError("The mask of a region is empty: leave the region out.")
             mask = mask.float().to(device)

@@ -71,7 +71,8 @@ class Optimizer:
 
     def rate_now(self) -> float:
         """This step's learning rate."""
-        return self.learning_rate * (remaining(self.steps, self.iterations) if self.cooled else 1.0)
+        left = max(1 - self.steps / self.iterations, 1 / self.iterations) if self.cooled else 1.0
+        return self.learning_rate * left
 
     def state(self) -> dict[str, Any]:
         """All that the next step depends on, ready for ``torch.save``."""
@@ -446,11 +447,6 @@ def rms(x: Tensor) -> float:
 def positive(value: float) -> float:
     """A divisor that is not 0: at a minimum there is no gradient to divide by."""
     return max(value, 1e-30)
-
-
-def remaining(steps: int, iterations: int) -> float:
-    """1 at the start, falling linearly to 1 / iterations at the planned end, and there it stays."""
-    return max(1 - steps / iterations, 1 / iterations)
 
 
 def resized_moment(moment: Tensor, x: Tensor, power: int) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ...assets.writing import atomic
-from ...errors import ImageError, OptimizationError, SettingError
+from ...errors import OptimizationError, SettingError
 from .objective import Objective
 from .optimizers import OPTIMIZERS, Optimizer
 from .settings import Settings
@@ -141,8 +141,8 @@ class Run:
             The picture reached, unclamped, on the objective's device.
 
         Raises:
-            OptimizationError: the loss is no longer a number, or the checkpoint cannot be written; its
-                ``result`` holds the last good picture.
+            OptimizationError: the loss is no longer a number; its ``result`` holds the last good picture.
+            ImageError: the checkpoint cannot be written.
         """
         s = self.settings
         start = start.detach().to(objective.extractor.device)
@@ -182,7 +182,7 @@ class Run:
                 bar.update()
                 bar.set_postfix(loss=f"{losses['total']:.4g}", refresh=False)
                 if self.checkpoint is not None and self.checkpoint.due():
-                    self.save(objective)
+                    self.save()
                 if self.callback is not None:
                     row, image = self.history[-1], self._shown(self._current(objective))
                     now = Progress(
@@ -191,7 +191,7 @@ class Run:
                     self.stopped = self.callback(now) is False
             if self.checkpoint is not None:
                 # Not after an interrupt: it may come in the middle of a step, and the file's state is whole.
-                self.save(objective)
+                self.save()
         except KeyboardInterrupt:
             self.stopped = self.interrupted = True
         finally:
@@ -200,12 +200,8 @@ class Run:
         reached = self._current(objective)
         return reached if bool(torch.isfinite(reached).all()) else good
 
-    def save(self, objective: Objective) -> None:
-        """Write the checkpoint.
-
-        Raises:
-            OptimizationError: it cannot be written; its ``result`` holds the picture reached.
-        """
+    def save(self) -> None:
+        """Write the checkpoint."""
         assert self.checkpoint is not None
         assert self.optimizer is not None
         if not bool(torch.isfinite(self.optimizer.x).all()):
@@ -213,10 +209,7 @@ class Run:
         content = {
             name: getattr(self, name) for name in ("fingerprint", "history", "average", "stage", "step")
         }
-        try:
-            self.checkpoint.save({**content, "optimizer": self.optimizer.state()})
-        except ImageError as error:
-            raise OptimizationError(str(error), self.result(self._current(objective))) from error
+        self.checkpoint.save({**content, "optimizer": self.optimizer.state()})
 
     def result(self, x: Tensor) -> Result:
         """The outcome with this picture."""

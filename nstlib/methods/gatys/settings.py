@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
-from ...errors import Count, Decay, Fraction, NotNegative, Positive, SettingError, settings
+from ...errors import Count, Decay, Fraction, NotNegative, Positive, SettingError, known, settings
 from ...errors import Settings as Base
 from ...losses import style_normalization
 
@@ -207,6 +207,4 @@ def recipe(name: str) -> Recipe:
     Raises:
         SettingError: unknown name.
     """
-    if name not in RECIPES:
-        raise SettingError(f"There is no recipe '{name}': choose one of {', '.join(RECIPES)}.")
-    return RECIPES[name]
+    return RECIPES[known("recipe", name, RECIPES)]

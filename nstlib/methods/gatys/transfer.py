@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,8 +20,9 @@ from ...nets.features import FeatureExtractor
 from ...nets.hardware import give_back_memory
 from ...nets.vgg import receptive_field, smallest_side
 from ...pictures import color
-from ...pictures.files import check_mask, check_picture
+from ...pictures.files import check_mask, check_picture, resize
 from ...pictures.flow import consistency, optical_flow, warp
+from ...training import digest
 from ..base import Method, color_mode, pad_to_multiple
 from .objective import Anchor, Guide, Objective, as_guides, painted
 from .run import Callback, Checkpoint, Result, Run
@@ -67,15 +67,10 @@ def initial_image(
     source = {"content": content, "style": style}[init]
     if source is None:
         raise SettingError(f"init='{init}' needs a {init} picture; give one or start from 'noise'.")
-    return scaled(source, shape).clone()
+    return resize(source, shape).clone()
 
 
 # -------------------------------------------------------------------------------------------- coarse to fine
-
-
-def scaled(image: Tensor, shape: Sequence[int]) -> Tensor:
-    """A picture or mask at another size, (1, C, H, W) -> (1, C, h, w), antialiased, within [0, 1]."""
-    return image if tuple(image.shape[-2:]) == tuple(shape) else enlarged(image, shape).clamp(0, 1)
 
 
 def enlarged(image: Tensor, shape: Sequence[int]) -> Tensor:
@@ -164,13 +159,9 @@ def stylize(
     """
     settings = (settings or Settings()).changed(**changes)
     guides = as_guides(style)
-    if style is not None and not guides:
-        raise SettingError("The list of styles is empty: give a style picture, or None to go without.")
-    if content is None and not guides:
+    if not guides and (content is None or style is not None):
         raise SettingError("There is nothing to aim at: give a content picture, a style picture, or both.")
-    styles = [picture for guide in guides for picture in guide.styles]
-    pictures = [("content", content), ("start", start), *(("style", picture) for picture in styles)]
-    for name, picture in pictures:
+    for name, picture in (("content", content), ("start", start)):
         if picture is not None:
             check_picture(f"{name} picture", picture, count=1)
     if content is None and settings.init == "content":
@@ -201,7 +192,7 @@ def stylize(
     def finish(x: Tensor) -> Tensor:
         height, width = shape if x.shape[-2:] == tuple(shape) else sizes[run.stage]
         x = x[..., :height, :width]
-        return x if content is None else color.finish(settings.color, x, scaled(content, (height, width)))
+        return x if content is None else color.finish(settings.color, x, content)
 
     run = Run(
         settings, sum(steps), seed, callback, progress, checkpoint,
@@ -262,10 +253,10 @@ def _objective(
 
     def smaller(picture: Tensor) -> Tensor:
         # At least 32 pixels a side, what the deepest layers need.
-        return scaled(picture, [max(min(32, n), round(n * factor)) for n in picture.shape[-2:]])
+        return resize(picture, tuple(max(min(32, n), round(n * factor)) for n in picture.shape[-2:]))
 
     def padded(picture: Tensor) -> Tensor:
-        return pad_to_multiple(scaled(picture, now), step)
+        return pad_to_multiple(resize(picture, now), step)
 
     if content is not None:
         content = padded(content)
@@ -295,7 +286,7 @@ def _whole(image: Tensor, shape: Sequence[int], content: Tensor | None, guides: 
     image, paint = enlarged(image, shape), painted(guides)
     if content is None or paint is None:
         return image
-    content, paint = scaled(content, shape).to(image), scaled(paint, shape).to(image)
+    content, paint = resize(content, shape).to(image), resize(paint, shape).to(image)
     return content + paint * (image - content)
 
 
@@ -304,14 +295,12 @@ def _fingerprint(
     anchor: Anchor | None, seed: int, shape: Sequence[int], extractor: FeatureExtractor,
 ) -> str:  # fmt: skip
     """A digest of everything that decides the result."""
+    given = [content, start, *(vars(anchor).values() if anchor is not None else ())]
+    given += [picture for guide in guides for picture in (*guide.styles, guide.mask)]
+    pictures = [None if picture is None else (tuple(picture.shape), digest(picture)) for picture in given]
     shares = [guide.shares for guide in guides]
-    values = [asdict(settings), seed, list(shape), str(extractor.precision), str(extractor.device), shares]
-    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
-    pictures = [content, start, *(vars(anchor).values() if anchor is not None else ())]
-    for picture in [*pictures, *(p for guide in guides for p in (*guide.styles, guide.mask))]:
-        digest.update(b"-" if picture is None else repr(tuple(picture.shape)).encode())
-        digest.update(b"" if picture is None else picture.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    values = asdict(settings), seed, shape, extractor.precision, extractor.device, shares, pictures
+    return hashlib.sha256(repr(values).encode()).hexdigest()
 
 
 # ------------------------------------------------------------------------------------------------------ films
