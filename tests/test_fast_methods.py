@@ -103,11 +103,6 @@ def test_adain_paints_regions(nst, files, random_networks, monkeypatch):
     assert changed[30:].mean() > 0.05
 
 
-def test_adain_takes_one_style_a_region(nst, files, random_networks):
-    arguments = ("face.png", "painting.jpg", "wave.png", "--method", "adain", "--region", "person")
-    assert "a region has one style, and 2 are named" in one_sentence(*nst("stylize", *arguments, *COMMON))
-
-
 def test_johnson_paints_by_a_file_of_weights(nst, files):
     code, out, err = nst("stylize", "face.png", "own.pth", "--method", "johnson", *COMMON)
     assert code == 0, err
@@ -119,23 +114,20 @@ def test_johnson_paints_by_a_file_of_weights(nst, files):
 
 
 @pytest.mark.parametrize(
-    ("style", "words"),
+    ("arguments", "words"),
     [
-        ("painting.jpg", "johnson takes one network, which has learned one style, not painting.jpg"),
-        ("nobody.pth", "There is no file 'nobody.pth'"),
-        ("text.pth", "holds no weights"),
+        ("johnson painting.jpg", "johnson takes one network, which has learned one style, not painting.jpg"),
+        ("johnson nobody.pth", "There is no file 'nobody.pth'"),
+        ("johnson wave.pth", "holds no weights"),
+        ("johnson own.pth own.pth", "not own.pth, own.pth"),
+        ("adain painting.jpg wave.png --region person", "a region has one style, and 2 are named"),
     ],
 )
-def test_a_style_that_no_network_has_learned(nst, files, style, words):
-    (files / "text.pth").write_text("not weights")
-    said = one_sentence(*nst("stylize", "face.png", style, "--method", "johnson", *COMMON))
-    assert words in said
+def test_styles_that_a_method_does_not_take(nst, files, random_networks, arguments, words):
+    (files / "wave.pth").write_text("not weights")
+    method, *styles = arguments.split()
+    assert words in one_sentence(*nst("stylize", "face.png", *styles, "--method", method, *COMMON))
     assert not (files / "stylized.png").exists()
-
-
-def test_two_styles_are_one_too_many_for_johnson(nst, files):
-    said = one_sentence(*nst("stylize", "face.png", "own.pth", "own.pth", "--method", "johnson", *COMMON))
-    assert "not own.pth, own.pth" in said
 
 
 # ----------------------------------------------------------------------------------------------------- films
@@ -152,20 +144,6 @@ def test_a_film_is_painted_frame_by_frame(nst, files, random_networks, method, o
     assert len(made) == 4
     assert made[0].shape == (1, 3, 34, 40)
     assert fps == pytest.approx(10)
-
-
-def test_control_c_keeps_the_frames_painted(nst, files, monkeypatch):
-    paint, count = johnson.Johnson.stylize, []
-
-    def stylize(self, content, style=None):
-        count.append(1)
-        if len(count) == 3:
-            raise KeyboardInterrupt
-        return paint(self, content)
-
-    monkeypatch.setattr(johnson.Johnson, "stylize", stylize)
-    code, out, _ = nst("stylize", "clip.gif", "own.pth", "--method", "johnson", "-o", "out.gif", *COMMON)
-    assert (code, out.rpartition(",")[0]) == (0, "stopped: out.gif (2 frames)")
 
 
 # -------------------------------------------------------------------------------------------------- training
