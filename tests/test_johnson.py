@@ -23,7 +23,6 @@ from nstlib.methods.johnson import SHIPPED, Johnson, Settings, TransferTask
 from nstlib.nets.features import FeatureExtractor
 from nstlib.nets.johnson import TransformNet, from_official
 from nstlib.pictures import files as images
-from nstlib.pictures.color import luminance_only
 from nstlib.training import Pictures, Schedule, train
 
 
@@ -280,34 +279,16 @@ def net() -> dict[str, Tensor]:
     return tensors
 
 
-@pytest.mark.parametrize("size", [(16, 16), (17, 33), (19, 18), (64, 16)])
-def test_any_size_comes_back(net, size):
-    content = rand(3, 3, *size)
-    before = content.clone()
-    made = made_of(net).stylize(content)
-    assert torch.equal(content, before)
-    assert made.shape == content.shape
-    assert made.dtype == torch.float32
-    assert not made.requires_grad
-    assert 0 <= made.min() < made.max() <= 1
-
-
 def test_the_picture_is_the_networks_at_its_own_place(net):
-    method = made_of(net)
-    content = rand(2, 3, 20, 24)
-    expected = (from_official(net)(255 * content) / 255).clamp(0, 1)
-    torch.testing.assert_close(method.stylize(content), expected, rtol=0, atol=1e-5)
-    odd = content[..., :19, :22]
-    reflected = F.pad(odd, (0, 2, 0, 1), mode="reflect")
-    expected = (from_official(net)(255 * reflected) / 255).clamp(0, 1)[..., :19, :22]
-    torch.testing.assert_close(method.stylize(odd), expected, rtol=0, atol=1e-5)
-
-
-def test_luminance_keeps_the_contents_colors(net):
-    content = 0.25 + 0.5 * rand(2, 3, 21, 24)
-    made, kept = (made_of(net).stylize(content, keep_colors=keep) for keep in (False, True))
-    expected = torch.cat([luminance_only(made[n : n + 1], content[n : n + 1]) for n in range(2)])
-    torch.testing.assert_close(kept, expected, rtol=0, atol=1e-6)
+    for height, width in ((20, 24), (16, 16), (19, 22), (64, 17)):
+        content = rand(2, 3, height, width)
+        before = content.clone()
+        made = made_of(net).stylize(content)
+        assert torch.equal(content, before)
+        assert not made.requires_grad
+        reflected = F.pad(content, (0, -width % 4, 0, -height % 4), mode="reflect")
+        expected = (from_official(net)(255 * reflected) / 255).clamp(0, 1)[..., :height, :width]
+        torch.testing.assert_close(made, expected, rtol=0, atol=1e-5)
 
 
 # ---------------------------------------------------------------------------------------- what is kept
@@ -400,15 +381,8 @@ def test_wrong_files_are_one_sentence(tmp_path, monkeypatch, content, words):
 def test_what_cannot_be_learned_is_one_sentence(fit, options, error, words):
     with refused(error, match=words):
         fit(1, **options)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("style_weight", math.nan), ("decay", 0.0), ("size", 15), ("style_layers", ()), ("zoom", (0.0, 1.0))],
-)
-def test_settings_that_cannot_be_are_one_sentence(name, value):
-    with refused(SettingError, match=name):
-        Settings(**{name: value})
+    with refused(SettingError, match="style_layers"):
+        Settings(style_layers=())
 
 
 # ----------------------------------------------------------------------------- what the course carries

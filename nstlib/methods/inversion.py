@@ -104,10 +104,10 @@ class ReconstructionLoss:
         self, targets: Tensor, settings: Settings, lpips: Lpips | None = None,
         identity: Identity | None = None, device: str | torch.device = "auto",
     ) -> None:  # fmt: skip
-        self.settings, self.targets, self.lpips = settings, 2 * targets - 1, lpips
+        self.settings, self.targets = settings, 2 * targets - 1
         with torch.no_grad():
             if settings.perceptual_weight:
-                self.lpips = lpips or Lpips(settings.network, device=device)
+                self.net: Any = (lpips or Lpips(settings.network, device=device)).net
                 self.features = self._features(self.targets)
             if settings.identity_weight:
                 self.identity = identity or Identity(device)
@@ -121,8 +121,7 @@ class ReconstructionLoss:
         """
         s, losses = self.settings, {}
         if s.perceptual_weight:
-            net: Any = self.lpips and self.lpips.net
-            pairs = zip(net.lins, self._features(drawn), self.features, strict=True)
+            pairs = zip(self.net.lins, self._features(drawn), self.features, strict=True)
             parts = [lin((a - b).square()).mean((1, 2, 3)) for lin, a, b in pairs]
             losses["perceptual"] = s.perceptual_weight * torch.stack(parts).sum(0)
         if s.pixel_weight:
@@ -135,9 +134,8 @@ class ReconstructionLoss:
     def _features(self, pictures: Tensor) -> list[Tensor]:
         """LPIPS' normalized features; unlike the package's, with a finite slope where all of them are 0."""
         small = at_most(pictures, self.settings.loss_resolution)
-        net: Any = self.lpips and self.lpips.net
-        found = net.net(net.scaling_layer(small.contiguous(memory_format=torch.channels_last)))
-        return [x * (x.square().sum(1, keepdim=True) + _TINY).rsqrt() for x in found]
+        scaled = self.net.scaling_layer(small.contiguous(memory_format=torch.channels_last))
+        return [x * (x.square().sum(1, keepdim=True) + _TINY).rsqrt() for x in self.net.net(scaled)]
 
 
 def at_most(pictures: Tensor, side: int) -> Tensor:

@@ -410,9 +410,9 @@ class DualStyle(Method):
         """
         if not isinstance(path, str) or path not in PUBLISHED:  # a Path is a file
             return super().load(path, **options)
-        parts = {"generator": path, "encoder": "encoder", "codes": f"{path}_codes"}
-        files = {k: assets.fetch(f"dualstylegan_{part}", progress=progress) for k, part in parts.items()}
-        return cls(Training(**files), **options)
+        parts = (path, "encoder", f"{path}_codes")
+        generator, encoder, codes = (assets.fetch(f"dualstylegan_{p}", progress=progress) for p in parts)
+        return cls(Training(generator=generator, encoder=encoder, codes=codes), **options)
 
     # ---------------------------------------------------------------- what the command asks
 
@@ -435,10 +435,10 @@ class DualStyle(Method):
         names = list(dict.fromkeys(name for name, _ in named))
         if len(names) != 1:
             raise SettingError(f"Portraits of one style are fused, not of {' and '.join(names) or 'none'}.")
-        name, files = names[0], {key: chosen.get(key) for key in ("encoder", "codes")}
-        if name.endswith(".pt") and all(files.values()):
-            method = cls(Training(generator=Path(name), **files), **options)
-        elif (name in SHIPPED + PUBLISHED or name.endswith(".safetensors")) and not any(files.values()):
+        name, encoder, codes = names[0], chosen.get("encoder"), chosen.get("codes")
+        if name.endswith(".pt") and encoder and codes:
+            method = cls(Training(generator=Path(name), encoder=encoder, codes=codes), **options)
+        elif (name in SHIPPED + PUBLISHED or name.endswith(".safetensors")) and not (encoder or codes):
             method = cls.load(name, progress=progress, **options)
         else:
             raise SettingError(
