@@ -89,7 +89,6 @@ def toy(tmp_path, picture):
         words = [sys.executable, "-c", RUN, *map(str, arguments)]
         return subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
 
-    run.folder = tmp_path
     return run
 
 
