@@ -402,9 +402,6 @@ def test_the_command_takes_the_authors_files(nst, there):
 PARTS = {"cartoon": "generator.pt", "cartoon_codes": "codes.npy", "encoder": "encoder.pt"}
 
 
-PARTS = {"cartoon": "generator.pt", "cartoon_codes": "codes.npy", "encoder": "encoder.pt"}
-
-
 def test_a_published_style_is_fetched_by_its_name(nst, there, monkeypatch):
     parts = {f"dualstylegan_{part}": there / file for part, file in PARTS.items()}
     monkeypatch.setattr("nstlib.assets.fetch", lambda name, **_: parts[name])
