@@ -25,7 +25,7 @@ from nstlib.errors import NstError
 from nstlib.faces import generated as faces
 from nstlib.faces.align import align_portrait
 from nstlib.faces.identity import Identity, portrait_alignment
-from nstlib.methods.inversion import encode, invert, load_encoder
+from nstlib.methods.inversion import course_encoder, invert
 from nstlib.nets import hardware
 from nstlib.pictures import files as images
 
@@ -77,7 +77,8 @@ def photographs(folder: Path) -> Tensor:
 
 def reconstructions(source: faces.Faces, folder: Path | None) -> Iterator[str]:
     """Rows of identity and LPIPS, and the pictures as benchmarks/face_prior.jpg."""
-    prior, encoder, identity = source.prior(), load_encoder(device=source.device), Identity(source.device)
+    prior, identity = source.prior(), Identity(source.device)
+    encode = course_encoder(prior)
     lpips = {name: metrics.Lpips(name, device=source.device) for name in ("alexnet", "vgg16")}
 
     def row(kind: str, way: str, wanted: Tensor, made: Tensor) -> str:
@@ -89,11 +90,11 @@ def reconstructions(source: faces.Faces, folder: Path | None) -> Iterator[str]:
         return f"| {kind} | {way} | {' | '.join(said)} |"
 
     drawn = shown(prior, source.w(FACES, seed=777))
-    yield row("drawn", "the encoder, one pass", drawn, shown(prior, encode(drawn, encoder)))
+    yield row("drawn", "the encoder, one pass", drawn, shown(prior, encode(drawn)))
     if folder is None:
         return
     real = photographs(folder)
-    codes = encode(real, encoder)
+    codes = encode(real)
     sheet = [real, shown(prior, codes)]
     yield row("photographs", "the encoder, one pass", *sheet)
     for steps in STEPS:

@@ -87,6 +87,8 @@ def test_pictures_are_those_of_the_plain_way(net, codes):
     torch.testing.assert_close(net(*codes), expected(net, w, art, [1] * LAYERS))
     assert not torch.allclose(net(*codes), found)
     torch.testing.assert_close(net(codes[0][:1], codes[1][:1], interp_weights=weights), found[:1])
+    for art in (codes[1][:1], codes[1][:1, 0]):  # one style serves many faces
+        torch.testing.assert_close(net(codes[0], art)[1:], net(codes[0][1:], art))
 
 
 @pytest.mark.parametrize("last", [0, 1, 6, 7, 8, 9, 18])
@@ -156,12 +158,6 @@ def test_weights_differ_from_picture_to_picture(net, codes):
         torch.testing.assert_close(found[index : index + 1], net(*alone, interp_weights=weights[index]))
 
 
-def test_one_style_serves_many_faces(net, codes):
-    art = codes[1][:1]
-    torch.testing.assert_close(net(codes[0], art), net(codes[0], art.repeat(2, 1, 1)))
-    torch.testing.assert_close(net(codes[0], art[:, 0]), net(codes[0], art[:, 0].repeat(2, 1)))
-
-
 def test_weights_are_made_of_two_strengths():
     assert layer_weights(10, 0.5, 0.25) == [0.5] * 7 + [0.25] * 3
     assert layer_weights(18, 1) == [1.0] * 18
@@ -179,16 +175,12 @@ def test_weights_are_made_of_two_strengths():
         ({"interp_weights": torch.ones(3, LAYERS)}, "not one for each layer"),
         ({"space": "z+"}, "no space of codes 'z\\+'"),
         ({"extrinsic_space": "wplus"}, "no space of codes 'wplus'"),
+        ({"extrinsic": torch.zeros(2, 18, 512)}, r"not \(2, 18, 512\)"),
     ],
 )
 def test_wrong_settings_are_told(net, codes, settings, message):
     with pytest.raises(SettingError, match=message):
-        net(*codes, **settings)
-
-
-def test_wrong_codes_are_told(net, codes):
-    with pytest.raises(SettingError, match=r"not \(2, 18, 512\)"):
-        net(codes[0], torch.zeros(2, 18, 512))
+        net(codes[0], **{"extrinsic": codes[1], **settings})
 
 
 # ------------------------------------------------------------------------------------------------ the parts

@@ -59,30 +59,19 @@ def test_an_option_of_another_method_is_refused(nst, files, method, option, valu
 
 
 def test_adain_paints_a_picture(nst, files, random_networks):
-    code, out, err = nst(
-        "stylize", "face.png", "painting.jpg", "--method", "adain", "--strength", 0.5, *COMMON
-    )
+    options = ("--strength", 0.5, "--share", 1, "--share", 3, "--color", "luminance", *COMMON)
+    code, out, err = nst("stylize", "face.png", "painting.jpg", "wave.png", "--method", "adain", *options)
     assert code == 0, err
     assert out.startswith("done: stylized.png (43×36), ")
+    told = {"method": "adain", "strength": 0.5, "shares": [1, 3], "color": "luminance"}
+    told |= {"style_file": "painting.jpg, wave.png"}
     settings = images.read_settings(files / "stylized.png")
-    assert settings["method"] == "adain"
-    assert settings["strength"] == 0.5
-    content, style = (images.load_image(files / name, size=512) for name in ("face.png", "painting.jpg"))
-    style = images.resize(style, 128)
-    expected = AdaIN(device="cpu", precision="float32").stylize(content, style, strength=0.5)
+    assert {key: settings[key] for key in told} == told
+    content, *styles = (images.load_image(files / name) for name in ("face.png", "painting.jpg", "wave.png"))
+    styles = [images.resize(style, 128) for style in styles]
+    how = {"strength": 0.5, "shares": (1, 3), "keep_colors": True}
+    expected = AdaIN(device="cpu", precision="float32").stylize(content, styles, **how)
     assert (images.load_image(files / "stylized.png") - expected).abs().max() <= 0.51 / 255
-
-
-def test_adain_blends_and_keeps_colors(nst, files, random_networks):
-    options = ("--share", 1, "--share", 3, "--color", "luminance", "-o", "out.png")
-    code, _, err = nst(
-        "stylize", "face.png", "painting.jpg", "wave.png", "--method", "adain", *options, *COMMON
-    )
-    assert code == 0, err
-    settings = images.read_settings(files / "out.png")
-    assert settings["shares"] == [1, 3]
-    assert settings["color"] == "luminance"
-    assert settings["style_file"] == "painting.jpg, wave.png"
 
 
 def test_adain_paints_regions(nst, files, random_networks, monkeypatch):
@@ -103,39 +92,21 @@ def test_adain_paints_regions(nst, files, random_networks, monkeypatch):
     assert changed[30:].mean() > 0.05
 
 
-def test_adain_takes_one_style_a_region(nst, files, random_networks):
-    arguments = ("face.png", "painting.jpg", "wave.png", "--method", "adain", "--region", "person")
-    assert "a region has one style, and 2 are named" in one_sentence(*nst("stylize", *arguments, *COMMON))
-
-
-def test_johnson_paints_by_a_file_of_weights(nst, files):
-    code, out, err = nst("stylize", "face.png", "own.pth", "--method", "johnson", *COMMON)
-    assert code == 0, err
-    assert out.startswith("done: stylized.png (43×36), ")
-    expected = johnson.Johnson.load(files / "own.pth", device="cpu", precision="float32").stylize(
-        images.load_image(files / "face.png")
-    )
-    assert (images.load_image(files / "stylized.png") - expected).abs().max() <= 0.51 / 255
-
-
 @pytest.mark.parametrize(
-    ("style", "words"),
+    ("arguments", "words"),
     [
-        ("painting.jpg", "johnson takes one network, which has learned one style, not painting.jpg"),
-        ("nobody.pth", "There is no file 'nobody.pth'"),
-        ("text.pth", "holds no weights"),
+        ("johnson painting.jpg", "johnson takes one network, which has learned one style, not painting.jpg"),
+        ("johnson nobody.pth", "There is no file 'nobody.pth'"),
+        ("johnson wave.pth", "holds no weights"),
+        ("johnson own.pth own.pth", "not own.pth, own.pth"),
+        ("adain painting.jpg wave.png --region person", "a region has one style, and 2 are named"),
     ],
 )
-def test_a_style_that_no_network_has_learned(nst, files, style, words):
-    (files / "text.pth").write_text("not weights")
-    said = one_sentence(*nst("stylize", "face.png", style, "--method", "johnson", *COMMON))
-    assert words in said
+def test_styles_that_a_method_does_not_take(nst, files, random_networks, arguments, words):
+    (files / "wave.pth").write_text("not weights")
+    method, *styles = arguments.split()
+    assert words in one_sentence(*nst("stylize", "face.png", *styles, "--method", method, *COMMON))
     assert not (files / "stylized.png").exists()
-
-
-def test_two_styles_are_one_too_many_for_johnson(nst, files):
-    said = one_sentence(*nst("stylize", "face.png", "own.pth", "own.pth", "--method", "johnson", *COMMON))
-    assert "not own.pth, own.pth" in said
 
 
 # ----------------------------------------------------------------------------------------------------- films
@@ -152,20 +123,6 @@ def test_a_film_is_painted_frame_by_frame(nst, files, random_networks, method, o
     assert len(made) == 4
     assert made[0].shape == (1, 3, 34, 40)
     assert fps == pytest.approx(10)
-
-
-def test_control_c_keeps_the_frames_painted(nst, files, monkeypatch):
-    paint, count = johnson.Johnson.stylize, []
-
-    def stylize(self, content, style=None):
-        count.append(1)
-        if len(count) == 3:
-            raise KeyboardInterrupt
-        return paint(self, content)
-
-    monkeypatch.setattr(johnson.Johnson, "stylize", stylize)
-    code, out, _ = nst("stylize", "clip.gif", "own.pth", "--method", "johnson", "-o", "out.gif", *COMMON)
-    assert (code, out.rpartition(",")[0]) == (0, "stopped: out.gif (2 frames)")
 
 
 # -------------------------------------------------------------------------------------------------- training
@@ -195,6 +152,9 @@ def test_a_network_is_trained_saved_and_used(nst, people, random_networks):
     code, _, err = nst("stylize", "face.png", "net.safetensors", "--method", "johnson", *COMMON)
     assert code == 0, err
     assert images.read_settings(people / "stylized.png")["network"]["style"] == "painting"
+    method = johnson.Johnson.load("net.safetensors", device="cpu", precision="float32")
+    expected = method.stylize(images.load_image(people / "face.png"))
+    assert (images.load_image(people / "stylized.png") - expected).abs().max() <= 0.51 / 255
 
 
 def test_a_training_goes_on_and_may_begin_with_another_style(nst, people, random_networks):

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
 from conftest import make_weights, refused
 
 from nstlib.errors import ImageError, OptimizationError, SettingError
+from nstlib.methods import inversion
 from nstlib.methods.inversion import (
     AS_RELEASED,
     SMALL,
     ReconstructionLoss,
+    course_encoder,
     encode,
+    find_codes,
     invert,
-    load_encoder,
     noise_similarity,
 )
 from nstlib.metrics import Lpips
 from nstlib.nets.face_encoder import FaceEncoder
 from nstlib.nets.mobilestylegan import FacePrior
 from nstlib.nets.stylegan2 import Generator
+from nstlib.pictures.files import resize
 
 PLAIN = SMALL.changed(identity_weight=0.0, start_weight=0.0)
 
@@ -235,21 +239,32 @@ def test_what_is_no_portrait_is_refused(prior, pictures, words):
         invert(pictures, prior)
 
 
+def test_an_encoder_sees_pictures_of_its_own_size_and_a_descent_begins_there(prior, stylegan, monkeypatch):
+    torch.manual_seed(0)
+    encoder = FaceEncoder(8, width=16).eval()
+    pictures = torch.rand(2, 3, 128, 128)
+    codes = encode(pictures, encoder)
+    with torch.no_grad():
+        torch.testing.assert_close(codes, encoder(2 * pictures - 1))
+    assert encode(torch.rand(1, 3, 300, 300), encoder).shape == (1, 8, 512)
+    assert course_encoder(prior)(torch.zeros(1, 3, 128, 128)).shape == (1, 12, 512)
+    with refused(SettingError, match="is for its own generator: give this one's"):
+        course_encoder(stylegan)
+
+    only_pixels = PLAIN.changed(perceptual_weight=0.0)
+    monkeypatch.setattr(inversion, "invert", partial(invert, settings=only_pixels))
+    read = lambda portraits: torch.full((len(portraits), 8, 512), 0.1)  # noqa: E731
+    start, found = (find_codes(pictures, prior, read, steps=steps) for steps in (0, 2))
+    torch.testing.assert_close(start, read(pictures))
+    small = resize(pictures, (64, 64))
+    expected = invert(small, prior, start=start, steps=2, settings=only_pixels, progress=False)
+    torch.testing.assert_close(found, expected.codes)
+    assert not torch.equal(found, start)
+
+
 def test_a_start_that_does_not_fit_is_refused(prior, lpips):
     pictures = torch.rand(2, 3, 64, 64)
     with refused(SettingError, match=r"not \(2, 5, 512\)"):
         invert(pictures, prior, start=torch.zeros(2, 5, 512), settings=PLAIN, lpips=lpips)
     with pytest.raises(SettingError, match="no mean to begin with"):
         invert(pictures, prior, settings=PLAIN.changed(space="z"), lpips=lpips)
-
-
-def test_an_encoder_sees_pictures_of_its_own_size():
-    torch.manual_seed(0)
-    encoder = FaceEncoder(8, width=16).eval()
-    pictures = torch.rand(2, 3, 128, 128)
-    codes = encode(pictures, encoder)
-    assert codes.shape == (2, 8, 512)
-    with torch.no_grad():
-        torch.testing.assert_close(codes, encoder(2 * pictures - 1))
-    assert encode(torch.rand(1, 3, 300, 300), encoder).shape == (1, 8, 512)
-    assert load_encoder(device="cpu")(torch.zeros(1, 3, 128, 128)).shape == (1, 12, 512)  # the course's

@@ -23,7 +23,6 @@ from nstlib.methods.johnson import SHIPPED, Johnson, Settings, TransferTask
 from nstlib.nets.features import FeatureExtractor
 from nstlib.nets.johnson import TransformNet, from_official
 from nstlib.pictures import files as images
-from nstlib.pictures.color import luminance_only
 from nstlib.training import Pictures, Schedule, train
 
 
@@ -113,11 +112,11 @@ def fit(random_networks, faces, style):
 def task(random_networks, faces, style):
     """``task(settings, ...)``: one training task of a small network."""
 
-    def make(settings=SMALL, styles=None, steps=8):
+    def make(settings=SMALL, styles=None):
         torch.manual_seed(3)
         net = TransformNet(settings.width, normalization=settings.normalization)
         pictures = Pictures(faces, settings.size, zoom=settings.zoom)
-        return TransferTask(net, pictures, styles or [style], settings, steps, **OPTIONS)
+        return TransferTask(net, pictures, styles or [style], settings, **OPTIONS)
 
     return make
 
@@ -152,32 +151,21 @@ def test_the_losses_are_those_computed_by_hand(task, style, content):
 
 
 def test_every_weight_learns_and_the_networks_picture_is_what_is_judged(task):
-    learning = task(SMALL.changed(learning_rate=5e-3))
+    learning = task(SMALL.changed(learning_rate=5e-3, decay=0.1))
     net, judge, seen = learning.modules["net"], learning.losses, []
+    body, head = learning.optimizers["main"].param_groups
+    assert head["params"] == list(net.deconv3.parameters())
+    assert head["lr"] == 16 * body["lr"]
+    assert learning.rate(1.0) == pytest.approx(0.1)
     before = {key: t.clone() for key, t in net.state_dict().items()}
     first = (net(255 * learning.batch(range(2))) / 255).detach()
     learning.losses = lambda made, of: seen.append((made.detach(), of)) or judge(made, of)
-    result = train(learning, Schedule(16, 2), progress=False, **OPTIONS)
+    result = train(learning, Schedule(24, 2), progress=False, **OPTIONS)
     torch.testing.assert_close(seen[0][0], first)
     assert torch.equal(seen[0][1], learning.batch(range(2)))
     totals = [row["total"] for row in result.history]
     assert sum(totals[-3:]) < 0.8 * sum(totals[:3])
     assert not [key for key, t in net.state_dict().items() if torch.equal(t, before[key])]
-
-
-@pytest.mark.parametrize("decay", [1.0, 0.1])
-def test_the_learning_rate_falls_as_a_cosine(task, decay):
-    learning = task(SMALL.changed(decay=decay))
-    body, head = learning.optimizers["main"].param_groups
-    assert head["params"] == list(learning.modules["net"].deconv3.parameters())
-    rates = []
-    train(
-        learning, Schedule(8, 1), progress=False, callback=lambda _: rates.append((body["lr"], head["lr"])),
-        **OPTIONS,
-    )  # fmt: skip
-    expected = [2e-3 * (decay + (1 - decay) * (1 + math.cos(math.pi * n / 8)) / 2) for n in range(8)]
-    assert [rate for rate, _ in rates] == pytest.approx(expected)
-    assert [rate for _, rate in rates] == pytest.approx([16 * rate for rate in expected])
 
 
 def test_fit_then_stylize(fit):
@@ -218,11 +206,6 @@ def test_an_untrained_network_is_of_its_seed_alone_and_begins_with_gray_pictures
     assert 0.05 < made.std() < 0.4
 
 
-def test_crops_of_any_size_can_be_learned_from(fit):
-    _, result = fit(2, settings=SMALL.changed(size=31))
-    assert all(math.isfinite(row["total"]) for row in result.history)
-
-
 def test_several_styles_come_in_a_list_or_in_a_batch(fit, style):
     other = rand(1, 3, 32, 32, seed=8)
     listed = fit(2, styles=[style, other])[1].history
@@ -257,19 +240,19 @@ def test_another_styles_weights_are_a_beginning(fit):
 # --------------------------------------------------------------------------------- broken off, gone on
 
 
-def test_a_fit_goes_on_to_the_same_weights(fit, tmp_path):
-    options = {"settings": SMALL.changed(decay=0.1, normalization="batch"), "average": 0.9}
-    whole, expected = fit(9, **options)
-    folder = tmp_path / "run"
-    for at in (2, 5, 6):
-        torch.manual_seed(at)  # nothing may hang on it
-        method, result = fit(9, folder, callback=lambda p, at=at: p.step < at, **options)
-        assert result.step == at
-        assert method.about["steps"] == at
-    method, result = fit(9, folder, **options)
-    assert [row["total"] for row in result.history] == [row["total"] for row in expected.history]
-    for key, tensor in whole.net.state_dict().items():
-        assert torch.equal(method.net.state_dict()[key], tensor), key
+def test_what_is_learned_from_belongs_to_the_training_but_pictures_may_be_gone(fit, tmp_path):
+    fit(1, tmp_path / "run")
+    for change, words in (
+        ({"settings": SMALL.changed(style_weight=2.0)}, "style_weight 100000.0 there, 2.0 here"),
+        ({"styles": rand(1, 3, 32, 32, seed=8)}, "styles"),
+        ({"faces": rand(6, 3, 40, 36)}, "pictures 5 there, 6 here"),
+        ({"faces": Pictures(rand(5, 3, 40, 36), SMALL.size, flip=False)}, "crops"),
+    ):
+        with refused(SettingError, match=f"holds a training with other settings.*{words}"):
+            fit(2, tmp_path / "run", **change)
+    with pytest.warns(UserWarning, match=r"gone \(1\): it goes on with the rest"):
+        _, result = fit(2, tmp_path / "run", faces=rand(4, 3, 40, 36))
+    assert result.step == 2
 
 
 def test_after_an_error_the_network_can_paint(fit):
@@ -284,32 +267,6 @@ def test_after_an_error_the_network_can_paint(fit):
     assert method.stylize(rand(1, 3, 17, 20)).shape == (1, 3, 17, 20)
 
 
-def test_a_training_goes_on_when_only_pictures_are_gone(fit, tmp_path):
-    fit(1, tmp_path / "run")
-    with pytest.warns(
-        UserWarning, match=r"Pictures of this training are gone \(1\): it goes on with the rest"
-    ):
-        fit(2, tmp_path / "run", faces=rand(4, 3, 40, 36))
-    with refused(SettingError, "pictures 5 there, 4 here, style_weight"):  # not of pictures alone
-        fit(3, tmp_path / "run", faces=rand(4, 3, 40, 36), settings=SMALL.changed(style_weight=2.0))
-
-
-@pytest.mark.parametrize(
-    ("change", "word"),
-    [
-        ({"settings": SMALL.changed(style_weight=2.0)}, "style_weight 100000.0 there, 2.0 here"),
-        ({"styles": rand(1, 3, 32, 32, seed=8)}, "style"),
-        ({"faces": rand(6, 3, 40, 36)}, "pictures 5 there, 6 here"),
-        ({"faces": Pictures(rand(5, 3, 40, 36), 24, flip=False)}, "crops"),
-    ],
-    ids=["settings", "style", "pictures", "crops"],
-)
-def test_another_training_in_the_folder_is_named(fit, tmp_path, change, word):
-    fit(1, tmp_path / "run")
-    with refused(SettingError, match=f"holds a training with other settings.*{word}"):
-        fit(2, tmp_path / "run", **change)
-
-
 # ------------------------------------------------------------------------------------------- stylizing
 
 
@@ -322,34 +279,16 @@ def net() -> dict[str, Tensor]:
     return tensors
 
 
-@pytest.mark.parametrize("size", [(16, 16), (17, 33), (19, 18), (64, 16)])
-def test_any_size_comes_back(net, size):
-    content = rand(3, 3, *size)
-    before = content.clone()
-    made = made_of(net).stylize(content)
-    assert torch.equal(content, before)
-    assert made.shape == content.shape
-    assert made.dtype == torch.float32
-    assert not made.requires_grad
-    assert 0 <= made.min() < made.max() <= 1
-
-
 def test_the_picture_is_the_networks_at_its_own_place(net):
-    method = made_of(net)
-    content = rand(2, 3, 20, 24)
-    expected = (from_official(net)(255 * content) / 255).clamp(0, 1)
-    torch.testing.assert_close(method.stylize(content), expected, rtol=0, atol=1e-5)
-    odd = content[..., :19, :22]
-    reflected = F.pad(odd, (0, 2, 0, 1), mode="reflect")
-    expected = (from_official(net)(255 * reflected) / 255).clamp(0, 1)[..., :19, :22]
-    torch.testing.assert_close(method.stylize(odd), expected, rtol=0, atol=1e-5)
-
-
-def test_luminance_keeps_the_contents_colors(net):
-    content = 0.25 + 0.5 * rand(2, 3, 21, 24)
-    made, kept = (made_of(net).stylize(content, keep_colors=keep) for keep in (False, True))
-    expected = torch.cat([luminance_only(made[n : n + 1], content[n : n + 1]) for n in range(2)])
-    torch.testing.assert_close(kept, expected, rtol=0, atol=1e-6)
+    for height, width in ((20, 24), (16, 16), (19, 22), (64, 17)):
+        content = rand(2, 3, height, width)
+        before = content.clone()
+        made = made_of(net).stylize(content)
+        assert torch.equal(content, before)
+        assert not made.requires_grad
+        reflected = F.pad(content, (0, -width % 4, 0, -height % 4), mode="reflect")
+        expected = (from_official(net)(255 * reflected) / 255).clamp(0, 1)[..., :height, :width]
+        torch.testing.assert_close(made, expected, rtol=0, atol=1e-5)
 
 
 # ---------------------------------------------------------------------------------------- what is kept
@@ -442,22 +381,8 @@ def test_wrong_files_are_one_sentence(tmp_path, monkeypatch, content, words):
 def test_what_cannot_be_learned_is_one_sentence(fit, options, error, words):
     with refused(error, match=words):
         fit(1, **options)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("style_weight", math.nan), ("decay", 0.0), ("size", 15), ("style_layers", ()), ("zoom", (0.0, 1.0))],
-)
-def test_settings_that_cannot_be_are_one_sentence(name, value):
-    with refused(SettingError, match=name):
-        Settings(**{name: value})
-
-
-def test_the_defaults_are_those_of_the_released_example():
-    settings = Settings()
-    assert (settings.normalization, settings.content_layer) == ("instance", "relu2_2")
-    assert settings.style_layers == ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
-    assert (settings.size, settings.learning_rate) == (256, 1e-3)
+    with refused(SettingError, match="style_layers"):
+        Settings(style_layers=())
 
 
 # ----------------------------------------------------------------------------- what the course carries

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-import math
-
 import pytest
 import torch
 from conftest import randn, refused
 
-from nstlib.errors import OptimizationError, SettingError
-from nstlib.methods.dualstylegan import latent
+from nstlib.errors import SettingError
 from nstlib.methods.dualstylegan.destylization import Destylized
 from nstlib.methods.dualstylegan.latent import refine_codes, sample_styles, train_sampler
 from nstlib.methods.dualstylegan.settings import SMALL, SamplerSettings
@@ -64,42 +60,14 @@ def test_codes_come_nearer_to_their_portraits(net, styles):
     assert all(torch.equal(tensor, before[key]) for key, tensor in net.state_dict().items())
 
 
-def test_structure_and_color_have_their_own_rates(net, styles):
+def test_structure_and_color_have_their_own_rates(net, styles, tmp_path):
     settings = LATENT.changed(steps=1, structure_rate=0.005, color_rate=0.1)
-    found = refine_codes(net, styles, settings, progress=False)
+    found = refine_codes(net, styles, settings, tmp_path, progress=False)
     moved = (found.extrinsic - styles.extrinsic).abs()  # Adam's first step has the size of the rate
     assert float(moved[:, :7].max()) == pytest.approx(0.005, rel=1e-2)
     assert float(moved[:, 7:].max()) == pytest.approx(0.1, rel=1e-2)
-
-
-def test_what_was_broken_off_goes_on_with_the_same_codes(net, styles, tmp_path, monkeypatch):
-    options = {"progress": False}
-    whole = refine_codes(net, styles, LATENT, **options)
-    refined, asked = latent._refined, []
-
-    def dies(*given):
-        asked.append(given[1])
-        if len(asked) == 2:
-            raise KeyboardInterrupt
-        return refined(*given)
-
-    monkeypatch.setattr(latent, "_refined", dies)
-    with pytest.raises(KeyboardInterrupt):
-        refine_codes(net, styles, LATENT, tmp_path, **options)
-    again = refine_codes(net, styles, LATENT, tmp_path, **options)
-    assert len(asked) == 4  # the first portrait is not done again
-    torch.testing.assert_close(again.extrinsic, whole.extrinsic, rtol=0, atol=1e-3)
-    with pytest.raises(SettingError, match="steps 2 there, 3 here"):
-        refine_codes(net, styles, LATENT.changed(steps=3), tmp_path, **options)
-
-
-def test_a_loss_that_is_no_number_names_the_portrait(net, styles):
-    broken = copy.deepcopy(net)
-    with torch.no_grad():
-        broken.res[7].weight.fill_(math.nan)
-    options = {"progress": False}
-    with refused(OptimizationError, match=r"Portrait 1: .* no number at step 1"):
-        refine_codes(broken, styles, LATENT, **options)
+    with refused(SettingError, match="steps 1 there, 3 here"):
+        refine_codes(net, styles, settings.changed(steps=3), tmp_path, progress=False)
 
 
 def test_codes_of_another_network_are_refused(net, styles):
@@ -132,25 +100,12 @@ def test_samples_lie_near_every_group_of_codes():
     assert result.history[-1]["total"] < 0.2 * result.history[0]["total"]
 
 
-def test_a_training_that_was_broken_off_ends_the_same(tmp_path, one_thread):
-    codes = randn(3, 9, 512, seed=1)
-    whole, _ = train_sampler(codes, SAMPLER, progress=False)
-    train_sampler(
-        codes, SAMPLER, tmp_path / "run", callback=lambda progress: progress.step < 3, progress=False
-    )
-    again, result = train_sampler(codes, SAMPLER, tmp_path / "run", progress=False)
-    assert result.step == 6
-    for name in ("structure", "color"):
-        a, b = (one[name].state_dict() for one in (whole, again))
-        assert all(torch.equal(tensor, b[key]) for key, tensor in a.items())
-    assert torch.equal(sample_styles(whole, 4), sample_styles(again, 4))
-    with pytest.raises(SettingError, match="with other settings"):
-        train_sampler(2 * codes, SAMPLER, tmp_path / "run", progress=False)
-
-
-def test_samples_are_numbered():
-    samplers, _ = train_sampler(randn(2, 9, 512), SAMPLER, progress=False)
+def test_samples_are_numbered(tmp_path):
+    codes = randn(2, 9, 512)
+    samplers, _ = train_sampler(codes, SAMPLER, tmp_path / "run", progress=False)
     found = sample_styles(samplers, 5, seed=1)
     torch.testing.assert_close(sample_styles(samplers, 3, seed=1), found[:3])
     assert not torch.allclose(sample_styles(samplers, 5, seed=2), found)
     assert sample_styles(samplers, 0).shape == (0, 9, 512)
+    with refused(SettingError, match="with other settings"):
+        train_sampler(2 * codes, SAMPLER, tmp_path / "run", progress=False)

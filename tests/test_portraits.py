@@ -109,6 +109,9 @@ def test_of_several_faces_the_largest_counts_or_the_one_that_is_asked_for(found)
         portrait = align_portrait(image, 32, face=number)
         eye = complex(*face.points[0].tolist())
         assert abs(through(portrait.theta, framed((2, 2))[0], (240, 320)) - eye) < 0.01
+    for portrait, face in zip(align_portraits(image, 32, face="all"), (right, left), strict=True):
+        eye = complex(*face.points[0].tolist())
+        assert abs(through(portrait.theta, framed((2, 2))[0], (240, 320)) - eye) < 0.01
     with pytest.raises(SettingError, match="There is no face 3 in the picture: choose from 1 to 2"):
         align_portrait(image, 32, face=3)
     found(left)
@@ -130,15 +133,6 @@ def test_a_turned_face_is_painted_upright_and_it_is_said(found, degrees):
     assert all(abs(a - complex(*b)) < 0.01 for a, b in zip(eyes, face.points.tolist()[:2], strict=True))
     said = {90: "turned to the right", 180: "upside down", 265: "turned to the left"}.get(degrees)
     assert [said in str(one.message) for one in caught] == [True] * bool(said)
-
-
-def test_all_faces_are_cut_out(found):
-    faces = [face_at(1.1 + 0j, 150 + 40j), face_at(0.7 + 0j, 20 + 110j), face_at(0.5 + 0j, 250 + 150j)]
-    found(*faces)
-    portraits = align_portraits(torch.rand(1, 3, 240, 320), 32)
-    for portrait, face in zip(portraits, faces, strict=True):
-        eye = complex(*face.points[0].tolist())
-        assert abs(through(portrait.theta, framed((2, 2))[0], (240, 320)) - eye) < 0.01
 
 
 def test_what_makes_no_sense_is_refused():

@@ -115,7 +115,7 @@ class AdaIN(Method):
         Raises:
             ImageError: not a picture.
         """
-        return channel_statistics(self._encode(check_picture("style", style, 2 * STRIDE)))
+        return channel_statistics(self.encoder(check_picture("style", style, 2 * STRIDE))[LAYER])
 
     @torch.no_grad()
     def stylize(
@@ -146,7 +146,7 @@ class AdaIN(Method):
                 raise SettingError(f"{len(styles)} styles need as many {name}, not {len(given)}.")
         base.check_strength(strength)
         check_picture("content", content, 2 * STRIDE)
-        features = self._encode(pad_to_multiple(content, STRIDE))
+        features = self.encoder(pad_to_multiple(content, STRIDE))[LAYER].float()
         how = color_mode(keep_colors)
         found = [self._found(one, content, how) for one in styles]
         if masks is None:
@@ -163,9 +163,6 @@ class AdaIN(Method):
         made = self.decoder(mixed.contiguous(memory_format=self.encoder.memory_format))
         # The decoder alters what it was given unchanged as well; outside the masks the picture stays.
         return blend(postprocess(made, content, how), content, 1.0, masks)
-
-    def _encode(self, images: Tensor) -> Tensor:
-        return self.encoder(images)[LAYER].float()
 
     def _found(self, style: Tensor | StyleStatistics, content: Tensor, how: str) -> StyleStatistics:
         if isinstance(style, Tensor):

@@ -325,10 +325,21 @@ def style_list(styles: Any) -> list[Any]:
     Raises:
         SettingError: there is none.
     """
-    found = [styles] if isinstance(styles, Tensor) else list(styles or ())
-    if not found:
+    found = list(styles) if isinstance(styles, list | tuple) else [styles]
+    if not found or found[0] is None:
         raise SettingError("The list of styles is empty: give a style picture, or a set of portraits.")
     return found
+
+
+def one_set(words: Sequence[str]) -> str:
+    """The one set of portraits that ``nst train`` names.
+
+    Raises:
+        SettingError: it names none, or several.
+    """
+    if len(words) != 1:
+        raise SettingError(f"One set of portraits is learned at a time, not {', '.join(words)}.")
+    return words[0]
 
 
 def color_mode(keep_colors: bool | str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import torch
@@ -24,9 +25,12 @@ from ..errors import Settings as Base
 from ..faces.identity import Identity, portrait_alignment
 from ..metrics import Lpips
 from ..nets.face_encoder import SIZE, FaceEncoder, from_state
-from ..nets.hardware import resolve_device
+from ..nets.mobilestylegan import FacePrior
 from ..nets.style_generator import StyleGenerator, check_codes
 from ..pictures.files import check_picture, resize
+
+Encoder = Callable[[Tensor], Tensor]
+"""Portraits (N, 3, S, S) in [0, 1] -> codes (N, layers, 512), w+ or z+."""
 
 Space = Literal["w", "z"]
 Pixels = Annotated[int, Field(ge=32)]  # the smallest side that LPIPS takes with AlexNet
@@ -51,10 +55,6 @@ class Settings(Base):
     learning_rate: Positive = 0.1  # of Adam; StyleGAN2, appendix D
     warmup_fraction: Fraction = 0.05  # of the steps, in which the rate grows to that, linearly; the same
     anneal_fraction: Fraction = 0.25  # of the steps, in which it falls to 0, by a cosine; the same
-
-    def __post_init__(self) -> None:
-        if not self.perceptual_weight + self.pixel_weight > 0:
-            raise SettingError("Nothing is compared: give perceptual_weight or pixel_weight above 0.")
 
     def factor(self, number: int, steps: int) -> float:
         """Of the learning rate at a step, counted from 0: above 0 in each, so that none is for nothing."""
@@ -104,10 +104,10 @@ class ReconstructionLoss:
         self, targets: Tensor, settings: Settings, lpips: Lpips | None = None,
         identity: Identity | None = None, device: str | torch.device = "auto",
     ) -> None:  # fmt: skip
-        self.settings, self.targets, self.lpips = settings, 2 * targets - 1, lpips
+        self.settings, self.targets = settings, 2 * targets - 1
         with torch.no_grad():
             if settings.perceptual_weight:
-                self.lpips = lpips or Lpips(settings.network, device=device)
+                self.net: Any = (lpips or Lpips(settings.network, device=device)).net
                 self.features = self._features(self.targets)
             if settings.identity_weight:
                 self.identity = identity or Identity(device)
@@ -121,8 +121,7 @@ class ReconstructionLoss:
         """
         s, losses = self.settings, {}
         if s.perceptual_weight:
-            net: Any = self.lpips and self.lpips.net
-            pairs = zip(net.lins, self._features(drawn), self.features, strict=True)
+            pairs = zip(self.net.lins, self._features(drawn), self.features, strict=True)
             parts = [lin((a - b).square()).mean((1, 2, 3)) for lin, a, b in pairs]
             losses["perceptual"] = s.perceptual_weight * torch.stack(parts).sum(0)
         if s.pixel_weight:
@@ -134,11 +133,14 @@ class ReconstructionLoss:
 
     def _features(self, pictures: Tensor) -> list[Tensor]:
         """LPIPS' normalized features; unlike the package's, with a finite slope where all of them are 0."""
-        if pictures.shape[-1] > self.settings.loss_resolution:
-            pictures = F.adaptive_avg_pool2d(pictures, self.settings.loss_resolution)
-        net: Any = self.lpips and self.lpips.net
-        found = net.net(net.scaling_layer(pictures.contiguous(memory_format=torch.channels_last)))
-        return [x * (x.square().sum(1, keepdim=True) + _TINY).rsqrt() for x in found]
+        small = at_most(pictures, self.settings.loss_resolution)
+        scaled = self.net.scaling_layer(small.contiguous(memory_format=torch.channels_last))
+        return [x * (x.square().sum(1, keepdim=True) + _TINY).rsqrt() for x in self.net.net(scaled)]
+
+
+def at_most(pictures: Tensor, side: int) -> Tensor:
+    """Square pictures (N, 3, S, S), made smaller where they have more pixels a side."""
+    return F.adaptive_avg_pool2d(pictures, side) if pictures.shape[-1] > side else pictures
 
 
 def descend(
@@ -292,25 +294,57 @@ def check_portraits(pictures: Tensor) -> Tensor:
     return pictures.detach().float()
 
 
-def load_encoder(device: str | torch.device = "auto") -> FaceEncoder:
-    """The encoder that the course carries, for the face prior."""
-    found = read_weights(assets.data_path("weights/face_encoder.safetensors"))[0]
-    return from_state(found).to(resolve_device(device))
-
-
 @torch.no_grad()
 def encode(pictures: Tensor, encoder: FaceEncoder) -> Tensor:
     """The codes w+ (N, layers, 512) that an encoder reads off portraits, in one pass.
 
     Args:
         pictures: (N, 3, H, W), RGB in [0, 1], aligned like FFHQ.
-        encoder: see :func:`load_encoder`.
+        encoder: the network.
 
     Raises:
         ImageError: not such portraits.
     """
     small = resize(check_portraits(pictures), (SIZE, SIZE))
     return encoder(2 * small.to(next(encoder.parameters())) - 1)
+
+
+def course_encoder(generator: StyleGenerator) -> Encoder:
+    """What reads the codes w+ of a generator off portraits: the encoder that the course carries.
+
+    Raises:
+        AssetError: its weights cannot be had.
+        SettingError: it is for the face prior, and not for this generator.
+    """
+    if not isinstance(generator, FacePrior):
+        raise SettingError("The course's encoder is for its own generator: give this one's.")
+    weights = read_weights(assets.data_path("weights/face_encoder.safetensors"))[0]
+    return partial(encode, encoder=from_state(weights).to(next(generator.parameters()).device))
+
+
+def find_codes(
+    portraits: Tensor, generator: StyleGenerator, encoder: Encoder, steps: int = 0, space: Space = "w"
+) -> Tensor:
+    """The codes w+ (N, layers, 512) of portraits: the encoder's, or found by descent from there.
+
+    Args:
+        portraits: (N, 3, H, W), RGB in [0, 1], aligned like FFHQ; resized to the generator's size.
+        generator: stays as it is.
+        encoder: see :data:`Encoder`.
+        steps: of :func:`invert`; 0 takes the encoder's codes as they are.
+        space: of the encoder's codes.
+
+    Raises:
+        ImageError: not such portraits.
+        SettingError: the encoder is for another generator.
+    """
+    first = next(generator.parameters())
+    pictures = resize(check_portraits(portraits), (generator.size, generator.size)).to(first)
+    with torch.no_grad():
+        codes = generator.w_plus(encoder(pictures), space)
+    if not steps:
+        return codes
+    return invert(pictures, generator, start=codes, steps=steps, progress=False).codes.to(first)
 
 
 def mean_w(generator: StyleGenerator) -> Tensor:

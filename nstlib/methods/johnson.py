@@ -14,14 +14,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ..errors import Count, Fraction, NotNegative, Positive, SettingError, settings
+from ..errors import Count, Fraction, NotNegative, Positive, settings
 from ..errors import Settings as Base
 from ..losses import content_loss, gram_matrix, style_loss, total_variation
 from ..nets.features import FeatureExtractor
 from ..nets.hardware import seeded
 from ..nets.johnson import STRIDE, TransformNet, from_official
 from ..pictures.files import check_picture
-from ..training import Pictures, Schedule, Step, Task, TrainingResult
+from ..training import Pictures, Schedule, Step, Task, TrainingResult, digest
 from .base import Method, pad_to_multiple, style_list
 
 SHIPPED = ("starry_night", "the_kiss", "great_wave", "ink")
@@ -43,7 +43,9 @@ class Settings(Base):
     ``content_layer="relu3_3"``.
     """
 
-    style_layers: tuple[str, ...] = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")  # Johnson, section 4.1
+    style_layers: tuple[str, ...] = Field(  # Johnson, section 4.1
+        default=("relu1_2", "relu2_2", "relu3_3", "relu4_3"), min_length=1
+    )
     content_layer: str = "relu2_2"  # the same; relu3_3 in his released code, and keeps less of the outlines
     content_weight: NotNegative = 1.0
     # Of Gram matrices divided by c·h·w, mean squares: losses' "neural_style_pt".
@@ -60,10 +62,6 @@ class Settings(Base):
     # Ulyanov et al. 2016; "batch" as Johnson printed.
     normalization: Literal["instance", "batch"] = "instance"
 
-    def __post_init__(self) -> None:
-        if not self.style_layers:
-            raise SettingError("style_layers is empty: name the layers whose Gram matrices are the style.")
-
 
 class TransferTask(Task):
     """One training step of the network: A's (2) to (4) for the network's picture instead of a free one.
@@ -73,16 +71,17 @@ class TransferTask(Task):
         faces: pictures to learn on.
         styles: (1, 3, H, W) each; the mean of their Gram matrices is the style.
         settings: see :class:`Settings`.
-        steps: of the whole training, by which the learning rate falls.
         device: see :func:`nstlib.nets.hardware.resolve_device`.
         precision: of the features.
     """
 
     def __init__(
-        self, net: TransformNet, faces: Pictures, styles: Sequence[Tensor], settings: Settings, steps: int,
+        self, net: TransformNet, faces: Pictures, styles: Sequence[Tensor], settings: Settings,
         *, device: str | torch.device = "auto", precision: str | torch.dtype = "auto",
     ) -> None:  # fmt: skip
-        self.settings, self.faces, self.steps, self.decay = settings, faces, steps, settings.decay
+        self.settings, self.faces, self.decay = settings, faces, settings.decay
+        crops = {key: getattr(faces, key) for key in ("size", "zoom", "flip", "seed")}
+        self.sources = {"pictures": len(faces), "crops": crops, "styles": [digest(one) for one in styles]}
         options: dict[str, Any] = {"device": device, "precision": precision}
         self.features = FeatureExtractor("vgg16", [*settings.style_layers, settings.content_layer], **options)
         self.content_features = FeatureExtractor("vgg16", [settings.content_layer], **options)
@@ -98,15 +97,6 @@ class TransferTask(Task):
         rate = settings.learning_rate
         groups = [{"params": body, "lr": rate}, {"params": head, "lr": 16 * rate}]
         self.optimizers = {"main": torch.optim.Adam(groups)}
-
-    def describe(self) -> dict[str, Any]:
-        """All of the settings, the number of pictures, and the style, as a few of its numbers."""
-        style = {name: [round(float(v), 6) for v in gram[0, 0, :3]] for name, gram in self.targets.items()}
-        crops = {key: getattr(self.faces, key) for key in ("size", "zoom", "flip", "seed")}
-        # Where the learning rate falls towards the end, another end is another training.
-        until = self.steps if self.decay != 1 else None
-        more = {"pictures": len(self.faces), "crops": crops, "style": style, "until": until}
-        return super().describe() | more
 
     def step(self, step: Step) -> dict[str, Tensor]:
         """The network's picture of the batch, its losses, one step of Adam."""
@@ -178,10 +168,8 @@ class Johnson(Method):
             faces = Pictures(faces, self.settings.size, zoom=self.settings.zoom, seed=schedule.seed)
         self._pictures = len(faces)
         self.net.float().requires_grad_(True).load_state_dict(self._exact)
-        return TransferTask(
-            self.net, faces, styles, self.settings, schedule.steps, device=self.device,
-            precision=self.precision,
-        )  # fmt: skip
+        options: dict[str, Any] = {"device": self.device, "precision": self.precision}
+        return TransferTask(self.net, faces, styles, self.settings, **options)
 
     def fit(self, *args: Any, **options: Any) -> TrainingResult:
         """See :meth:`Method.fit`; from the weights there are, an untrained network's or another style's."""

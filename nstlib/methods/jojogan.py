@@ -13,7 +13,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from typing import Any, ClassVar, Self
 
 import torch
@@ -28,26 +27,25 @@ from ..faces.generated import Faces
 from ..nets.features import FeatureExtractor
 from ..nets.official import check_layout
 from ..nets.style_generator import STRUCTURE, STYLE, StyleGenerator, check_codes
-from ..nets.stylegan2 import DiscriminatorFeatures
 from ..pictures.files import load_image, resize
 from ..training import Schedule, Step, Task, TrainingResult
 from .base import Method, check_strength, postprocess, style_list
-from .inversion import check_portraits, encode, invert, load_encoder, mean_w
-
-Encode = Callable[[Tensor], Tensor]
-"""Portraits (N, 3, size, size) in [0, 1] -> their codes w+ (N, layers, 512)."""
+from .inversion import Encoder, check_portraits, course_encoder, find_codes, mean_w
 
 _LEAST = 1e-3  # size that a tensor counts as having at least: one of zeros learns, too
 
 
 @settings
 class Settings(Base):
-    """What the generator is fine-tuned for."""
+    """What the generator is fine-tuned for: the values of the released notebook, where it has them.
+
+    There the discriminator of StyleGAN2 for 1024 pixels compares the pictures, here VGG-16.
+    """
 
     learning_rate: Positive = Field(default=2e-3, description="Of Adam.")  # (0, 0.99); released code
     decay: Positive = 1.0  # the last step's learning rate as a part of the first's, by a cosine: ours
     truncation: Fraction = 1.0  # of the random codes to the mean w: 1 is none, as released
-    vgg_layers: tuple[str, ...] = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")  # if no discriminator is: ours
+    vgg_layers: tuple[str, ...] = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")  # of VGG-16: ours
     relative_features: bool = False  # differences are divided by what the style's features measure: ours
     # The learning rate is meant for StyleGAN2, whose weights all have a deviation near 1. With True each
     # tensor's own rate is that times its root mean square, so that it means the same for any generator: ours.
@@ -57,10 +55,6 @@ class Settings(Base):
     # How far the codes behind the structure go from the face to the style picture: ours; 0 as released.
     style_codes: Fraction = 0.0
 
-
-AS_RELEASED = Settings()
-"""The released notebook, compared by the discriminator of StyleGAN2 for 1024 pixels; what the paper leaves
-open, it says."""
 
 SMALL = Settings(
     relative_features=True,
@@ -73,9 +67,9 @@ SMALL = Settings(
     # 60 steps do not teach the prior to overrule the fine codes of every face: faces stay gray and blurred.
     style_codes=1.0,
 )  # fmt: skip
-"""Ours, for the face prior of 256 pixels on a processor: features of VGG-16, which is there without a
-discriminator. Four times that learning rate destroys the prior, and at 2e-3 it learns more slowly. At 8e-3
-faces take the style picture's features, at 5e-3 they stay themselves."""
+"""Ours, for the face prior of 256 pixels on a processor. Four times that learning rate destroys the prior,
+and at 2e-3 it learns more slowly. At 8e-3 faces take the style picture's features, at 5e-3 they stay
+themselves."""
 
 STEPS = 60  # of SMALL; 300 as released
 
@@ -112,7 +106,6 @@ class PairsTask(Task):
         self.decay, self.center = settings.decay, mean_w(source)
         with torch.no_grad():
             self.targets = [layer.float() for layer in features(targets)]
-            self.first = source(codes[:1], space="w")
         net.requires_grad_(True).style.requires_grad_(False)
         learning: list[dict[str, Any]] = []
         for p in filter(lambda p: p.requires_grad, net.parameters()):
@@ -120,12 +113,9 @@ class PairsTask(Task):
             learning.append({"params": [p], "lr": settings.learning_rate * size})
         self.modules = {"net": net}
         self.optimizers = {"main": torch.optim.Adam(learning, betas=(0.0, 0.99))}
-
-    def describe(self) -> dict[str, Any]:
-        """All of the settings, and the generator and the style, as a few of their numbers."""
-        few = [self.first, *self.codes, *self.targets]
-        numbers = [[round(float(v), 4) for v in some.flatten()[:3]] for some in few]
-        return super().describe() | {"numbers": numbers}
+        # No digests: codes that were searched for differ in their last bits from run to run.
+        few = [source(codes[:1], space="w"), *codes, *self.targets]
+        self.sources = {"numbers": [[round(float(v), 4) for v in some.flatten()[:3]] for some in few]}
 
     def batch(self, positions: Sequence[int]) -> Tensor:
         """Which styles: in turn, so that each is shown as often as the others."""
@@ -175,12 +165,10 @@ class JoJoGAN(Method):
     """A generator that draws in one style.
 
     Args:
-        settings: None: the released code's with a discriminator, else :data:`SMALL`.
+        settings: None: :data:`SMALL`.
         generator: of faces; stays as it is. None: the face prior of 256 pixels.
-        encode: reads the codes off portraits (see :data:`Encode`). None: the course's own encoder, which is
-            for the face prior only.
-        features: the discriminator that came with the generator, or anything that makes pictures in [-1, 1]
-            a list of feature maps. None: VGG-16 takes its place.
+        encode: reads the codes w+ off portraits (see :data:`.Encoder`). None: the course's own encoder, which
+            is for the face prior only.
         options: ``device`` and ``seed`` of :class:`.Method`.
 
     Attributes:
@@ -205,19 +193,14 @@ class JoJoGAN(Method):
 
     def __init__(
         self, settings: Settings | None = None, *, generator: StyleGenerator | None = None,
-        encode: Encode | None = None, features: Any = None, **options: Any,
+        encode: Encoder | None = None, **options: Any,
     ) -> None:  # fmt: skip
         # In float32: it takes minutes, and the generator's features span more than bfloat16 tells apart.
-        super().__init__(
-            settings or (SMALL if features is None else AS_RELEASED), **{**options, "precision": "float32"}
-        )
+        super().__init__(settings or SMALL, **{**options, "precision": "float32"})
         source = generator or Faces(self.device).prior()
         # A copy: the caller's generator may learn, and must not move to another device.
         self.source = copy.deepcopy(source).to(self.device).requires_grad_(False).eval()
-        self.size = self.source.size
-        if isinstance(features, DiscriminatorFeatures):
-            features = copy.deepcopy(features).to(self.device).requires_grad_(False).eval().features
-        self._features, self._encode = features, encode
+        self.size, self._encoder = self.source.size, encode
         self.net: StyleGenerator | None = None
         self.style: Tensor | None = None
 
@@ -232,15 +215,8 @@ class JoJoGAN(Method):
             ImageError: not such portraits.
             SettingError: the encoder is for another generator.
         """
-        pictures = resize(check_portraits(portraits), (self.size, self.size)).to(self.device)
-        if self._encode is None:
-            self._encode = partial(encode, encoder=load_encoder(self.device))
-        with torch.no_grad():
-            codes = self._encode(pictures)
-        if not self.settings.search:
-            return codes
-        found = invert(pictures, self.source, start=codes, steps=self.settings.search, progress=False)
-        return found.codes.to(self.device)
+        self._encoder = self._encoder or course_encoder(self.source)
+        return find_codes(portraits, self.source, self._encoder, self.settings.search)
 
     def task(self, faces: Any, styles: Any, schedule: Schedule) -> PairsTask:
         """The training on the style's portraits (S, 3, H, H), or a list of such, from the generator given."""
@@ -248,10 +224,11 @@ class JoJoGAN(Method):
         side = (self.size, self.size)
         given = style_list(styles)
         pictures = torch.cat([resize(check_portraits(one), side) for one in given]).to(self.device)
-        features = self._features
-        if features is None:
-            extractor = FeatureExtractor("vgg16", s.vgg_layers, precision="float32", device=self.device)
-            features = lambda pictures: list(extractor((pictures + 1) / 2).values())  # noqa: E731
+        extractor = FeatureExtractor("vgg16", s.vgg_layers, precision="float32", device=self.device)
+
+        def features(pictures: Tensor) -> list[Tensor]:
+            return list(extractor((pictures + 1) / 2).values())
+
         codes, self.net = self.encode(pictures), copy.deepcopy(self.source)
         self.style = codes.mean(0, keepdim=True)
         return PairsTask(self.net, self.source, 2 * pictures - 1, codes, features, s)

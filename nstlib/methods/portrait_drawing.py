@@ -31,7 +31,7 @@ from ..nets.cyclegan import DrawingGenerator, PatchDiscriminator, ResnetGenerato
 from ..nets.hardware import seeded
 from ..pictures.color import luminance
 from ..pictures.files import check_picture, resize
-from ..training import Pictures, Schedule, Step, shuffled
+from ..training import Pictures, Schedule, Step, digest, shuffled
 from . import cyclegan
 from .base import numbered, style_list
 from .cyclegan import LEAST, AdversarialTask, CycleGAN, discriminator_loss
@@ -112,11 +112,7 @@ class DrawingTask(AdversarialTask):
         self.count = int(styles.max()) + 1
         self.perceptual = Lpips("alexnet", device=device)  # released code's backbone
         self._masks: dict[tuple[bool, int], Tensor] = {}
-
-    def describe(self) -> dict[str, Any]:
-        """All of the settings, and both sets, as a few of their numbers."""
-        style = [len(self.drawings), self.count, round(float(self.drawings[0].mean()), 5)]
-        return super().describe() | {"pictures": len(self.faces), "style": style}
+        self.sources = {"pictures": len(faces), "style": [digest(drawings), styles.tolist()]}
 
     def batch(self, positions: Sequence[int]) -> tuple[Tensor, ...]:
         """Photographs and drawings in [-1, 1], the masks of either, the drawings' styles."""
@@ -272,11 +268,10 @@ class PortraitDrawing(CycleGAN):
                 raise SettingError(f"Give {self.generator.styles} sets, one for each style, not {len(sets)}.")
             generators["generator"] = self.generator
         self.generator, self.backward = generators["generator"], generators["backward"]
-        parsers: list[FaceParser] = []  # made when the first picture is parsed
+        parser = FaceParser(self.device)
 
         def masks(portrait: Tensor) -> Tensor:
-            parsers[:] = parsers or [FaceParser(self.device)]
-            return torch.cat(list(portrait_masks(portrait, REGIONS, parsers[0]).values()), 1)
+            return torch.cat(list(portrait_masks(portrait, REGIONS, parser).values()), 1)
 
         return DrawingTask(
             generators, discriminators, Pictures(faces, s.size, zoom=(1, 1), flip=False, seed=schedule.seed),

@@ -82,10 +82,8 @@ class PuffTask(StyleTask):
         s, originals = self.settings, torch.cat([contents, styles])
         # Means over contents and styles are half the sum of both.
         if stage == "pixels":
-            style, content = (
-                2 * content_loss(strokes, originals),
-                2 * stytr2.content_distance(lines, originals),
-            )
+            style = 2 * content_loss(strokes, originals)
+            content = 2 * stytr2.content_distance(lines, originals)
         else:
             first = LAYERS[0]
             wanted, found = self.first_features(originals)[first], self.first_features(strokes)[first]

@@ -54,9 +54,9 @@ from ..nets.transformer_style import PATCH, StyleTransformer, Transformer
 from ..nets.u2_local import normalized
 from ..pictures import color
 from ..pictures.files import PICTURE_ENDINGS, check_picture
-from ..training import Pictures, Schedule, Step, Task, cosine_decay
+from ..training import Pictures, Schedule, Step, Task, cosine_decay, digest
 from .adain import adain, channel_statistics
-from .base import Method, pad_to_multiple
+from .base import Method, pad_to_multiple, style_list
 
 LEAST = 2 * PATCH  # pixels a side: the decoder mirrors its border
 LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")  # of VGG-19, mirrored at the border
@@ -124,8 +124,6 @@ class Styles:
     """
 
     def __init__(self, sources: Sequence[Any], size: int, seed: int) -> None:
-        if not len(sources):
-            raise SettingError("The list of styles is empty: give style sets, folders or pictures.")
         self.sources = [Pictures(one, size, seed=seed) for one in sources]
 
     def __call__(self, positions: Sequence[int]) -> Tensor:
@@ -157,12 +155,8 @@ class StyleTask(Task):
         self.features = FeatureExtractor("vgg19", LAYERS, **options)
         parameters = [p for net in modules.values() for p in net.train().requires_grad_(True).parameters()]
         self.optimizers = {"main": torch.optim.Adam(parameters, settings.learning_rate)}
-
-    def describe(self) -> dict[str, Any]:
-        """The settings, the numbers of pictures, and a few numbers of the styles."""
-        first = [round(float(v), 5) for v in self.styles([0]).mean((0, 2, 3))]
-        counts = {"faces": len(self.faces), "styles": [len(one) for one in self.styles.sources]}
-        return super().describe() | {**counts, "style": first}
+        counts = {"faces": len(faces), "styles": [len(one) for one in styles.sources]}
+        self.sources = {**counts, "style": digest(styles([0]))}
 
     def batch(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Faces and styles, (N, 3, S, S) each."""
@@ -299,10 +293,9 @@ class StyTr2(Method):
         s, seed = self.settings, schedule.seed
         if not isinstance(faces, Pictures):
             faces = Pictures(faces, s.size, seed=seed)
-        sources = styles if isinstance(styles, list | tuple) else [styles]
         return self.task_class(
-            self.modules(), faces, Styles(sources, s.size, seed + 1), s, schedule.steps, device=self.device,
-            precision=self.precision,
+            self.modules(), faces, Styles(style_list(styles), s.size, seed + 1), s, schedule.steps,
+            device=self.device, precision=self.precision,
         )  # fmt: skip
 
     def paint(self, content: Tensor, style: Any, how: str) -> Tensor:

@@ -55,8 +55,8 @@ from ..nets.hardware import seeded
 from ..nets.u2_local import Generator, concatenated, normalized
 from ..pictures import color
 from ..pictures.files import check_mask, check_picture, resize
-from ..training import Pictures, Schedule, Step, Task, shuffled
-from .base import Method, blend, color_mode, postprocess
+from ..training import Pictures, Schedule, Step, Task, digest, shuffled
+from .base import Method, blend, color_mode, one_set, postprocess
 
 LEAST = 33  # pixels a side: instance normalization needs two places at the encoders' deepest level
 
@@ -209,7 +209,7 @@ class U2Task(Task):
         self, generator: Generator, faces: Portraits, artworks: Portraits, settings: Settings, steps: int,
         *, device: torch.device, precision: torch.dtype, seed: int,
     ) -> None:  # fmt: skip
-        self.settings, self.faces, self.artworks, self.steps = settings, faces, artworks, steps
+        self.settings, self.faces, self.artworks = settings, faces, artworks
         self.decay = settings.decay
         self.layers = (*settings.style_layers, settings.content_layer)
         self.features = FeatureExtractor("vgg19", self.layers, device=device, precision=precision)
@@ -229,13 +229,9 @@ class U2Task(Task):
             "generators": torch.optim.Adam(parameters[0] + parameters[1], **adam),
             "discriminators": torch.optim.Adam(parameters[2] + parameters[3], **adam),
         }
-
-    def describe(self) -> dict[str, Any]:
-        """The settings, the numbers of pictures, and a few numbers of the first artwork."""
-        first = [round(float(v), 4) for v in self.artworks.pictures.crop(0, 0).mean((0, 2))[:, :4].flatten()]
-        counts = {"faces": len(self.faces.pictures), "artworks": len(self.artworks.pictures)}
-        until = self.steps if self.decay != 1 else None
-        return super().describe() | {**counts, "style": first, "until": until}
+        counts = {"faces": len(faces.pictures), "artworks": len(artworks.pictures)}
+        until = steps if self.decay != 1 else None
+        self.sources = {**counts, "style": digest(artworks.pictures.crop(0, 0)), "until": until}
 
     def batch(self, positions: Sequence[int]) -> Any:
         """Photographs and artworks, (N, 10, H, W) each."""
@@ -477,9 +473,7 @@ class U2Local(Method):
     @classmethod
     def read_styles(cls, words: Sequence[str], size: int | None = None) -> Any:
         """One style set of the course, one of DualStyleGAN's, or a folder of portraits."""
-        if len(words) != 1:
-            raise SettingError(f"One set of artworks is learned at a time, not {', '.join(words)}.")
-        return words[0]
+        return one_set(words)
 
 
 def _generator(settings: Settings) -> Generator:

@@ -55,6 +55,7 @@ class Task:
         settings: what is learned, and how.
         faces: where :meth:`batch` takes its pictures.
         decay: the last step's learning rates as a part of the first's.
+        sources: what it learns from, as JSON can hold it: numbers of pictures, digests.
     """
 
     modules: Mapping[str, nn.Module]
@@ -62,10 +63,12 @@ class Task:
     settings: Any = None
     faces: Any
     decay: float = 1.0
+    sources: Mapping[str, Any] = {}
 
     def describe(self) -> dict[str, Any]:
         """What JSON can hold: everything that, changed, would make another training."""
-        return {"task": type(self).__name__, **(asdict(self.settings) if self.settings else {})}
+        settings = asdict(self.settings) if self.settings else {}
+        return {"task": type(self).__name__, **settings, **self.sources}
 
     def batch(self, positions: Sequence[int]) -> Any:
         """The pictures at these positions, counted through the whole training: a tensor, or several."""

@@ -20,8 +20,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,15 +44,12 @@ from ...nets.hardware import seeded
 from ...nets.style_generator import STYLE, StyleGenerator, check_codes
 from ...nets.stylegan2 import Discriminator
 from ...pictures.files import resize
-from ...training import Callback, Checkpoints, Schedule, Step, Task, TrainingResult, digest, shuffled, train
-from ..inversion import check_portraits, invert, mean_w
+from ...training import Checkpoints, Schedule, Step, Task, TrainingResult, digest, shuffled, train
+from ..inversion import Encoder, at_most, check_portraits, invert, mean_w
 from .settings import SMALL, DestylizationSettings
 
 MOMENTS, CONTEXTUAL, CONTENT = ("relu1_2", "relu2_2", "relu3_3"), "relu3_3", "relu4_3"
 """VGG-16's layers of the source's losses: ours; the first are Johnson's."""
-
-Encoder = Callable[[Tensor], Tensor]
-"""Portraits (N, 3, S, S) in [0, 1] -> codes (N, layers, 512), in the space of the inversion's settings."""
 
 _RESOLUTION = 256  # pixels a side at most that VGG-16 gets
 
@@ -69,22 +65,13 @@ class Destylized:
     def __len__(self) -> int:
         return len(self.portraits)
 
-    @property
-    def layers(self) -> int:
-        """Codes of a w+."""
-        return self.extrinsic.shape[1]
-
-    @property
-    def size(self) -> int:
-        """Pixels a side of the portraits."""
-        return self.portraits.shape[-1]
-
     def check(self, net: DualStyleGAN) -> None:
         """Raises a SettingError unless a network draws such portraits from such codes."""
-        if (self.layers, self.size) != (net.layers, net.size):
+        layers, size = self.extrinsic.shape[1], self.portraits.shape[-1]
+        if (layers, size) != (net.layers, net.size):
             raise SettingError(
                 f"This network makes {net.size} pixels from {net.layers} codes, but the portraits have "
-                f"{self.size} pixels and {self.layers} codes: destylize them with the same generator."
+                f"{size} pixels and {layers} codes: destylize them with the same generator."
             )
 
 
@@ -112,8 +99,10 @@ def each_portrait(
     Raises:
         SettingError: the folder holds other portraits' results, or several processes have none in common.
     """
-    processes, rank = (int(os.environ.get(key, value)) for key, value in (("WORLD_SIZE", "1"), ("RANK", "0")))
-    with _first_process_first(processes):
+    from accelerate import PartialState
+
+    group = PartialState(cpu=not torch.cuda.is_available())
+    with group.main_process_first():
         files = None if folder is None else Checkpoints(folder, description).folder
 
     def load(index: int) -> dict[str, Tensor] | None:
@@ -126,7 +115,7 @@ def each_portrait(
 
     found = [load(index) for index in range(count)]
     compute = prepare() if None in found else found.__getitem__
-    for index in tqdm(range(rank, count, processes), name, disable=not progress):
+    for index in tqdm(range(group.process_index, count, group.num_processes), name, disable=not progress):
         if found[index] is None:
             try:
                 made = compute(index)
@@ -135,24 +124,11 @@ def each_portrait(
             found[index] = {key: tensor.detach().cpu().contiguous() for key, tensor in made.items()}
             if files is not None:
                 write_atomic(files / f"{index:04d}.safetensors", safetensors.torch.save(found[index]))
-    with _first_process_first(processes):
-        pass
-    done = [one if one is not None else load(index) for index, one in enumerate(found)]
+    group.wait_for_everyone()
+    done = [one or load(index) for index, one in enumerate(found)]
     if None in done:
         raise SettingError(f"Portrait {done.index(None) + 1} is not in '{folder}': let all processes see it.")
     return [one for one in done if one is not None]
-
-
-@contextmanager
-def _first_process_first(processes: int) -> Iterator[None]:
-    """All others wait until the first of several processes has left the block."""
-    if processes == 1:
-        yield
-        return
-    from accelerate import PartialState
-
-    with PartialState(cpu=not torch.cuda.is_available()).main_process_first():
-        yield
 
 
 # ------------------------------------------------------------------ against a discriminator
@@ -291,9 +267,7 @@ class StyleDistance:
         return found
 
     def _features(self, pictures: Tensor) -> dict[str, Tensor]:
-        if pictures.shape[-1] > _RESOLUTION:
-            pictures = F.adaptive_avg_pool2d(pictures, _RESOLUTION)
-        return self.extractor((pictures + 1) / 2)
+        return self.extractor((at_most(pictures, _RESOLUTION) + 1) / 2)
 
 
 def _moments(features: Mapping[str, Tensor]) -> list[Tensor]:
@@ -335,12 +309,7 @@ class SourceTask(Task):
         if discriminator is not None:
             self.modules |= {"discriminator": discriminator}
             self.optimizers |= {"discriminator": torch.optim.Adam(discriminator.parameters(), **adam)}
-
-    def describe(self) -> dict[str, Any]:
-        """The settings that count here, the portraits and the source."""
-        described = {k: v for k, v in asdict(self.settings).items() if k not in _LATER}
-        sources = {"portraits": digest(self.portraits), "source": digest(self.before)}
-        return {"method": "destylization", **described, **sources, "networks": sorted(self.modules)}
+        self.sources = {"portraits": digest(portraits), "source": digest(before)}
 
     @torch.no_grad()
     def batch(self, positions: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
@@ -377,14 +346,10 @@ class SourceTask(Task):
         return {"total": total, **parts}
 
 
-_LATER = ("steps", "inversion", "restored", "truncation", "center", "tuning_steps", "tuning_batch")
-"""Settings that the fine-tuning does not depend on, or that its schedule says."""
-
-
 def fine_tune_source(
     source: StyleGenerator, portraits: Tensor, settings: DestylizationSettings = SMALL.destylization,
     folder: str | os.PathLike[str] | None = None, *, discriminator: nn.Module | None = None, seed: int = 0,
-    callback: Callback | None = None, progress: bool = True,
+    **options: Any,
 ) -> tuple[StyleGenerator, TrainingResult]:  # fmt: skip
     """A copy of the source that draws from the same codes, but in the style of the portraits.
 
@@ -396,8 +361,7 @@ def fine_tune_source(
         discriminator: of pictures (N, 3, S, S) in [-1, 1] of the source's size, see
             :func:`source_discriminator`; learns in place. None: a new one, if it has a weight.
         seed: of the training.
-        callback: see :func:`nstlib.training.train`.
-        progress: show a progress bar.
+        options: ``callback`` and ``progress`` of :func:`nstlib.training.train`.
 
     Returns:
         The copy, frozen, and the training's result.
@@ -412,13 +376,9 @@ def fine_tune_source(
     if discriminator is None and settings.adversarial_weight:
         discriminator = source_discriminator(None, source.size, seed=seed)
     changed = copy.deepcopy(source)
-    if not settings.tuning_steps:
-        return changed.requires_grad_(False).eval(), TrainingResult(0, {"source": changed}, {})
     task = SourceTask(changed, source, portraits, settings, seed, discriminator)
     schedule = Schedule(steps=settings.tuning_steps, batch=settings.tuning_batch, seed=seed)
-    result = train(
-        task, schedule, folder, device=device, precision="float32", callback=callback, progress=progress
-    )
+    result = train(task, schedule, folder, device=device, precision="float32", **options)
     return changed.requires_grad_(False).eval(), result
 
 

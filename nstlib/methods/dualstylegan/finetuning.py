@@ -26,9 +26,10 @@ from ...nets.dualstylegan import DualStyleGAN
 from ...nets.features import FeatureExtractor
 from ...nets.hardware import seeded
 from ...nets.style_generator import STRUCTURE, STYLE
+from ...nets.stylegan2 import Discriminator
 from ...training import Callback, Schedule, Step, Task, TrainingResult, digest, shuffled, train
-from .destylization import Destylized, augment, augmentation, discriminator_step, moved, source_discriminator
-from .settings import LAYERS, FineTuningSettings, StructureSettings, StyleSettings
+from .destylization import Destylized, augment, augmentation, discriminator_step, moved
+from .settings import LAYERS, StructureSettings, StyleSettings
 
 FEATURES = {"relu2_1": 128, "relu3_1": 256}
 """VGG-19's layers that the quick discriminator gets, and their channels."""
@@ -98,20 +99,6 @@ class FeatureDiscriminator(nn.Module):
         )  # fmt: skip
 
 
-def make_discriminator(settings: FineTuningSettings, size: int, seed: int = 0) -> nn.Module:
-    """A discriminator of the settings' kind, which has learned nothing yet.
-
-    Args:
-        settings: of the second or the third stage.
-        size: pixels a side of the pictures.
-        seed: of its weights.
-    """
-    if settings.discriminator == "stylegan2":
-        return source_discriminator(None, size, settings.discriminator_channels, seed)
-    with seeded(seed):
-        return FeatureDiscriminator()
-
-
 class FineTuning(Task):
     """One training step of the second stage or of the third, by the kind of settings.
 
@@ -152,20 +139,20 @@ class FineTuning(Task):
         self.modules: dict[str, nn.Module] = {"net": self.path}
         self.optimizers = {"main": adam(self.path.parameters(), settings.learning_rate)}
         if settings.adversarial_weight:
-            discriminator = discriminator or make_discriminator(settings, net.size, seed)
+            if discriminator is None:
+                size, channels = net.size, settings.discriminator_channels
+                with seeded(seed):
+                    discriminator = FeatureDiscriminator() if self.quick else Discriminator(size, channels)
             self.discriminator = discriminator.to(device).requires_grad_(True)
             self.modules["discriminator"] = self.discriminator
             judged = adam(self.discriminator.parameters(), settings.discriminator_rate)
             self.optimizers["discriminator"] = judged
         self._portrait = lru_cache(_KEPT)(self._portrait_features)
-
-    def describe(self) -> dict[str, Any]:
-        """All of the settings, the seed, the generator and the styles."""
-        described = super().describe() | {"stage": type(self.settings).__name__, "faces_seed": self.seed}
-        described |= {"identity": self.identity is not None, "generator": digest(self.net.generator)}
-        if self.styles is not None:
-            described["styles"] = [digest(self.styles.extrinsic), digest(self.styles.portraits)]
-        return described
+        told = [] if self.styles is None else [digest(self.styles.extrinsic), digest(self.styles.portraits)]
+        self.sources = {
+            "stage": type(settings).__name__, "faces_seed": seed, "styles": told,
+            "identity": self.identity is not None, "generator": digest(net.generator),
+        }  # fmt: skip
 
     def batch(self, positions: Sequence[int]) -> dict[str, Any]:
         """Random numbers, and which portraits: all from the position alone."""

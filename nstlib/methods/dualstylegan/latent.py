@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...losses import contextual_loss
@@ -28,8 +27,8 @@ from ...nets.dualstylegan import DualStyleGAN, Sampler
 from ...nets.features import FeatureExtractor
 from ...nets.hardware import seeded
 from ...nets.style_generator import STRUCTURE
-from ...training import Callback, Schedule, Step, Task, TrainingResult, digest, shuffled, train
-from ..inversion import ReconstructionLoss, annealed, descend, noise_similarity
+from ...training import Schedule, Step, Task, TrainingResult, digest, shuffled, train
+from ..inversion import ReconstructionLoss, annealed, at_most, descend, noise_similarity
 from ..inversion import Settings as InversionSettings
 from .destylization import Destylized, each_portrait
 from .settings import SMALL, LatentSettings, SamplerSettings
@@ -102,9 +101,7 @@ def _refined(
     noises = [m for m in maps if m is not None]
 
     def features(pictures: Tensor) -> Tensor:
-        if pictures.shape[-1] > s.loss_resolution:
-            pictures = F.adaptive_avg_pool2d(pictures, s.loss_resolution)
-        return extractor((pictures + 1) / 2)[CONTEXTUAL]
+        return extractor((at_most(pictures, s.loss_resolution) + 1) / 2)[CONTEXTUAL]
 
     with torch.no_grad():
         goal = features(2 * portrait - 1)
@@ -147,11 +144,7 @@ class SamplerTask(Task):
         }
         self.choices = min(settings.pool, max(2, round(settings.choices * len(codes))))
         self.count = -(-settings.codes // len(codes)) * len(codes)
-
-    def describe(self) -> dict[str, Any]:
-        """All of the settings, and the codes."""
-        described = {k: v for k, v in asdict(self.settings).items() if k not in ("steps", "batch")}
-        return {"method": "sampler", **described, "portraits": digest(self.codes)}
+        self.sources = {"portraits": digest(codes)}
 
     def batch(self, positions: Sequence[int]) -> Tensor:
         """Codes (N, layers, 512) with the noise that belongs to them."""
@@ -186,8 +179,7 @@ class SamplerTask(Task):
 
 def train_sampler(
     codes: Destylized | Tensor, settings: SamplerSettings = SMALL.sampler,
-    folder: str | os.PathLike[str] | None = None, *, seed: int = 0, device: str | torch.device = "auto",
-    callback: Callback | None = None, progress: bool = True,
+    folder: str | os.PathLike[str] | None = None, *, seed: int = 0, **options: Any,
 ) -> tuple[nn.ModuleDict, TrainingResult]:  # fmt: skip
     """Train two networks that draw extrinsic codes, of "structure" and of "color".
 
@@ -196,9 +188,7 @@ def train_sampler(
         settings: see :class:`.SamplerSettings`.
         folder: where to keep checkpoints; the same call goes on from there.
         seed: of first weights and training.
-        device: see :func:`nstlib.nets.hardware.resolve_device`.
-        callback: see :func:`nstlib.training.train`.
-        progress: show a progress bar.
+        options: ``device``, ``callback`` and ``progress`` of :func:`nstlib.training.train`.
 
     Returns:
         The networks, frozen, and the training's result.
@@ -212,11 +202,9 @@ def train_sampler(
     with seeded(seed):
         pairs = zip(PARTS, _parts(given), strict=True)
         nets = {name: Sampler(part.shape[1], settings.inputs) for name, part in pairs}
-    result = train(
-        SamplerTask(nets, given, settings, seed),
-        Schedule(steps=settings.steps, batch=settings.batch, seed=seed), folder, device=device,
-        precision="float32", callback=callback, progress=progress,
-    )  # fmt: skip
+    schedule = Schedule(steps=settings.steps, batch=settings.batch, seed=seed)
+    task = SamplerTask(nets, given, settings, seed)
+    result = train(task, schedule, folder, precision="float32", **options)
     return nn.ModuleDict(nets).requires_grad_(False).eval(), result
 
 

@@ -9,7 +9,9 @@ prints no numbers but their hours on a GPU.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -35,7 +37,7 @@ class DestylizationSettings(Base):
     """The first stage: from each portrait to its codes and those of the face behind it."""
 
     # The source is fine-tuned to draw the portraits' style ...
-    tuning_steps: Number = 600  # released code
+    tuning_steps: Count = 600  # released code
     tuning_batch: Count = 32  # released code: 4 on each of eight GPUs
     tuning_rate: Positive = 2e-3  # of Adam (0, 0.99), or (0.9, 0.99) without discriminator; StyleGAN2's
     frozen: tuple[str, ...] = ()  # weights that stay, by how their names begin; released code: none
@@ -138,11 +140,7 @@ class StyleSettings(FineTuningSettings):
 
 
 def _phase(steps: Sequence[int], number: int) -> int:
-    for index, some in enumerate(steps):
-        if number < some:
-            return index
-        number -= some
-    return len(steps) - 1
+    return min(bisect_right(list(accumulate(steps)), number), len(steps) - 1)
 
 
 @settings

@@ -19,7 +19,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
@@ -39,16 +38,14 @@ from ...faces.style_sets import load_style_set
 from ...nets import from_official
 from ...nets.dualstylegan import DualStyleGAN, layer_weights, sampler_from_official
 from ...nets.hardware import resolve_device, seeded
-from ...nets.mobilestylegan import FacePrior
 from ...nets.official import check_layout
 from ...nets.psp import PICTURE
 from ...nets.style_generator import STYLE, StyleGenerator
 from ...nets.stylegan2 import Discriminator, Generator
-from ...pictures.files import resize
 from ...training import Callback, Schedule, TrainingResult
-from ..base import Method, inside, numbered
-from ..inversion import check_portraits, encode, invert, load_encoder, mean_w
-from .destylization import Encoder, destylize, source_discriminator
+from ..base import Method, inside, numbered, one_set
+from ..inversion import Encoder, Space, check_portraits, course_encoder, find_codes, mean_w
+from .destylization import destylize, source_discriminator
 from .finetuning import fine_tune
 from .latent import PARTS, refine_codes, sample_styles, train_sampler
 from .settings import AS_RELEASED, SMALL, SMOKE, Number, Preset
@@ -157,7 +154,8 @@ class DualStyle(Method):
     ) -> None:  # fmt: skip
         super().__init__(settings, **options)
         net: DualStyleGAN | None = None
-        self.space, self.center, self.usual = "w", "mean", dict[str, Any]()
+        self.space: Space = "w"
+        self.center, self.usual = "mean", dict[str, Any]()
         if self.settings.generator is not None:
             source, net = _published_generator(self.settings.generator)
             self.space, self.center, self.usual = "z", "zero", RELEASED_STRENGTHS
@@ -182,10 +180,7 @@ class DualStyle(Method):
         Raises:
             SettingError: none was given, and the course's own is for another generator.
         """
-        if self._encoder is None:
-            if not isinstance(self.source, FacePrior):
-                raise SettingError("The course's encoder is for its own generator: give this one's.")
-            self._encoder = partial(encode, encoder=load_encoder(self.device))
+        self._encoder = self._encoder or course_encoder(self.source)
         return self._encoder
 
     # ---------------------------------------------------------------- the four stages
@@ -280,12 +275,7 @@ class DualStyle(Method):
             ImageError: not such portraits.
             SettingError: see :attr:`encoder`.
         """
-        pictures = resize(check_portraits(content), (self.size, self.size)).to(self.device)
-        with torch.no_grad():
-            codes = self.source.w_plus(self.encoder(pictures), self.space)
-        if not iterations:
-            return codes
-        return invert(pictures, self.source, start=codes, steps=iterations, progress=False).codes
+        return find_codes(content, self.source, self.encoder, iterations, self.space)
 
     def codes(self, style: Exemplar) -> Tensor:
         """The extrinsic codes (layers, 512) of an exemplar, or of several, fused (paper A, figure 8).
@@ -418,18 +408,18 @@ class DualStyle(Method):
         Raises:
             AssetError: a file of the authors can neither be found in the cache nor be fetched.
         """
-        if isinstance(path, str) and path in PUBLISHED:  # a Path is a file
-            return cls(_fetched(path, progress), **options)
-        return super().load(path, **options)
+        if not isinstance(path, str) or path not in PUBLISHED:  # a Path is a file
+            return super().load(path, **options)
+        parts = (path, "encoder", f"{path}_codes")
+        generator, encoder, codes = (assets.fetch(f"dualstylegan_{p}", progress=progress) for p in parts)
+        return cls(Training(generator=generator, encoder=encoder, codes=codes), **options)
 
     # ---------------------------------------------------------------- what the command asks
 
     @classmethod
     def read_styles(cls, words: Sequence[str], size: int | None = None) -> str:
         """One style set: the course's (oil, ink ...), the authors' (cartoon ...), or a folder."""
-        if len(words) != 1:
-            raise SettingError(f"One set of portraits is learned at a time, not {', '.join(words)}.")
-        return words[0]
+        return one_set(words)
 
     @classmethod
     def words(cls, style: str, artwork: str, number: int) -> list[str]:
@@ -445,21 +435,16 @@ class DualStyle(Method):
         names = list(dict.fromkeys(name for name, _ in named))
         if len(names) != 1:
             raise SettingError(f"Portraits of one style are fused, not of {' and '.join(names) or 'none'}.")
-        name, theirs = names[0], names[0].endswith(".pt")
-        encoder, codes = chosen.get("encoder"), chosen.get("codes")
-        if theirs != bool(encoder and codes) or bool(encoder) != bool(codes):
-            raise SettingError(
-                "The authors' generator.pt goes with the files it was published with: --encoder encoder.pt "
-                f"and --codes refined_exstyle_code.npy; '{name}' needs {'both' if theirs else 'none'}."
-            )
-        if theirs:
+        name, encoder, codes = names[0], chosen.get("encoder"), chosen.get("codes")
+        if name.endswith(".pt") and encoder and codes:
             method = cls(Training(generator=Path(name), encoder=encoder, codes=codes), **options)
-        elif name in SHIPPED + PUBLISHED or name.endswith(".safetensors"):
+        elif (name in SHIPPED + PUBLISHED or name.endswith(".safetensors")) and not (encoder or codes):
             method = cls.load(name, progress=progress, **options)
         else:
             raise SettingError(
-                f"No style '{name}' has been learned: take one of {', '.join(SHIPPED)}, as in ink:12, one of "
-                f"the authors' {', '.join(PUBLISHED)}, or a file that nst train dualstylegan has written."
+                f"'{name}' names no style: take one of {', '.join(SHIPPED)}, as in ink:12, one of the "
+                f"authors' {', '.join(PUBLISHED)}, or a file that nst train dualstylegan has written, each "
+                "without --encoder and --codes; or the authors' generator.pt:12 with both of them."
             )
         numbers = [number for _, number in named]
         if "random" not in numbers:
@@ -475,13 +460,6 @@ class DualStyle(Method):
 
 
 # ------------------------------------------------------------------ the authors' files
-
-
-def _fetched(name: str, progress: bool) -> Training:
-    """The files of a published style, from the cache or from outside."""
-    parts = (name, "encoder", f"{name}_codes")
-    generator, encoder, codes = (assets.fetch(f"dualstylegan_{part}", progress=progress) for part in parts)
-    return Training(generator=generator, encoder=encoder, codes=codes)
 
 
 class PublishedEncoder(nn.Module):
