@@ -599,7 +599,7 @@ def test_a_folder_is_read_with_its_subfolders(tmp_path):
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        (torch.zeros(3, 9, 9), r"shape \(N, 3, H, W\), .*not \(3, 9, 9\)"),
+        (torch.zeros(3, 9, 9), r"tensor \(N, 3, H, W\), not \(3, 9, 9\)"),
         (torch.full((1, 3, 9, 9), 255.0), r"\[0, 1\]"),
         ([], "list of pictures is empty"),
         ("nowhere", "There is no folder 'nowhere': name one"),
