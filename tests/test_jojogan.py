@@ -221,3 +221,10 @@ def test_what_cannot_be_done_is_said_in_one_sentence(method, learned):
     for work, error, said in tries:
         with refused(error, match=said):
             work()
+
+
+def test_the_released_loss_compares_by_other_features_than_vggs(generator):
+    made = JoJoGAN(generator=generator, encode=read, features=maps, **CPU)
+    assert made.settings == Settings()  # as released
+    task = made.task(None, portraits(), Schedule(1, 1))
+    torch.testing.assert_close(task.targets, maps(2 * portraits() - 1))

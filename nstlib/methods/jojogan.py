@@ -39,13 +39,13 @@ _LEAST = 1e-3  # size that a tensor counts as having at least: one of zeros lear
 class Settings(Base):
     """What the generator is fine-tuned for: the values of the released notebook, where it has them.
 
-    There the discriminator of StyleGAN2 for 1024 pixels compares the pictures, here VGG-16.
+    There the discriminator of StyleGAN2 for 1024 pixels compares the pictures, see :class:`JoJoGAN`.
     """
 
     learning_rate: Positive = Field(default=2e-3, description="Of Adam.")  # (0, 0.99); released code
     decay: Positive = 1.0  # the last step's learning rate as a part of the first's, by a cosine: ours
     truncation: Fraction = 1.0  # of the random codes to the mean w: 1 is none, as released
-    vgg_layers: tuple[str, ...] = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")  # of VGG-16: ours
+    vgg_layers: tuple[str, ...] = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")  # without ``features``: ours
     relative_features: bool = False  # differences are divided by what the style's features measure: ours
     # The learning rate is meant for StyleGAN2, whose weights all have a deviation near 1. With True each
     # tensor's own rate is that times its root mean square, so that it means the same for any generator: ours.
@@ -165,10 +165,12 @@ class JoJoGAN(Method):
     """A generator that draws in one style.
 
     Args:
-        settings: None: :data:`SMALL`.
+        settings: None: :data:`SMALL`, with ``features`` those of the released code.
         generator: of faces; stays as it is. None: the face prior of 256 pixels.
         encode: reads the codes w+ off portraits (see :data:`.Encoder`). None: the course's own encoder, which
             is for the face prior only.
+        features: pictures (N, 3, size, size) in [-1, 1] -> feature maps that are compared, as released those
+            of the discriminator, :class:`nstlib.nets.stylegan2.DiscriminatorFeatures`. None: VGG-16's.
         options: ``device`` and ``seed`` of :class:`.Method`.
 
     Attributes:
@@ -193,14 +195,16 @@ class JoJoGAN(Method):
 
     def __init__(
         self, settings: Settings | None = None, *, generator: StyleGenerator | None = None,
-        encode: Encoder | None = None, **options: Any,
+        encode: Encoder | None = None, features: Callable[[Tensor], Sequence[Tensor]] | None = None,
+        **options: Any,
     ) -> None:  # fmt: skip
         # In float32: it takes minutes, and the generator's features span more than bfloat16 tells apart.
-        super().__init__(settings or SMALL, **{**options, "precision": "float32"})
+        settings = settings or (Settings() if features else SMALL)
+        super().__init__(settings, **{**options, "precision": "float32"})
         source = generator or Faces(self.device).prior()
         # A copy: the caller's generator may learn, and must not move to another device.
         self.source = copy.deepcopy(source).to(self.device).requires_grad_(False).eval()
-        self.size, self._encoder = self.source.size, encode
+        self.size, self._encoder, self._features = self.source.size, encode, features
         self.net: StyleGenerator | None = None
         self.style: Tensor | None = None
 
@@ -226,12 +230,12 @@ class JoJoGAN(Method):
         pictures = torch.cat([resize(check_portraits(one), side) for one in given]).to(self.device)
         extractor = FeatureExtractor("vgg16", s.vgg_layers, precision="float32", device=self.device)
 
-        def features(pictures: Tensor) -> list[Tensor]:
+        def by_vgg(pictures: Tensor) -> list[Tensor]:
             return list(extractor((pictures + 1) / 2).values())
 
         codes, self.net = self.encode(pictures), copy.deepcopy(self.source)
         self.style = codes.mean(0, keepdim=True)
-        return PairsTask(self.net, self.source, 2 * pictures - 1, codes, features, s)
+        return PairsTask(self.net, self.source, 2 * pictures - 1, codes, self._features or by_vgg, s)
 
     def fit(
         self, faces: Any = None, styles: Any = None, *, schedule: Schedule | None = None, **options: Any
