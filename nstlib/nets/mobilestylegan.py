@@ -251,8 +251,7 @@ class FacePrior(StyleGenerator):
         prior = cls(synthesis.channels[: CUT + 1])
         prior.style.load_state_dict(mapping.state_dict())
         prior.head.load_state_dict(head.state_dict())
-        own = prior.synthesis.state_dict()
-        prior.synthesis.load_state_dict({k: v for k, v in synthesis.state_dict().items() if k in own})
+        prior.synthesis.load_state_dict(synthesis.state_dict(), strict=False)  # its last levels stay behind
         return prior.requires_grad_(False).eval()
 
     def synthesize(

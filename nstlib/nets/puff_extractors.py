@@ -6,12 +6,14 @@ Network". Names of parameters and what the paper leaves open are those of the au
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from itertools import chain
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.models.convnext import LayerNorm2d
 
 from .official import load_strict
 
@@ -101,15 +103,9 @@ class ContentExtractor(nn.Module):
         return self.post(self.net(self.pre(images)))
 
 
-class _Norm(nn.Module):
+def _norm(channels: int) -> nn.Module:
     """Layer normalization of the channels at each place."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.body = nn.LayerNorm(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.body(x.movedim(1, 3)).movedim(3, 1)
+    return nn.Sequential(OrderedDict(body=LayerNorm2d(channels)))
 
 
 class _ChannelAttention(nn.Module):
@@ -149,7 +145,7 @@ class _RasterConvolution(nn.Module):
 class _LightConvolution(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv, self.norm = _RasterConvolution(), _Norm(2 * channels)
+        self.conv, self.norm = _RasterConvolution(), _norm(2 * channels)
         self.project1 = nn.Conv2d(channels, 2 * channels, 1, bias=False)
         self.project2 = nn.Conv2d(2 * channels, channels, 1, bias=False)
 
@@ -185,7 +181,7 @@ class StyleExtractor(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.pre, self.post = _passing(_entry()), _passing(_exit())
-        self.norm1, self.norm2 = _Norm(CHANNELS), _Norm(CHANNELS)
+        self.norm1, self.norm2 = _norm(CHANNELS), _norm(CHANNELS)
         self.attn, self.conv = _ChannelAttention(CHANNELS // 2), _LightConvolution(CHANNELS // 2)
         self.mlp = _GatedMlp(CHANNELS)
 
