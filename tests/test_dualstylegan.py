@@ -184,9 +184,6 @@ def test_weights_are_made_of_two_strengths():
 def test_wrong_settings_are_told(net, codes, settings, message):
     with pytest.raises(SettingError, match=message):
         net(*codes, **settings)
-
-
-def test_wrong_codes_are_told(net, codes):
     with pytest.raises(SettingError, match=r"not \(2, 18, 512\)"):
         net(codes[0], torch.zeros(2, 18, 512))
 
