@@ -7,7 +7,6 @@ from itertools import pairwise
 from typing import Any
 
 import matplotlib.pyplot as plt
-import torch
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
@@ -171,15 +170,13 @@ def training_loop() -> Figure:
 
 
 @house_style()
-def gram_matrix(features: Tensor | None = None) -> Figure:
+def gram_matrix(features: Tensor) -> Figure:
     """The Gram matrix as a picture: a map a row, times a map a column (paper A (1); D, Figure 7).
 
     Args:
         features: (C, H, W) or (1, C, H, W), of which the five most active maps are drawn, in $F$ reduced to
-            8 × 8 positions; None: random ones.
+            8 × 8 positions.
     """
-    if features is None:
-        features = torch.rand(5, 8, 8, generator=torch.Generator().manual_seed(0)) ** 2
     maps = features.detach().float().cpu().reshape(-1, *features.shape[-2:])
     maps = maps[maps.mean((1, 2)).argsort(descending=True)[:5]]
     small = adaptive_avg_pool2d(maps, 8)
