@@ -1,1057 +1,331 @@
-"""The exercise checkers: right answers pass, every kind of wrong one does not, and the hint says why."""
+"""The exercise checkers: each usual mistake gets its hint, and other ways to write the right answer pass.
+
+An answer is the solution that the notebook prints, changed: what stands there, what a reader writes instead
+(more pairs if it takes several), and a part of the hint, or None where the answer is still right.
+"""
 
 from __future__ import annotations
 
 import inspect
-import math
 
-import numpy as np
 import pytest
-import scipy.stats
 import torch
-import torch.nn.functional as F
-from skimage import exposure
+from test_solutions import CHECKERS, EXERCISES, call_of, code_of, namespace
 
 from nstlib.course import checks
-from nstlib.losses import contextual_loss
 from nstlib.nets.u2net import RSU
 
-CHECKERS = {name: check for name, check in vars(checks).items() if name.startswith("q0") and callable(check)}
-
-
-def crash(*_):
-    raise ValueError("no idea")
-
-
-# ------------------------------------------------------------------------------- 1.1 pictures as tensors
-
-
-def to_tensor(array):
-    return torch.from_numpy(array).permute(2, 0, 1)[None] / 255
-
-
-TENSOR_WRONG = [
-    (lambda a: torch.from_numpy(a).reshape(1, 3, *a.shape[:2]) / 255, "move the axes by permute"),
-    (lambda a: torch.from_numpy(a).permute(2, 0, 1)[None], "between 0 and 1: divide by 255"),
-    (lambda a: to_tensor(a) * 2 - 1, "not between -1 and 1"),
-    (lambda a: to_tensor(a).mT, "rows and columns have changed places"),
-    (lambda a: to_tensor(a)[0], "the batch axis is missing"),
-    (lambda a: to_tensor(a).flip(1), "is right, given 4 × 6 × 3 numbers"),
-    (lambda a: to_tensor(a).flatten(2), "give back an answer of shape (1, 3, 4, 6)"),
-]
-
-
-# ------------------------------------------------------------------------------------- 1.2 the Gram matrix
-
-
-def gram(features):
-    rows = features.flatten(1)
-    return rows @ rows.T
-
-
-GRAM_WRONG = [
-    (lambda f: f.flatten(1).T @ f.flatten(1), "that compares positions; the Gram matr"),
-    (lambda f: gram(f) / f[0].numel(), "you divide by H·W; equation (1) of paper A is a plain sum"),
-    (lambda f: gram(f) / f.numel(), "you divide by C·H·W"),
-    (lambda f: gram(f)[None], "give back an answer of shape (3, 3)"),
-    (lambda f: torch.cov(f.flatten(1)) * f[0].numel(), "is right, given"),
-    (crash, "your code stopped with ValueError: no idea"),
-]
-
-
-# -------------------------------------------------------------------------------------- 1.3 the shuffle
-
-
-def shuffle(features, generator):
-    order = torch.randperm(features[0].numel(), generator=generator)
-    return features.flatten(1)[:, order].reshape(features.shape)
-
-
-def shuffle_each_channel(features, generator):
-    rows = [row[torch.randperm(row.numel(), generator=generator)] for row in features.flatten(1)]
-    return torch.stack(rows).reshape(features.shape)
-
-
-def swap_two(features, generator):
-    answer = features.clone()
-    answer[:, 0, 0], answer[:, -1, -1] = features[:, -1, -1], features[:, 0, 0]
-    return answer
-
-
-SHUFFLE_WRONG = [
-    (lambda f, g: f, "nothing has moved"),
-    (lambda f, g: f.flatten(1), "the shape must stay (3, 6, 5), yours is (3, 30)"),
-    (shuffle_each_channel, "every channel must be shuffled by the SAME permutation"),
-    (lambda f, g: f[torch.randperm(len(f), generator=g)].flip(1), "each channel must keep its own values"),
-    (swap_two, "only a few positions have moved"),
-]
-
-
-# ------------------------------------------------------------------------------------ 1.4 counting entries
-
-CHANNELS = (64, 128, 256, 512, 512)
-COUNTS = {f"relu{block}_1": c * (c + 1) // 2 for block, c in enumerate(CHANNELS, 1)}
-COUNTS_WRONG = [
-    ({f"relu{b}_1": c**2 for b, c in enumerate(CHANNELS, 1)}, "C² counts every pair twice"),
-    ({f"relu{b}_1": c * (c - 1) // 2 for b, c in enumerate(CHANNELS, 1)}, "you left out the diagonal"),
-    ({**COUNTS, "relu2_1": 8257}, "wrong for relu2_1: how many entries"),
-    ({**COUNTS, "relu3_1": ...}, "not answered yet; give a number for each of relu1_1"),
-]
-
-
-# -------------------------------------------------------------------------------------- 1.5 the gradient
-
-
-def gradient(features, target):
-    return 4 * (features @ features.T - target) @ features
-
-
-GRADIENT_WRONG = [
-    (lambda f, a: gradient(f, a) / 2, "autograd has 2 times yours; F is twice in G = F Fᵀ"),
-    (lambda f, a: -gradient(f, a), "the sign is wrong"),
-]
-
-
-# ------------------------------------------------------------------------------------ 2.1 counting weights
-
-
-def count(triples):
-    return sum(k * k * i * o + o for k, i, o in triples)
-
-
-COUNT_WRONG = [(lambda t: sum(k * k * i * o for k, i, o in t), "you forgot the biases, one for each ou")]
-
-
-# ----------------------------------------------------------------------------------- 2.2 receptive field
-
-
-def field(layers):
-    side, step = 1, 1
-    for kernel, stride in layers:
-        side += (kernel - 1) * step
-        step *= stride
-    return side, step
-
-
-def field_step_too_early(layers):
-    side, step = 1, 1
-    for kernel, stride in layers:
-        step *= stride
-        side += (kernel - 1) * step
-    return side, step
-
-
-FIELD_WRONG = [
-    (field_step_too_early, "each of the 11 layers adds (kernel - 1"),
-    (lambda p: (field(p)[0], sum(s for _, s in p)), "the step is the product of all strides"),
-    (lambda p: field(p)[0], "give back 2 values of shape (2,)"),
-]
-
-
-# -------------------------------------------------------------------------------------- 2.3 paper A's layers
-
-STYLE = ["conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1"]
-CONTENT = ["conv3_1", "conv3_2"]
-BLOCKS = [f"conv{block}_1" for block in range(1, 6)]
-LAYERS_WRONG = [
-    ((BLOCKS, CONTENT), "these are the five BLOCKS of papers B and D"),
-    ((STYLE[:4], CONTENT), "style: count the convolutions from the input"),
-    ((STYLE, ["conv4_2"]), "the style layers are right; content: the fifth and the sixth convolution"),
-    (([name.replace("conv", "relu") for name in STYLE], CONTENT), "the names are conv1_1, conv1_2"),
-    (([], []), "not answered yet; give two lists of names"),
-]
-
-
-# -------------------------------------------------------------------------------- 2.4 the layers' shares
-
-
-def shares(distances, weights):
-    terms = [w * x for w, x in zip(weights, distances, strict=True)]
-    return [term / sum(terms) for term in terms]
-
-
-SHARES_WRONG = [
-    (lambda x, w: [a * b for a, b in zip(x, w, strict=True)], "divide by the sum of all terms"),
-    (lambda x, w: [b / sum(w) for b in w], "those are the shares of the weights"),
-    (lambda x, w: [a / sum(x) for a in x], "the weights are missing"),
-    (lambda x, w: sum(shares(x, w)), "give back an answer of shape (2,)"),
-]
-
-
-# --------------------------------------------------------------------------- 2.5 a network of larger numbers
-
-
-def rescaled(k, beta):
-    return k**2, k**4, beta / k**2
-
-
-RESCALED_WRONG = [
-    (lambda k, beta: (k**2, k**2, beta), "a Gram matrix grows by k²"),
-    (lambda k, beta: (k**2, k**4, beta * k**2), "the new weight must undo what style gained"),
-    (lambda k, beta: (k**2, k**4, beta / k**4), "content grows as well"),
-    (lambda k, beta: (k, k**2, beta / k), "is right, given"),
-]
-
-
-# -------------------------------------------------------------------------------------- 2.6 tutorial names
-
-NAMES = {f"conv_{index}": name for index, name in enumerate(STYLE, 1)}
-NAMES_WRONG = [
-    ({f"conv_{i}": f"conv{i}_1" for i in range(1, 6)}, "one would expect that, but the tutorial counts"),
-    ({**NAMES, "conv_5": "conv5_1"}, "one would expect that"),
-    ({**NAMES, "conv_1": "relu1_1", "conv_2": "conv2_1"}, "wrong for conv_1, conv_2: count the convolutions"),
-]
-
-
-# -------------------------------------------------------------------------------------------- 3.1 Adam
-
-
-def adam(g, m, v, t, lr=0.02):
-    m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
-    return -lr * (m / (1 - 0.9**t)) / ((v / (1 - 0.999**t)).sqrt() + 1e-8), m, v
-
-
-def adam_without_correction(g, m, v, t):
-    m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
-    return -0.02 * m / (v.sqrt() + 1e-8), m, v
-
-
-ADAM_WRONG = [
-    (lambda g, m, v, t: (-0.02 * g, *adam(g, m, v, t)[1:]), "is right, given"),
-    (adam_without_correction, "step 1 is too long: divide m by 1 - 0.9^t"),
-    (lambda g, m, v, t: (-adam(g, m, v, t)[0], *adam(g, m, v, t)[1:]), "the sign is wrong"),
-]
-
-
-# ------------------------------------------------------------------------------ 3.2 Hessian times a vector
-
-
-def hvp(f, x, v):
-    x = x.requires_grad_(True)
-    (g,) = torch.autograd.grad(f(x), x, create_graph=True)
-    return torch.autograd.grad(g @ v, x)[0]
-
-
-def gradient_of(f, x):
-    return torch.autograd.functional.jacobian(f, x)
-
-
-HVP_WRONG = [
-    (lambda f, x, v: gradient_of(f, x), "this is the gradient, not its derivative"),
-    (lambda f, x, v: gradient_of(f, x) * v, "this is the gradient times v, entry by"),
-    (lambda f, x, v: hvp(f, x, torch.ones_like(v)), "this is H times ones: where does v come in?"),
-]
-
-
-# ------------------------------------------------------------------------------------------ 3.3 Metropolis
-
-
-def metropolis(change, temperature, u):
-    return change <= 0 or u < math.exp(-change / temperature)
-
-
-METROPOLIS_WRONG = [
-    (lambda d, t, u: True, "a worse picture is taken if u is below"),
-    (lambda d, t, u: d <= 0, "a worse picture is taken if u is below"),
-    (lambda d, t, u: u > math.exp(-d / t), "is always taken"),
-]
-
-
-# ------------------------------------------------------------------------------------------ 3.4 who is ahead
-
-
-def ahead(a, b):
-    return 1 if max(a) < min(b) else 2 if max(b) < min(a) else 0
-
-
-AHEAD_WRONG = [
-    (lambda a, b: (0, 2, 1)[ahead(a, b)], "smaller is better"),
-    (lambda a, b: ahead(a, b) or (1 if sum(a) < sum(b) else 2), "a lower mean is not enough"),
-    (lambda a, b: ahead(a, b) or (1 if min(a) < min(b) else 2), "one lucky seed"),
-    (lambda a, b: ahead(a, b) or (1 if a[0] < b[0] else 2), "one lucky seed"),
-]
-
-
-# ------------------------------------------------------------------------------------- 3.5 a weight converted
-
-CONVERT_WRONG = [
-    (lambda w, c, m: w * m, "is right, given"),
-    (lambda w, c, m: w / c**2, "the wrong way round"),
-    (lambda w, c, m: w * c, "its SQUARED difference"),
-]
-
-
-# --------------------------------------------------------------------------------- 3.6 what M^l does to w^l
-
-
-def absorbed(w, m):
-    return [a / b for a, b in zip(w, m, strict=True)]
-
-
-ABSORBED_WRONG = [
-    (lambda w, m: [a * b for a, b in zip(w, m, strict=True)], "D divides by it"),
-    (lambda w, m: [a * len(m) / sum(m) for a in w], "one number for all layers cannot stand for constants"),
-    (lambda w, m: [a / sum(m) for a in w], "cannot stand for their sum"),
-    (lambda w, m: [a / sum(absorbed(w, m)) for a in absorbed(w, m)], "these add up to 1"),
-]
-
-
-# ---------------------------------------------------------------------------------- 3b.1 coarse to fine
-
-
-def sides(longest, smallest):
-    found = [longest]
-    while longest / 2 ** (len(found) / 2) >= smallest - 1e-6:
-        found.insert(0, round(longest / 2 ** (len(found) / 2)))
-    return found
-
-
-SIDES_WRONG = [
-    (
-        lambda n, least: [round(least * 2 ** (k / 2)) for k in range(len(sides(n, least)))],
-        "the last size must be the picture's own",
-    ),
-    (lambda n, least: [round(n / 2**k) for k in reversed(range(len(sides(n, least))))], "not by 2"),
-    (lambda n, least: sides(n, least)[::-1], "the smallest comes first"),
-    (lambda n, least: sides(n, least)[1:], "one too few"),
-    (lambda n, least: [round(sides(n, least)[0] / 2**0.5), *sides(n, least)], "one too many"),
-]
-
-
-# ---------------------------------------------------------------------------------- 3b.2 luminance only
-
-YIQ = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64).view(1, 3, 1, 1)
-
-
-def recolored(result, content, weights=YIQ):
-    return content + ((result - content) * weights).sum(1, keepdim=True)
-
-
-RECOLORED_WRONG = [
-    (lambda r, c: recolored(r, c, torch.full_like(YIQ, 1 / 3)), "the eye sees green best"),
-    (lambda r, c: recolored(c, r), "the other way round"),
-    (lambda r, c: c + (r * YIQ).sum(1, keepdim=True), "is still in it"),
-]
-
-
-# ------------------------------------------------------------------------------------- 3b.3 the masked Gram
-
-
-def masked_gram(f, m):
-    rows = (f * m).flatten(1)
-    return rows @ rows.T / m.square().sum()
-
-
-MASKED_WRONG = [
-    (lambda f, m: masked_gram(f, m) * m.square().sum(), "not divided yet"),
-    (lambda f, m: masked_gram(f, m) * m.square().sum() / m.numel(), "you divide by H·W"),
-    (lambda f, m: masked_gram(f, m) * m.square().sum() / m.sum(), "you divide by the sum of m;"),
-    (
-        lambda f, m: (f * m.sqrt()).flatten(1) @ (f * m.sqrt()).flatten(1).T / m.sum(),
-        "mask the features BEFORE",
-    ),
-]
-
-
-# ---------------------------------------------------------------------------------- 3b.4 Gram of tiles
-
-
-def gram_of_tiles(tiles):
-    rows = torch.cat([tile.flatten(1) for tile in tiles], 1)
-    return rows @ rows.T / rows.shape[1]
-
-
-TILES_WRONG = [
-    (lambda tiles: gram_of_tiles(tiles) * sum(t[0].numel() for t in tiles), "divide by the positions"),
-    (lambda tiles: sum(map(gram_of_tiles, ([t] for t in tiles))) / len(tiles), "a small tile count"),
-    (lambda tiles: sum(map(gram_of_tiles, ([t] for t in tiles))), "grows with their number"),
-]
-
-
-# ---------------------------------------------------------------------------------- 3b.5 the temporal term
-
-
-def temporal(x, moved, trusted):
-    return (trusted * (x - moved) ** 2).mean()
-
-
-TEMPORAL_WRONG = [
-    (lambda x, m, c: ((x - m) ** 2).mean(), "where does c come in"),
-    (lambda x, m, c: ((c * (x - m)) ** 2).mean(), "outside of the square"),
-    (lambda x, m, c: (c * (x - m) ** 2).sum() / (3 * c.sum()), "not over the trusted ones"),
-    (lambda x, m, c: (c * (x - m).abs()).mean(), "not the absolute value"),
-]
-
-
-# ------------------------------------------------------------------------- 4.1 instance normalization
-
-
-def instance_norm(x, scale, shift, dims=(2, 3), correction=0, eps=1e-5):
-    mean = x.mean(dims, keepdim=True)
-    variance = x.var(dims, correction=correction, keepdim=True)
-    return scale.view(-1, 1, 1) * (x - mean) / (variance + eps).sqrt() + shift.view(-1, 1, 1)
-
-
-def instance_norm_of_torch(x, scale, shift):
-    return torch.nn.functional.instance_norm(x.float(), weight=scale.float(), bias=shift.float())
-
-
-INSTANCE_NORM_WRONG = [
-    (lambda x, g, b: instance_norm(x, g, b, (0, 2, 3)), "that is batch normalization"),
-    (lambda x, g, b: instance_norm(x, g, b, (1, 2, 3)), "do not average over channels"),
-    (lambda x, g, b: instance_norm(x, torch.ones_like(g), 0 * b), "scale and shift"),
-    (lambda x, g, b: instance_norm(x, g, b, correction=1), "divided by H·W"),
-]
-
-
-# ------------------------------------------------------------------------- 4.2 enlarge, then three weights
-
-
-def pairs(k):
-    return (k[0], k[1] + k[2]), (k[0] + k[1], k[2])
-
-
-def pairs_as_tensor(k):
-    return torch.stack([torch.stack(pair) for pair in pairs(k)])
-
-
-PAIRS_WRONG = [(lambda k: pairs(k)[::-1], "in the other order")]
-
-
-# ----------------------------------------------------------------------------------- 4.3 the loss of a batch
-
-
-def gram_of_each(features):
-    psi = features.flatten(2)
-    return psi @ psi.mT / psi[0].numel()
-
-
-def batch_loss(of_y, of_x, target, weight, gram=gram_of_each):
-    content = (of_y - of_x).square().mean()
-    return content + weight * (gram(of_y) - target).square().mean()
-
-
-def loss_by(gram):
-    return lambda of_y, of_x, target, weight: batch_loss(of_y, of_x, target, weight, gram)
-
-
-def loss_of_sums(of_y, of_x, target, weight):
-    style = (gram_of_each(of_y) - target).square().sum()
-    return (of_y - of_x).square().sum() + weight * style
-
-
-def weight_on_the_content(of_y, of_x, target, weight):
-    return weight * batch_loss(of_y, of_x, target, 1 / weight)
-
-
-def gram_of_the_contents(of_y, of_x, target, weight):
-    return batch_loss(of_y, of_x, target, weight, lambda _: gram_of_each(of_x))
-
-
-def batch_loss_by_einsum(of_y, of_x, target, weight):
-    grams = torch.einsum("nchw,ndhw->ncd", of_y, of_y) / of_y[0].numel()
-    return F.mse_loss(of_y, of_x) + weight * F.mse_loss(grams, target.expand_as(grams))
-
-
-BATCH_LOSS_WRONG = [
-    (loss_by(lambda f: gram_of_each(f).mean(0)), "its own Gram matrix"),
-    (loss_by(lambda f: gram_of_each(f.transpose(0, 1)[None].flatten(2))), "its own Gram matrix"),
-    (loss_by(lambda f: gram_of_each(f) * f[0].numel()), "is not divided"),
-    (loss_by(lambda f: gram_of_each(f) * f.shape[1]), "divided by H·W"),
-    (loss_of_sums, "not sums"),
-    (weight_on_the_content, "belongs to the style"),
-    (gram_of_the_contents, "not the contents'"),
-]
-
-
-# -------------------------------------------------------------------------------------------- 4.4 AdaIN
-
-
-def moments(x, correction=1, dims=(1, 2)):
-    deviation, mean = torch.std_mean(x, dims, correction=correction, keepdim=True)
-    return mean, deviation
-
-
-def adain(content, style, correction=1):
-    (m_c, d_c), (m_s, d_s) = moments(content, correction), moments(style, correction)
-    return d_s * (content - m_c) / d_c + m_s
-
-
-def adain_of_biased_deviations(content, style):
-    return adain(content, style, correction=0)
-
-
-def adain_with_epsilon(content, style):
-    (m_c, d_c), (m_s, d_s) = moments(content), moments(style)
-    return (d_s**2 + 1e-5).sqrt() * (content - m_c) / (d_c**2 + 1e-5).sqrt() + m_s
-
-
-def normalized(content):
-    mean, deviation = moments(content)
-    return (content - mean) / deviation
-
-
-def adain_by_variances(content, style):
-    return moments(style)[1] ** 2 * normalized(content) / moments(content)[1] + moments(style)[0]
-
-
-def adain_of_all_channels(content, style):
-    mean, deviation = moments(style, dims=(0, 1, 2))
-    return deviation * normalized(content) + mean
-
-
-ADAIN_WRONG = [
-    (lambda c, s: adain(s, c), "content and style are exchanged"),
-    (lambda c, s: normalized(c), "are still to come"),
-    (lambda c, s: normalized(c) + moments(s)[0], "its deviation is missing"),
-    (adain_by_variances, "deviations, not variances"),
-    (adain_of_all_channels, "each channel has its own"),
-]
-
-
-# ----------------------------------------------------------------------------------------- 4.5 when it pays
-
-
-def break_even(training, one_pass, optimization):
-    if one_pass >= optimization:
-        return math.inf
-    return math.floor(training / (optimization - one_pass)) + 1
-
-
-def if_it_pays(count):
-    return lambda t, p, o: count(t, p, o) if o > p else math.inf
-
-
-BREAK_EVEN_WRONG = [
-    (if_it_pays(lambda t, p, o: math.ceil(t / (o - p))), "both take the same time"),
-    (if_it_pays(lambda t, p, o: math.floor(t / o) + 1), "passes take time, too"),
-]
-
-
-# ------------------------------------------------------------------------------------ 5 two style paths
-
-
-def modulated_conv(x, s, weight, demodulate=True):
-    filters = weight * s[:, None, :, None, None]
-    if demodulate:
-        filters = filters / (filters.square().sum((2, 3, 4), keepdim=True) + 1e-8).sqrt()
-    pairs = zip(x.split(1), filters, strict=True)
-    return torch.cat([torch.nn.functional.conv2d(a, f, padding=f.shape[-1] // 2) for a, f in pairs])
-
-
-def modulated_features(x, s, weight):
-    norm = (weight.square() * s[:, None, :, None, None].square()).sum((2, 3, 4)).sqrt()
-    made = torch.nn.functional.conv2d(x * s[:, :, None, None], weight, padding=weight.shape[-1] // 2)
-    return made / norm[:, :, None, None]
-
-
-def demodulated_by(norm, root=True):
-    """Divided by the norm over some dimensions of the weights (N, O, I, k, k), or by its square."""
-
-    def answer(x, s, weight):
-        power = (weight * s[:, None, :, None, None]).square().sum(norm, keepdim=True)[:, :, 0] + 1e-8
-        return modulated_conv(x, s, weight, False) / (power.sqrt() if root else power)
-
-    return answer
-
-
-def demodulated_before(x, s, weight):
-    norm = weight.square().sum((1, 2, 3)).add(1e-8).sqrt()
-    return modulated_conv(x, s, weight, False) / norm[:, None, None]
-
-
-MODULATED_CONV_WRONG = [
-    (lambda x, s, w: modulated_conv(x, s, w, False), "not demodulated"),
-    (lambda x, s, w: modulated_conv(x, torch.ones_like(s), w), "the style is missing"),
-    (demodulated_before, "AFTER the style"),
-    (demodulated_by((2, 3, 4), root=False), "ROOT of the sum"),
-    (demodulated_by((1, 2, 3, 4)), "OUTPUT channel has a norm"),
-    (lambda x, s, w: modulated_conv(x, s[:1].expand_as(s), w), "takes the first one's for all"),
-]
-
-
-def residual(x, norms, convs):
-    return convs[1](norms[1](convs[0](norms[0](x))))
-
-
-def modres(x, weight, norms, convs):
-    return x + weight.view(-1, 1, 1, 1) * residual(x, norms, convs)
-
-
-def modres_in_the_other_order(x, weight, norms, convs):
-    return x + weight.view(-1, 1, 1, 1) * norms[1](convs[1](norms[0](convs[0](x))))
-
-
-MODRES_WRONG = [
-    (lambda x, w, n, c: w.view(-1, 1, 1, 1) * residual(x, n, c), "the features themselves are missing: t"),
-    (lambda x, w, n, c: x + residual(x, n, c), "the weight is missing."),
-    (modres_in_the_other_order, "normalize first, then convolve"),
-    (lambda x, w, n, c: torch.lerp(x, residual(x, n, c), w.view(-1, 1, 1, 1)), "the features stay whole"),
-    (lambda x, w, n, c: x + w[0] * residual(x, n, c), "its own weight"),
-    (lambda x, w, n, c: x + w.view(-1, 1, 1, 1) * c[0](n[0](x)), "that is one half"),
-]
-
-
-def truncated(w, center, psi):
-    return center + psi * (w - center)
-
-
-TRUNCATED_WRONG = [
-    (lambda w, c, p: p * w, "draws toward 0"),
-    (lambda w, c, p: torch.lerp(w, c, p), "turned around"),
-    (lambda w, c, p: c + p * w, "FROM the center"),
-    (lambda w, c, p: p * (w - c), "added again"),
-]
-
-
-def mixed(face, other, kept):
-    return torch.cat([face[:, :kept], other[:, kept:]], 1)
-
-
-def mixed_in_place(face, other, kept):
-    face[:, kept:] = other[:, kept:]
-    return face
-
-
-MIXED_WRONG = [
-    (lambda f, o, k: mixed(o, f, k), "turned around"),
-    (lambda f, o, k: mixed(o, f, f.shape[1] - k), "LAST codes"),
-    (lambda f, o, k: mixed(f, o, k - 1), "one off: yours keeps one code of the f"),
-    (mixed_in_place, "work on a copy"),
-]
-
-
-def contextual(x, y, h, center=None, by=1, over=0):
-    d = (
-        1
-        - F.normalize(x - (y.mean(0) if center is None else center), dim=1)
-        @ F.normalize(y - y.mean(0), dim=1).mT
-    )
-    shares = torch.softmax((1 - d / (d.min(by, keepdim=True).values + 1e-5)) / h, by)
-    return -shares.max(over).values.mean().log()
-
-
-def contextual_by_library(x, y, h):
-    return contextual_loss(x.T[None, :, :, None], y.T[None, :, :, None], h)
-
-
-CONTEXTUAL_WRONG = [
-    (lambda x, y, h: contextual(x, y, h, by=0), "of the PICTURE divides one vote"),
-    (lambda x, y, h: contextual(x, y, h, over=1), "of the PORTRAIT keeps its largest share"),
-    (lambda x, y, h: contextual(x, y, h, x.mean(0)), "from the PORTRAIT's mean"),
-    (lambda x, y, h: contextual(x, y, 1.0), "the bandwidth is missing"),
-    (lambda x, y, h: -contextual(x, y, h), "the sign"),
-    (lambda x, y, h: (x.mean(0) - y.mean(0)).square().sum(), "is right, given"),
-]
-
-
-def person_and_norms(made, plain, tensors, w_id, w_reg, p=2):
-    cosine = (F.normalize(made) * F.normalize(plain)).sum(1).mean()
-    return w_id * (1 - cosine) + w_reg * sum(one.norm() ** (p - 1) for one in tensors)
-
-
-def one_norm(tensors):
-    return [torch.cat([one.flatten() for one in tensors])]
-
-
-CONTENT_TERM_WRONG = [
-    (lambda a, b, t, i, r: 2 * i * F.cosine_similarity(a, b).mean() - i + person_and_norms(a, b, t, i, r),
-     "1 minus it"),
-    (lambda a, b, t, i, r: i * (1 - (a * b).sum(1).mean()) + r * sum(x.norm() for x in t), "by both lengths"),
-    (lambda a, b, t, i, r: person_and_norms(a, b, t, i, r, p=3), "not squared"),
-    (lambda a, b, t, i, r: person_and_norms(a, b, one_norm(t), i, r), "EACH tensor"),
-    (lambda a, b, t, i, r: person_and_norms(a, b, t, i, r / len(t)), "not averaged"),
-    (lambda a, b, t, i, r: person_and_norms(a, b, t, 1, 1), "the two weights are missing"),
-    (lambda a, b, t, i, r: person_and_norms(a, b, t, r, i), "swapped"),
+# Checker, what stands there, what takes its place (and further pairs), the hint.
+CHANGES: list[tuple[str | None, ...]] = [
+    ("q01_1", "permute(2, 0, 1)[None]", "reshape(1, 3, *array.shape[:2])", "move the axes by permute"),
+    ("q01_1", " / 255", "", "between 0 and 1: divide by 255"),
+    ("q01_1", " / 255", " / 127.5 - 1", "not between -1 and 1"),
+    ("q01_1", "2, 0, 1", "2, 1, 0", "rows and columns have changed places"),
+    ("q01_1", "[None]", "", "the batch axis is missing"),
+    ("q01_1", "[None]", "[None].flip(1)", "is right, given 4 × 6 × 3 numbers"),
+    ("q01_1", "[None]", "[None].flatten(2)", "give back an answer of shape (1, 3, 4, 6)"),
+    ("q01_1", "torch.from_numpy(array)", "torch.tensor(array.astype(float))", None),
+    ("q01_2", "rows @ rows.T", "rows.T @ rows", "that compares positions; the Gram matr"),
+    ("q01_2", "rows.T", "rows.T / rows.shape[1]",
+     "you divide by H·W; equation (1) of paper A is a plain sum"),
+    ("q01_2", "rows.T", "rows.T / rows.numel()", "you divide by C·H·W"),
+    ("q01_2", "rows @ rows.T", "(rows @ rows.T)[None]", "give back an answer of shape (3, 3)"),
+    ("q01_2", "rows @ rows.T", "torch.cov(rows) * rows.shape[1]", "is right, given"),
+    ("q01_2", "rows.T", "no_idea", "your code stopped with NameError: name 'no_idea' is not defined"),
+    ("q01_2", "rows @ rows.T", "torch.einsum('im,jm->ij', rows, rows)", None),
+    ("q01_3", "[:, order]", "", "nothing has moved"),
+    ("q01_3", ".reshape(features.shape)", "", "the shape must stay (3, 6, 5), yours is (3, 30)"),
+    ("q01_3", "features.flatten(1)[:, order]",
+     "torch.stack([row[torch.randperm(len(row))] for row in features.flatten(1)])",
+     "every channel must be shuffled by the SAME permutation"),
+    ("q01_3", "features.flatten(1)", "features.flatten(1).roll(1, 0)",
+     "each channel must keep its own values"),
+    ("q01_3", "order = ", "order = [-1, *range(1, features[0].numel() - 1), 0] or ", "only a few positions"),
+    ("q01_3", "[:, order]", ".flip(1)", None),
+    ("q01_4", "c * (c + 1) // 2", "c**2", "C² counts every pair twice"),
+    ("q01_4", "c + 1", "c - 1", "you left out the diagonal"),
+    ("q01_4", "// 2", "// 2 + (b == 2)", "wrong for relu2_1: how many entries"),
+    ("q01_4", "// 2", "// 2 if b < 3 else ...", "not answered yet; give a number for each of relu1_1"),
+    ("q01_4", "start=1)}", "start=1)} | {'relu4_2': 131328}", None),
+    ("q01_5", "4 *", "2 *", "autograd has 2 times yours; F is twice in G = F Fᵀ"),
+    ("q01_5", "4 *", "-4 *", "the sign is wrong"),
+    ("q01_5", "(features @ features.T - target_gram) @ features",
+     "features @ features.T @ features - 4 * target_gram @ features", None),
+    ("q01_6", "alpha * content_loss + beta", "beta * content_loss + alpha", "alpha belongs to the content"),
+    ("q01_6", "sum()", "mean()", "sums, not means"),
+    ("q01_6", "(features - content)", "(features @ features.T - content @ content.T)",
+     "not by Gram matrices"),
+    ("q01_6", "square().sum()", "norm()", "square the differences"),
+    ("q02_1", " + o", "", "you forgot the biases, one for each ou"),
+    ("q02_2", "(kernel - 1) * step", "(kernel - 1) * step * stride",
+     "each of the 11 layers adds (kernel - 1"),
+    ("q02_2", "return field, step", "return field, sum(s for _, s in layers)", "the product of all strides"),
+    ("q02_2", "return field, step", "return field", "give back 2 values of shape (2,)"),
+    ("q02_3", '"conv1_2", "conv2_1", "conv2_2", "conv3_1"', '"conv2_1", "conv3_1", "conv4_1", "conv5_1"',
+     "these are the five BLOCKS of papers B and D"),
+    ("q02_3", ', "conv3_1"]', "]", "style: count the convolutions from the input"),
+    ("q02_3", '["conv3_1", "conv3_2"]', '["conv4_2"]',
+     "the style layers are right; content: the fifth and the sixth convolution"),
+    ("q02_3", "conv", "relu", "the names are conv1_1, conv1_2"),
+    ("q02_3", "= [", "= [] and [", "not answered yet; give two lists of names"),
+    ("q02_3", '["conv3_1", "conv3_2"]', '{"conv3_2", "conv3_1"}', None),
+    ("q02_4", " / sum(terms)", "", "divide by the sum of all terms"),
+    ("q02_4", "[w * x", "[w", "those are the shares of the weights"),
+    ("q02_4", "[w * x", "[x", "the weights are missing"),
+    ("q02_4", "[term / sum(terms) for term in terms]", "sum(terms)", "give back an answer of shape (2,)"),
+    ("q02_4", "[term / sum(terms) for term in terms]", "torch.tensor(terms) / sum(terms)", None),
+    ("q02_5", "k**4, beta / k**2", "k**2, beta", "a Gram matrix grows by k²"),
+    ("q02_5", "beta / k**2", "beta * k**2", "the new weight must undo what style gained"),
+    ("q02_5", "beta / k**2", "beta / k**4", "content grows as well"),
+    ("q02_5", "k**4", "k**3", "is right, given"),
+    ("q02_6", "= {", "= {f'conv_{i}': f'conv{i}_1' for i in range(1, 6)} or {",
+     "one would expect that, but the tutorial counts"),
+    ("q02_6", '"conv3_1"', '"conv5_1"', "one would expect that"),
+    ("q02_6", "conv1_1", "relu1_1", "conv1_2", "conv2_1", "wrong for conv_1, conv_2: count the convolutions"),
+    ("q03_1", "-0.02", "0.02", "the sign is wrong"),
+    ("q03_1", " / (1 - 0.9**t)", "", " / (1 - 0.999**t)", "", "step 1 is too long: divide m by 1 - 0.9^t"),
+    ("q03_1", "m_hat / (v_hat.sqrt() + 1e-8)", "gradient", "is right, given"),
+    ("q03_2", "torch.autograd.grad(gradient @ v, x)[0]", "gradient",
+     "this is the gradient, not its derivative"),
+    ("q03_2", "torch.autograd.grad(gradient @ v, x)[0]", "gradient * v",
+     "this is the gradient times v, entry by"),
+    ("q03_2", "gradient @ v", "gradient.sum()", "this is H times ones: where does v come in?"),
+    ("q03_2", "torch.autograd.grad(gradient @ v, x)[0]",
+     "torch.autograd.functional.hessian(function, x) @ v", None),
+    ("q03_3", "change <= 0 or", "True or", "a worse picture is taken if u is below"),
+    ("q03_3", " or u < math.exp(-change / temperature)", "", "a worse picture is taken if u is below"),
+    ("q03_3", "change <= 0 or u <", "u >", "is always taken"),
+    ("q03_3", "change <= 0 or u < math.exp(-change", "u < math.exp(-max(change, 0)", None),
+    ("q03_4", "1 if", "2 if", "else 2 if max(b)", "else 1 if max(b)", "smaller is better"),
+    ("q03_4", "else 0", "else 1 + (sum(a) > sum(b))", "a lower mean is not enough"),
+    ("q03_4", "else 0", "else 1 + (min(a) > min(b))", "one lucky seed"),
+    ("q03_4", "else 0", "else 1 + (a[0] > b[0])", "one lucky seed"),
+    ("q03_5", "channels**2", "positions", "is right, given"),
+    ("q03_5", "w * channels", "w / channels", "the wrong way round"),
+    ("q03_5", "channels**2", "channels", "its SQUARED difference"),
+    ("q03_6", "a / b", "a * b", "D divides by it"),
+    ("q03_6", "a / b", "a * len(m) / sum(m)", "one number for all layers cannot stand for constants"),
+    ("q03_6", "a / b", "a / sum(m)", "cannot stand for their sum"),
+    ("q03_6", "a / b", "a / b / sum(x / y for x, y in zip(w, m))", "these add up to 1"),
+    ("q03_6", "[a / b for a, b in zip(w, m)]", "torch.tensor(w) / torch.tensor(m)", None),
+    ("q03b_1", "return sizes", "return [round(smallest * 2 ** (k / 2)) for k in range(len(sizes))]",
+     "the last size must be the picture's own"),
+    ("q03b_1", "return sizes", "return [round(longest / 2**k) for k in reversed(range(len(sizes)))]",
+     "not by 2"),
+    ("q03b_1", "return sizes", "return sizes[::-1]", "the smallest comes first"),
+    ("q03b_1", "return sizes", "return sizes[1:]", "one too few"),
+    ("q03b_1", "return sizes", "return [round(sizes[0] / 2**0.5), *sizes]", "one too many"),
+    ("q03b_2", "[0.299, 0.587, 0.114]", "[1 / 3] * 3", "the eye sees green best"),
+    ("q03b_2", "content + ((result - content)", "result + ((content - result)", "the other way round"),
+    ("q03b_2", "(result - content)", "result", "is still in it"),
+    ("q03b_3", " / mask.square().sum()", "", "not divided yet"),
+    ("q03b_3", "mask.square().sum()", "mask.numel()", "you divide by H·W"),
+    ("q03b_3", "mask.square()", "mask", "you divide by the sum of m;"),
+    ("q03b_3", "rows.T", "features.flatten(1).T", "mask.square()", "mask", "mask the features BEFORE"),
+    ("q03b_4", " / sum(r.shape[1] for r in rows)", "", "divide by the positions"),
+    ("q03b_4", "r.T", "r.T / r.shape[1]", "sum(r.shape[1] for r in rows)", "len(rows)", "a small tile count"),
+    ("q03b_4", "r.T", "r.T / r.shape[1]", " / sum(r.shape[1] for r in rows)", "", "grows with their number"),
+    ("q03b_5", "trusted * ", "", "where does c come in"),
+    ("q03b_5", "trusted * (x - moved)", "(trusted * (x - moved))", "outside of the square"),
+    ("q03b_5", "mean()", "sum() / (3 * trusted.sum())", "not over the trusted ones"),
+    ("q03b_5", " ** 2", ".abs()", "not the absolute value"),
+    ("q04_1", "(2, 3)", "(0, 2, 3)", "that is batch normalization"),
+    ("q04_1", "(2, 3)", "(1, 2, 3)", "do not average over channels"),
+    ("q04_1", "scale.view(-1, 1, 1) * ", "", " + shift.view(-1, 1, 1)", "", "scale and shift"),
+    ("q04_1", "correction=0, ", "", "divided by H·W"),
+    ("q04_1", "(x - mean)", "(x - mean).float()", None),
+    ("q04_2", "(k[0], k[1] + k[2]), (k[0] + k[1], k[2])", "(k[0] + k[1], k[2]), (k[0], k[1] + k[2])",
+     "in the other order"),
+    ("q04_2", "(k[0], k[1] + k[2]), (k[0] + k[1], k[2])",
+     "torch.stack([k[0], k[1] + k[2], k[0] + k[1], k[2]]).view(2, 2)", None),
+    ("q04_3", "psi[0].numel()", "psi[0].numel(); G = G.mean(0)", "its own Gram matrix"),
+    ("q04_3", " / psi[0].numel()", "", "is not divided"),
+    ("q04_3", "psi[0].numel()", "psi.shape[2]", "divided by H·W"),
+    ("q04_3", "mean()", "sum()", "not sums"),
+    ("q04_3", "return (", "return weight * (", "+ weight * ", "+ ", "belongs to the style"),
+    ("q04_3", "psi = of_y", "psi = of_x", "not the contents'"),
+    ("q04_3", "psi @ psi.mT", "torch.einsum('ncm,ndm->ncd', psi, psi)", None),
+    ("q04_4", "(content, style)", "(style, content)", "content and style are exchanged"),
+    ("q04_4", "d_s * (content", "(content", " / d_c + m_s", " / d_c", "are still to come"),
+    ("q04_4", "d_s * (content", "(content", "its deviation is missing"),
+    ("q04_4", "return d_s *", "return d_s**2 *", "/ d_c", "/ d_c**2", "deviations, not variances"),
+    ("q04_4", "style, (1, 2), keepdim=True", "style", "each channel has its own"),
+    ("q04_4", "keepdim", "correction=0, keepdim", None),
+    ("q04_4", "return d_s *", "return (d_s**2 + 1e-5).sqrt() *", "/ d_c", "/ (d_c**2 + 1e-5).sqrt()", None),
+    ("q04_5", "floor", "ceil", ") + 1", ")", "both take the same time"),
+    ("q04_5", "(optimization - one_pass)", "optimization", "passes take time, too"),
+    ("q05_1", "w = w / ", "norm = ", "not demodulated"),
+    ("q05_1", " * style[None, :, None, None]", "", "the style is missing"),
+    ("q05_1", "w / (w.square()", "w / (weight.square()", "AFTER the style"),
+    ("q05_1", ".sqrt()", "", "ROOT of the sum"),
+    ("q05_1", "sum((1, 2, 3), keepdim=True)", "sum()", "OUTPUT channel has a norm"),
+    ("q05_1", "style[None, :", "s[:1, :", "takes the first one's for all"),
+    ("q05_2", "return x + ", "return ", "the features themselves are missing: t"),
+    ("q05_2", "weight[:, None, None, None] * ", "", "the weight is missing."),
+    ("q05_2", "convs[1](norms[1](convs[0](norms[0](x))))", "norms[1](convs[1](norms[0](convs[0](x))))",
+     "normalize first, then convolve"),
+    ("q05_2", "return x", "return x * (1 - weight[:, None, None, None])", "the features stay whole"),
+    ("q05_2", "weight[:, None, None, None]", "weight[0]", "its own weight"),
+    ("q05_2", "convs[1](norms[1](convs[0](norms[0](x))))", "convs[0](norms[0](x))", "that is one half"),
+    ("q05_2", "return x", "return x.float()", None),
+    ("q05_3", "center + psi * (w - center)", "psi * w", "draws toward 0"),
+    ("q05_3", "center + psi * (w - center)", "w + psi * (center - w)", "turned around"),
+    ("q05_3", "(w - center)", "w", "FROM the center"),
+    ("q05_3", "return center + ", "return ", "added again"),
+    ("q05_3", "center + psi * (w - center)", "torch.lerp(center.expand_as(w), w, psi)", None),
+    ("q05_4", "(face, other", "(other, face", "turned around"),
+    ("q05_4", "return", "face, other, kept = other, face, face.shape[1] - kept; return", "LAST codes"),
+    ("q05_4", "return", "kept = kept - 1; return", "one off: yours keeps one code of the face too few"),
+    ("q05_4", "return", "kept = kept + 1; return", "one off: yours keeps one code of the face too many"),
+    ("q05_4", "return", "face[:, kept:] = other[:, kept:]; return face;", "work on a copy"),
+    ("q05_5", "amin(1", "amin(0", "softmax(1)", "softmax(0)", "of the PICTURE divides one vote"),
+    ("q05_5", "amax(0)", "amax(1)", "of the PORTRAIT keeps its largest share"),
+    ("q05_5", "f - center", "f - f.mean(0)", "from the PORTRAIT's mean"),
+    ("q05_5", "f - center", "f", "has to be subtracted from both"),
+    ("q05_5", " / h", "", "the bandwidth is missing"),
+    ("q05_5", "mean().log()", "log().mean()", "the mean comes first"),
+    ("q05_5", "return -", "return ", "the sign"),
+    ("q05_5", "return -", "return -2 * ", "is right, given"),
+    ("q05_5", "center = ",
+     "from nstlib.losses import contextual_loss as library; "
+     "return library(x.T[None, ..., None], y.T[None, ..., None], h); center = ", None),
+    ("q05_6", "(1 - cosine)", "cosine", "1 minus it"),
+    ("q05_6", "torch.nn.functional.cosine_similarity(made, plain)", "(made * plain).sum(1)",
+     "by both lengths"),
+    ("q05_6", "norm()", "norm() ** 2", "not squared"),
+    ("q05_6", "sum(tensor.norm()", "torch.norm(torch.cat([tensor.flatten()", "tensors)", "tensors]))",
+     "EACH tensor"),
+    ("q05_6", "w_reg *", "w_reg / len(tensors) *", "not averaged"),
+    ("q05_6", "return", "w_id = w_reg = 1; return", "the two weights are missing"),
+    ("q05_6", "return", "w_id, w_reg = w_reg, w_id; return", "swapped"),
+    ("q05_7", "amin(1)", "amin(0)", "each KNOWN code looks for"),
+    ("q05_7", ".amin(1)", "", "only the nearest drawn code"),
+    ("q05_7", ".square()", "", "the distance is squared"),
+    ("q05_7", "mean()", "sum()", "divided by M"),
+    ("q05_7", "mean()", "mean() / known.shape[1]", "a SUM over the numbers"),
+    ("q05_8", " / shares.sum()", "", "sum to 1"),
+    ("q05_8", "return", "fused = codes.mean(0); return", "yours is the plain mean"),
+    ("q05_8", "if keep_colors", "if False", "the last codes are the face's"),
+    ("q05_8", "7", "8", "yours begin later"),
+    ("q05_8", "7", "6", "yours begin earlier"),
+    ("q05_8", "[fused[:7], face[7:]]", "[face[:7], fused[7:]]", "the structure is the style's"),
+    ("q05_9", "first:", ":first", "the FIRST codes stay the style's"),
+    ("q05_9", "pairs = ", "alpha = 1 - alpha; pairs = ", "alpha is turned around"),
+    ("q05_9", "pairs = ", "alpha = 1; pairs = ", "alpha is missing"),
+    ("q05_9", "first:", "first + 1 :", "one off"),
+    ("q05_9", "first:", ":", "all codes are mixed"),
+    ("q06_1", "2 ** (n - 1) if dilated", "1 if dilated", "d doubles from block to block"),
+    ("q06_1", "1 + 2, 1", "1, 1", "rebnconvin, is missing"),
+    ("q06_1", "side + step, 2 * step", "side, 2 * step", "a pooling of 2 × 2"),
+    ("q06_1", "2 if n == height else 1", "1", "it reaches twice as far"),
+    ("q06_1", "return side", "return 7", "is right, given"),
+    ("q06_2", "dim=1", "dim=0", "the COLUMNS sum to one"),
+    ("q06_2", "scores.masked_fill(~same, -torch.inf)", "(scores * same)", "a score of 0 is no score"),
+    ("q06_2", ".masked_fill(~same, -torch.inf).softmax(dim=1)", ".softmax(1) * same",
+     "mask BEFORE the softmax"),
+    ("q06_2", ".masked_fill(~same, -torch.inf)", "", "the regions are missing"),
+    ("q06_2", "query.T @ key", "query.T @ key / len(query) ** 0.5", "no root of C here"),
+    ("q06_3", " / features.numel()", "", "(9) divides it by C·H·W"),
+    ("q06_3", "sum() / features.numel()", "mean()", "not by the number of"),
+    ("q06_3", "features.numel()", "features.numel() ** 2", "you divide each Gram matrix"),
+    ("q06_3", "square().sum()", "abs().sum()", "(9) squares"),
+    ("q06_3", "(f * m)", "f", "the masks are missing"),
+    ("q06_3", "(f * m)", "(f * m.sqrt())", "mask BOTH factors"),
+    ("q06_4", "x.argsort().argsort()", "torch.arange(len(x))", "each value goes where its rank is"),
+    ("q06_4", "argsort() + 1", "argsort()", "one rank too low"),
+    ("q06_4", "x.argsort().argsort() + 1", "len(x) - x.argsort().argsort()", "turned around"),
+    ("q06_4", "return", "return (x - x.mean()) / x.std() * reference.std() + reference.mean();",
+     "mean and deviation only"),
+    ("q06_4", "return", "return x;", "is right, given"),
+    ("q06_5", "photos, unpainted)", "photos, painted)", "the artwork made a photo"),
+    ("q06_5", "encode(painted)", "encode(unpainted)", "as printed D_S gets I_c^T"),
+    ("q06_5", "(photos, unpainted)", "(encode(photos), encode(unpainted))", "pictures, not features"),
+    ("q06_5", "return F.", "return -F.", "+ F.", "- F.", "you give what it lowers"),
+    ("q06_5", "(photos, unpainted)", "(artworks, painted)", "artworks are for D_T"),
+    ("q06_5", ", value(photos, unpainted)", "", "of shape (2,)"),
+    ("q07_1", "10 * ", "-10 * ", "the sign is turned"),
+    ("q07_1", "(1 /", "(255**2 /", "not 255"),
+    ("q07_1", "log10", "log", "natural logarithm"),
+    ("q07_1", "10 * ", "", "ten decibels are one"),
+    ("q07_1", "10 * ", "20 * ", "not the square of that"),
+    ("q07_1", "x - y", "x.float() - y.float()", None),
+    ("q07_2", ".mean()\n", ".sum() / (len(x) - 1)\n", "correction=0", "correction=1", "you divide by n - 1"),
+    ("q07_2", "light * ", "", "of the means, is missing"),
+    ("q07_2", "(2 * covariance + c2)", "(2 * covariance + c2).abs()", "leave its sign"),
+    ("q07_3", ".sqrt()", "", "their roots are compared"),
+    ("q07_3", "((mean_a - mean_b) ** 2).sum() + ", "", "the means are missing"),
+    ("q07_3", " + ((variance_a.sqrt() - variance_b.sqrt()) ** 2).sum()", "", "the spreads differ, too"),
+    ("q07_3", "return ", "return (", "sum()\n", "sum()) ** 0.5\n", "the SQUARED distance"),
+    ("q07_3", "sum()", "mean()", "a sum over dimensions, not a mean"),
+    ("q07_3", "variance_a.sqrt() - ", "variance_a.sqrt() + ", "the root is subtracted"),
+    ("q07_4", "(k.sum() - k.trace()) / (n * (n - 1))", "k.mean()", "no pair with itself"),
+    ("q07_4", "(n * (n - 1))", "n**2", "n (n - 1) values are left"),
+    ("q07_4", "2 * k_ab", "k_ab", "count twice"),
+    ("q07_4", "k_ab.mean()", "(without_diagonal(k_ab) if len(k_aa) == len(k_bb) else k_ab.mean())",
+     "between the sets all pairs count"),
+    ("q07_5", "return ", "return True or ", "voters would be"),
+    ("q07_5", "return ", "return False and ", "rounded to two decimals"),
+    ("q07_5", "return ", "return percent > 100 or ", "would be more than all 35 voters"),
+    ("q07_5", "return ", "voters = 35; return ", "of 48 voters"),
+    ("q07_6", ".mean()", ".mean() / 2 + 0.5", "the share in opposite order"),
+    ("q07_6", ".mean()", ".mean() / 2", "counts once"),
+    ("q07_6", "return",
+     "a, b = (x.argsort().argsort().double() for x in (a, b)); "
+     "return torch.corrcoef(torch.stack([a, b]))[0, 1];",
+     "Spearman"),
+    ("q07_6", "return", "return torch.corrcoef(torch.stack([a, b]))[0, 1];", "their order alone"),
+    ("q07_6", "return", "return 1.0;", "Kendall's tau"),
+    ("q07_7", "1 / (1 + np.exp(second - first))", "first / (first + second)", "take exp of them first"),
+    ("q07_7", "second - first", "first - second", "the second one's"),
+    ("q07_7", "1 / (1 + np.exp(second - first))", "np.exp(first - second)", "the odds"),
+    ("q07_7", "1 / (1 + np.exp(second - first))", "float(first > second)", "Bradley and Terry's"),
 ]  # fmt: skip
 
 
-def nearest(drawn, known, dim=0, p=2):
-    return torch.cdist(drawn, known).pow(p).min(dim).values.mean()
-
-
-NEAREST_WRONG = [
-    (lambda d, k: nearest(d, k, dim=1), "each KNOWN code looks for"),
-    (lambda d, k: torch.cdist(d, k).square().mean(), "only the nearest drawn code"),
-    (lambda d, k: nearest(d, k, p=1), "the distance is squared"),
-    (lambda d, k: nearest(d, k) * len(k), "divided by M"),
-    (lambda d, k: nearest(d, k) / d.shape[1], "a SUM over the numbers"),
-]
-
-
-def fusion(codes, shares, face, keep, first=7):
-    style = (codes * (shares / shares.sum())[:, None, None]).sum(0)
-    return torch.cat([style[:first], face[first:]]) if keep else style
-
-
-FUSION_WRONG = [
-    (lambda c, s, f, k: (c * s[:, None, None]).sum(0), "sum to 1"),
-    (lambda c, s, f, k: fusion(c, torch.ones_like(s), f, k), "yours is the plain mean"),
-    (lambda c, s, f, k: fusion(c, s, f, False), "the last codes are the face's"),
-    (lambda c, s, f, k: fusion(c, s, f, k, 8), "yours begin later"),
-    (lambda c, s, f, k: fusion(c, s, f, k, 6), "yours begin earlier"),
-    (lambda c, s, f, k: torch.cat([f[:7], fusion(c, s, f, False)[7:]]) if k else fusion(c, s, f, k),
-     "the structure is the style's"),
-]  # fmt: skip
-
-
-def style_pairs(style, w, first, alpha, last=None):
-    made = style.repeat(len(w), 1, 1)
-    made[:, first:last] = (1 - alpha) * made[:, first:last] + alpha * w[:, None]
-    return made
-
-
-STYLE_PAIRS_WRONG = [
-    (lambda s, w, f, a: style_pairs(s, w, 0, a, f), "the FIRST codes stay the style's"),
-    (lambda s, w, f, a: style_pairs(s, w, f, 1 - a), "alpha is turned around"),
-    (lambda s, w, f, a: style_pairs(s, w, f, 1), "alpha is missing"),
-    (lambda s, w, f, a: style_pairs(s, w, f + 1, a), "one off"),
-    (lambda s, w, f, a: style_pairs(s, w, 0, a), "all codes are mixed"),
-]
-
-
-# --------------------------------------------------------------------------------- 6.1 the field of an RSU
-
-
-def rsu_field(height, dilated):
-    if dilated:
-        return 3 + 2 * sum(2 ** (n - 1) for n in range(1, height + 1))
-    side, step = 5, 1
-    for _ in range(2, height):
-        side, step = side + step, 2 * step
-        side += 2 * step
-    return side + 4 * step
-
-
-def field_measured(height, dilated):
-    """Which columns, being no numbers, make the bottom's middle none as well."""
-    width = rsu_field(height, dilated) + 64
-    block = RSU(height, 1, 1, 1, dilated).eval()
-    found = {}
-    block.get_submodule(f"rebnconv{height}").register_forward_hook(lambda _, __, y: found.update(y=y))
-    x = torch.zeros(width, 1, 1, width)
-    x[range(width), 0, 0, range(width)] = torch.nan
-    with torch.no_grad():
-        block(x)
-    return int(found["y"][:, 0, 0, found["y"].shape[-1] // 2].isnan().sum())
-
-
-RSU_WRONG = [
-    (lambda h, d: 3 + 2 * h if d else rsu_field(h, d), "d doubles from block to block"),
-    (lambda h, d: rsu_field(h, d) - 2, "rebnconvin, is missing"),
-    (lambda h, d: rsu_field(h, d) if d else rsu_field(h, d) - (2 ** (h - 2) - 1), "a pooling of 2 × 2"),
-    (lambda h, d: rsu_field(h, d) if d else rsu_field(h, d) - 2 ** (h - 1), "it reaches twice as far"),
-    (lambda h, d: 7, "is right, given"),
-]
-
-
-# ------------------------------------------------------------------------------- 6.2 attention within regions
-
-
-def within(query, key, regions, style_regions, dim=1, scale=1.0):
-    scores = torch.einsum("cn,cm->nm", query, key) / scale
-    scores[regions[:, None] != style_regions] = -torch.inf
-    return torch.softmax(scores, dim)
-
-
-def within_by_library(query, key, regions, style_regions):
-    pairs = [x.T[None, None] for x in (query, key)]
-    values = torch.eye(key.shape[1], dtype=key.dtype)[None, None]
-    same = regions[:, None] == style_regions
-    return torch.nn.functional.scaled_dot_product_attention(*pairs, values, same, scale=1.0)[0, 0]
-
-
-WITHIN_WRONG = [
-    (lambda q, k, r, s: within(q, k, r, s, dim=0), "the COLUMNS sum to one"),
-    (lambda q, k, r, s: ((q.T @ k) * (r[:, None] == s)).softmax(1), "a score of 0 is no score"),
-    (lambda q, k, r, s: (q.T @ k).softmax(1) * (r[:, None] == s), "mask BEFORE the softmax"),
-    (lambda q, k, r, s: (q.T @ k).softmax(1), "the regions are missing"),
-    (lambda q, k, r, s: within(q, k, r, s, scale=len(q) ** 0.5), "no root of C here"),
-]
-
-
-# --------------------------------------------------------------------------------------- 6.3 the local loss
-
-
-def region_gram(f, mask):
-    rows = (f * mask).flatten(1)
-    return rows @ rows.T
-
-
-def region_loss(f, mask, target, target_mask):
-    return (region_gram(f, mask) - region_gram(target, target_mask)).square().sum() / f.numel()
-
-
-REGION_LOSS_WRONG = [
-    (lambda f, m, t, n: region_loss(f, m, t, n) * f.numel(), "(9) divides it by C·H·W"),
-    (lambda f, m, t, n: (region_gram(f, m) - region_gram(t, n)).square().mean(), "not by the number of"),
-    (lambda f, m, t, n: region_loss(f, m, t, n) / f.numel(), "you divide each Gram matrix"),
-    (lambda f, m, t, n: (region_gram(f, m) - region_gram(t, n)).abs().sum() / f.numel(), "(9) squares"),
-    (lambda f, m, t, n: region_loss(f, m**0, t, n**0), "the masks are missing"),
-    (lambda f, m, t, n: region_loss(f, m.sqrt(), t, n.sqrt()), "mask BOTH factors"),
-    (crash, "your code stopped"),
-]
-
-
-# ------------------------------------------------------------------------------------ 6.4 histogram matching
-
-
-def match(x, reference, add=1, turn=False, place=True):
-    ranks = x.argsort().argsort() if place else torch.arange(len(x))
-    share = ((len(x) - 1 - ranks if turn else ranks) + add) / len(x)
-    return np.interp(share, torch.arange(1, len(reference) + 1) / len(reference), reference.sort().values)
-
-
-def match_by_skimage(x, reference):
-    return torch.from_numpy(exposure.match_histograms(x.numpy(), reference.numpy()))
-
-
-MATCH_WRONG = [
-    (lambda x, r: match(x, r, place=False), "each value goes where its rank is"),
-    (lambda x, r: match(x, r, add=0), "one rank too low"),
-    (lambda x, r: match(x, r, turn=True), "turned around"),
-    (lambda x, r: (x - x.mean()) / x.std() * r.std() + r.mean(), "mean and deviation only"),
-    (lambda x, r: x, "is right, given"),
-]
-
-
-# ------------------------------------------------------------------------- 6.5 (12) as printed, and mended
-
-
-def worth(judge, real, fake):
-    return judge(real).sigmoid().log().mean() + (1 - judge(fake).sigmoid()).log().mean()
-
-
-def critics(e, d, photos, artworks, painted, unpainted):
-    return worth(d, e(photos), e(painted)), worth(d, photos, unpainted)
-
-
-CRITICS_WRONG = [
-    (lambda e, d, c, s, t, u: (worth(d, e(c), e(t)), worth(d, c, t)), "the artwork made a photo"),
-    (lambda e, d, c, s, t, u: (worth(d, e(c), e(u)), worth(d, c, u)), "as printed D_S gets I_c^T"),
-    (lambda e, d, c, s, t, u: (worth(d, e(c), e(t)), worth(d, e(c), e(u))), "pictures, not features"),
-    (lambda *a: [-x for x in critics(*a)], "you give what it lowers"),
-    (lambda e, d, c, s, t, u: (worth(d, e(c), e(t)), worth(d, s, t)), "artworks are for D_T"),
-    (lambda *a: critics(*a)[0], "of shape (2,)"),
-]
-
-
-# -------------------------------------------------------------------------------------------- 7 the metrics
-
-
-def psnr(x, y):
-    return 10 * torch.log10(1 / (x - y).square().mean())
-
-
-PSNR_WRONG = [
-    (lambda x, y: -psnr(x, y), "the sign is turned"),
-    (lambda x, y: psnr(x, y) + 20 * math.log10(255), "not 255"),
-    (lambda x, y: torch.log(1 / (x - y).square().mean()) * 10, "natural logarithm"),
-    (lambda x, y: psnr(x, y) / 10, "ten decibels are one"),
-    (lambda x, y: 2 * psnr(x, y), "not the square of that"),
-]
-
-
-def ssim(x, y, correction=0, c1=1e-4, c2=9e-4, light=True):
-    shared = ((x - x.mean()) * (y - y.mean())).sum() / (len(x) - correction)
-    spread = x.var(correction=correction) + y.var(correction=correction)
-    level = (2 * x.mean() * y.mean() + c1) / (x.mean() ** 2 + y.mean() ** 2 + c1)
-    return (level if light else 1) * (2 * shared + c2) / (spread + c2)
-
-
-SSIM_WRONG = [
-    (lambda x, y: ssim(x, y, correction=1), "you divide by n - 1"),
-    (lambda x, y: ssim(x, y, light=False), "of the means, is missing"),
-    (lambda x, y: ssim(x, y).abs(), "leave its sign"),
-]
-
-
-def diagonal_fid(m, v, n, w):
-    return (m - n).square().sum() + (v.sqrt() - w.sqrt()).square().sum()
-
-
-FID_WRONG = [
-    (lambda m, v, n, w: (m - n).square().sum() + (v - w).square().sum(), "their roots are compared"),
-    (lambda m, v, n, w: (v.sqrt() - w.sqrt()).square().sum(), "the means are missing"),
-    (lambda m, v, n, w: (m - n).square().sum(), "the spreads differ, too"),
-    (lambda m, v, n, w: diagonal_fid(m, v, n, w).sqrt(), "the SQUARED distance"),
-    (lambda m, v, n, w: diagonal_fid(m, v, n, w) / len(m), "a sum over dimensions, not a mean"),
-    (
-        lambda m, v, n, w: (m - n).square().sum() + (v + w + 2 * (v * w).sqrt()).sum(),
-        "the root is subtracted",
-    ),
-]
-
-
-def off_diagonal(k):
-    return (k.sum() - k.trace()) / (len(k) * (len(k) - 1))
-
-
-def kid(aa, bb, ab):
-    return off_diagonal(aa) + off_diagonal(bb) - 2 * ab.mean()
-
-
-KID_WRONG = [
-    (lambda aa, bb, ab: aa.mean() + bb.mean() - 2 * ab.mean(), "no pair with itself"),
-    (
-        lambda aa, bb, ab: sum((k.sum() - k.trace()) / len(k) ** 2 for k in (aa, bb)) - 2 * ab.mean(),
-        "n (n - 1) values are left",
-    ),
-    (lambda aa, bb, ab: kid(aa, bb, ab) + ab.mean(), "count twice"),
-    (
-        lambda aa, bb, ab: (
-            kid(aa, bb, ab) + (2 * (ab.mean() - off_diagonal(ab)) if len(aa) == len(bb) else 0)
-        ),
-        "between the sets all pairs count",
-    ),
-]
-
-
-def possible(percent, voters):
-    return any(abs(100 * k / voters - percent) <= 0.0051 for k in range(voters + 1))
-
-
-POSSIBLE_WRONG = [
-    (lambda p, n: True, "voters would be"),
-    (lambda p, n: False, "rounded to two decimals"),
-    (lambda p, n: possible(p, n) or p > 100, "would be more than all 35 voters"),
-    (lambda p, n: possible(p, 35), "of 48 voters"),
-]
-
-
-def tau(a, b):
-    n = len(a)
-    signs = [np.sign(float(a[i] - a[j])) * np.sign(float(b[i] - b[j])) for i in range(n) for j in range(i)]
-    return float(sum(signs)) / (n * (n - 1) / 2)
-
-
-def ranks(x):
-    return x.argsort().argsort().double()
-
-
-TAU_WRONG = [
-    (lambda a, b: (tau(a, b) + 1) / 2, "the share in opposite order"),
-    (lambda a, b: tau(a, b) / 2, "counts once"),
-    (lambda a, b: torch.corrcoef(torch.stack([ranks(a), ranks(b)]))[0, 1], "Spearman"),
-    (lambda a, b: torch.corrcoef(torch.stack([a, b]))[0, 1], "their order alone"),
-    (lambda a, b: 1.0, "Kendall's tau"),
-]
-
-
-def wins(i, j):
-    return math.exp(i) / (math.exp(i) + math.exp(j))
-
-
-WINS_WRONG = [
-    (lambda i, j: i / (i + j), "take exp of them first"),
-    (lambda i, j: wins(j, i), "the second one's"),
-    (lambda i, j: math.exp(i - j), "the odds"),
-    (lambda i, j: float(i > j), "Bradley and Terry's"),
-]
-
-
-def total(f, content, a, alpha, beta):
-    return alpha * ((f - content) ** 2).sum() + beta * ((f @ f.T - a) ** 2).sum()
-
-
-TOTAL_WRONG = [
-    (lambda f, c, a, alpha, beta: total(f, c, a, beta, alpha), "alpha belongs to the content"),
-    (
-        lambda f, c, a, alpha, beta: alpha * ((f - c) ** 2).mean() + beta * ((f @ f.T - a) ** 2).mean(),
-        "sums, not means",
-    ),
-    (
-        lambda f, c, a, alpha, beta: (
-            alpha * ((f @ f.T - c @ c.T) ** 2).sum() + beta * ((f @ f.T - a) ** 2).sum()
-        ),
-        "not by Gram matrices",
-    ),
-    (
-        lambda f, c, a, alpha, beta: alpha * (f - c).norm() + beta * (f @ f.T - a).norm(),
-        "square the differences",
-    ),
-]
-
-
-# Checker -> (right answers, wrong answers with a part of the hint); an answer is the tuple of arguments.
-CASES = {
-    "q01_1": ([to_tensor, lambda a: torch.tensor(a / 255.0).movedim(-1, 0).unsqueeze(0)], TENSOR_WRONG),
-    "q01_2": ([gram, lambda f: torch.einsum("ihw,jhw->ij", f, f)], GRAM_WRONG),
-    "q01_3": ([shuffle, lambda f, g: f.flip(2)], SHUFFLE_WRONG),
-    "q01_4": ([COUNTS, {**COUNTS, "relu4_2": 131328}], COUNTS_WRONG),
-    "q01_5": ([gradient, lambda f, a: 4 * f @ f.T @ f - 4 * a @ f], GRADIENT_WRONG),
-    "q01_6": ([total], TOTAL_WRONG),
-    "q02_1": ([count], COUNT_WRONG),
-    "q02_2": ([field], FIELD_WRONG),
-    "q02_3": ([(STYLE, CONTENT), (tuple(STYLE[::-1]), set(CONTENT))], LAYERS_WRONG),
-    "q02_4": (
-        [shares, lambda x, w: torch.softmax(torch.tensor(x).log() + torch.tensor(w).log(), 0)],
-        SHARES_WRONG,
-    ),
-    "q02_5": ([rescaled], RESCALED_WRONG),
-    "q02_6": ([NAMES], NAMES_WRONG),
-    "q03_1": ([adam], ADAM_WRONG),
-    "q03_2": ([hvp, lambda f, x, v: torch.autograd.functional.hessian(f, x) @ v], HVP_WRONG),
-    "q03_3": ([metropolis, lambda d, t, u: u < math.exp(-max(d, 0) / t)], METROPOLIS_WRONG),
-    "q03_4": ([ahead], AHEAD_WRONG),
-    "q03_5": ([lambda w, c, m: w * c**2], CONVERT_WRONG),
-    "q03_6": ([absorbed, lambda w, m: torch.tensor(w) / torch.tensor(m)], ABSORBED_WRONG),
-    "q03b_1": ([sides], SIDES_WRONG),
-    "q03b_2": ([recolored], RECOLORED_WRONG),
-    "q03b_3": ([masked_gram], MASKED_WRONG),
-    "q03b_4": ([gram_of_tiles], TILES_WRONG),
-    "q03b_5": ([temporal], TEMPORAL_WRONG),
-    "q04_1": ([instance_norm, instance_norm_of_torch], INSTANCE_NORM_WRONG),
-    "q04_2": ([pairs, pairs_as_tensor], PAIRS_WRONG),
-    "q04_3": ([batch_loss, batch_loss_by_einsum], BATCH_LOSS_WRONG),
-    "q04_4": ([adain, adain_of_biased_deviations, adain_with_epsilon], ADAIN_WRONG),
-    "q04_5": ([break_even], BREAK_EVEN_WRONG),
-    "q05_1": ([modulated_conv, modulated_features], MODULATED_CONV_WRONG),
-    "q05_2": ([modres, lambda x, w, n, c: modres(x.float(), w.float(), n, c)], MODRES_WRONG),
-    "q05_3": ([truncated, lambda w, c, p: torch.lerp(c.expand_as(w), w, p)], TRUNCATED_WRONG),
-    "q05_4": ([mixed], MIXED_WRONG),
-    "q05_5": ([contextual, contextual_by_library], CONTEXTUAL_WRONG),
-    "q05_6": ([person_and_norms], CONTENT_TERM_WRONG),
-    "q05_7": ([nearest], NEAREST_WRONG),
-    "q05_8": ([fusion], FUSION_WRONG),
-    "q05_9": ([style_pairs], STYLE_PAIRS_WRONG),
-    "q06_1": ([rsu_field, field_measured], RSU_WRONG),
-    "q06_2": ([within, within_by_library], WITHIN_WRONG),
-    "q06_3": ([region_loss], REGION_LOSS_WRONG),
-    "q06_4": ([match, match_by_skimage], MATCH_WRONG),
-    "q06_5": ([critics], CRITICS_WRONG),
-    "q07_1": ([psnr, lambda x, y: psnr(x.float(), y.float()).item()], PSNR_WRONG),
-    "q07_2": ([ssim], SSIM_WRONG),
-    "q07_3": ([diagonal_fid], FID_WRONG),
-    "q07_4": ([kid], KID_WRONG),
-    "q07_5": ([possible], POSSIBLE_WRONG),
-    "q07_6": ([tau, lambda a, b: scipy.stats.kendalltau(a, b).statistic], TAU_WRONG),
-    "q07_7": ([wins, lambda i, j: 1 / (1 + math.exp(j - i))], WINS_WRONG),
-}
-
-
-def ask(name, answer):
-    return CHECKERS[name](*(answer if name == "q02_3" else (answer,)))  # which takes two
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_right_answers_pass_and_wrong_ones_get_their_hint(capsys, name):
-    number = name.removeprefix("q0").replace("_", ".")  # q01_2 is 1.2 in its notebook
-    right, wrong = CASES[name]
-    for answer in right:
-        assert ask(name, answer) is True
-        assert capsys.readouterr().out == f"✓ Exercise {number}: right.\n"
-    for answer, hint in wrong:
-        assert ask(name, answer) is False
+@pytest.mark.parametrize("exercise", EXERCISES, ids=str)
+def test_a_mistake_gets_its_hint_and_another_right_way_passes(exercise, capsys):
+    chapter, place = exercise.checker.removeprefix("q0").split("_")
+    names = namespace(exercise)
+    for *changes, hint in [change[1:] for change in CHANGES if change[0] == exercise.checker]:
+        code = code_of(exercise.solution)
+        for old, new in zip(changes[::2], changes[1::2], strict=True):
+            assert old in code
+            code = code.replace(old, new)
+        exec(code, names)
+        right = eval(call_of(exercise), names)
         out, err = capsys.readouterr()
-        assert out.startswith(f"✗ Exercise {number}: ")
-        assert hint in out
-        assert (out.count("✗"), err) == (1, "")
+        assert (right, err) == (hint is None, "")
+        if right:
+            assert out == f"✓ Exercise {chapter}.{place}: right.\n"
+        else:
+            assert out.startswith(f"✗ Exercise {chapter}.{place}: ")
+            assert hint in out
+            assert out.count("✗") == 1
 
 
 def test_every_checker_is_tested_here_and_says_what_it_asks():
-    assert set(CASES) == set(CHECKERS)
-    assert all(inspect.getdoc(check) for check in CHECKERS.values())
+    assert {change[0] for change in CHANGES} == CHECKERS
+    assert all(inspect.getdoc(getattr(checks, name)) for name in CHECKERS)
+
+
+def test_the_field_of_an_rsu_is_the_networks():
+    def measured(height, dilated):
+        """Which columns, being no numbers, make the bottom's middle none as well."""
+        width = 1000
+        block = RSU(height, 1, 1, 1, dilated).eval()
+        found = {}
+        block.get_submodule(f"rebnconv{height}").register_forward_hook(lambda _, __, y: found.update(y=y))
+        x = torch.zeros(width, 1, 1, width)
+        x[range(width), 0, 0, range(width)] = torch.nan
+        with torch.no_grad():
+            block(x)
+        return int(found["y"][:, 0, 0, found["y"].shape[-1] // 2].isnan().sum())
+
+    assert checks.q06_1(measured) is True
+
+
+def gram(features):
+    return features.flatten(1) @ features.flatten(1).T
 
 
 @pytest.mark.parametrize("nothing", [None, ...])

@@ -24,7 +24,7 @@ EACH = {
     "vgg16": lambda: diagrams.vgg("vgg16", {"a": ["conv1_1"], "b": ["relu5_1"], "c": ["pool1"]}),
     "alexnet": lambda: diagrams.vgg("alexnet", ALEXNET),
     "training_loop": diagrams.training_loop,
-    "gram_matrix": diagrams.gram_matrix,
+    "gram_matrix": lambda: diagrams.gram_matrix(torch.rand(5, 8, 8)),
     "johnson": lambda: diagrams.feed_forward("johnson"),
     "adain": lambda: diagrams.feed_forward("adain"),
     "dualstylegan": diagrams.dualstylegan,

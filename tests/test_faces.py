@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,6 @@ import torch
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_mobilestylegan import released
 
 from nstlib.cli.__main__ import cli
 from nstlib.errors import AssetError, ImageError, SettingError
@@ -21,8 +21,33 @@ from nstlib.pictures import files as images
 CHANNELS = (8, 8, 8, 8, 8, 8)  # pictures of 256 pixels
 
 
+def released(*shapes: tuple[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+    """Random tensors named as in the released graphs: KIND_NUMBER, the numbers growing along the way."""
+    generator, spread = torch.Generator().manual_seed(0), {"Add": 0.1, "Mul": 0.1, "Reshape": 0.1}
+    found = {}
+    for number, (kind, shape) in enumerate(shapes, 7):  # of one to three digits
+        scale = spread.get(kind, math.prod(shape[1:]) ** -0.5)
+        mean = 0.7 if kind == "Mul" else float(kind == "Add" and len(shape) == 2)
+        found[f"{kind}_{number}"] = mean + scale * torch.randn(shape, generator=generator)
+    return found
+
+
 def tiny_tensors() -> dict[str, dict[str, torch.Tensor]]:
-    mapping, synthesis = released(CHANNELS)
+    def styled(inputs: int, outputs: int, side: int, *filters: tuple[int, ...]) -> list:
+        modulation = [("MatMul", (inputs, 512)), ("Add", (1, inputs)), ("Mul", (1, 1, 1, 1))]
+        added = [("Add", (1, 1, side, side)), ("Add", (1, outputs, 1, 1))]
+        return [*modulation, *(("Conv", shape) for shape in filters), *added]
+
+    mapping = released(*8 * [("MatMul", (512, 512)), ("Reshape", (512,))])
+    n = CHANNELS[0]
+    shapes = [("Expand", (1, n, 4, 4)), *styled(n, n, 4, (n, n, 3, 3))]
+    for level in range(1, len(CHANNELS)):
+        shapes += [("MatMul", (n, 512)), ("Add", (1, n))]
+        for inputs in (n // 4, n):
+            shapes += styled(inputs, n, 4 << level, (inputs, 1, 1, 3, 3), (n, inputs, 1, 1))
+    shapes += [*styled(n, 12, 1, (12, n, 1, 1))]
+    del shapes[-2]  # the picture gets no noise
+    synthesis = released(*shapes)
     torch.manual_seed(0)
     return {"mapping": mapping, "synthesis": synthesis, "head": DistilledHead(8).state_dict()}
 

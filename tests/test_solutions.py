@@ -80,24 +80,15 @@ def namespace(exercise: Exercise) -> dict:
     return names
 
 
-def test_there_are_notebooks_with_exercises():
-    assert NOTEBOOKS
-    assert {exercise.notebook for exercise in EXERCISES} == {path.name for path in NOTEBOOKS}
-
-
 @pytest.mark.parametrize("exercise", EXERCISES, ids=str)
-def test_the_stub_is_not_answered_yet(exercise, capsys):
+def test_the_stub_is_not_answered_yet_and_the_solution_is_right(exercise, capsys):
+    assert exercise.solution is not None, "the next cell is no markdown cell tagged 'solution'"
+    assert re.fullmatch(r"<details>\s*<summary>.+</summary>.*</details>\s*", exercise.solution, re.DOTALL)
     names = namespace(exercise)
     exec(exercise.stub, names)
     assert "not answered yet" in capsys.readouterr().out
     assert eval(call_of(exercise), names) is False
-
-
-@pytest.mark.parametrize("exercise", EXERCISES, ids=str)
-def test_the_solution_is_right(exercise, capsys):
-    assert exercise.solution is not None, "the next cell is no markdown cell tagged 'solution'"
-    assert re.fullmatch(r"<details>\s*<summary>.+</summary>.*</details>\s*", exercise.solution, re.DOTALL)
-    names = namespace(exercise)
+    assert "not answered yet" in capsys.readouterr().out
     exec(code_of(exercise.solution), names)
     assert eval(call_of(exercise), names) is True
     assert capsys.readouterr().out.startswith("✓")
@@ -121,4 +112,5 @@ def test_every_solution_belongs_to_an_exercise(path):
 
 
 def test_every_checker_is_asked_by_a_notebook_and_the_other_way_round():
+    assert {exercise.notebook for exercise in EXERCISES} == {path.name for path in NOTEBOOKS}
     assert {exercise.checker for exercise in EXERCISES} == CHECKERS

@@ -5,13 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 import torchvision
+from torchvision.transforms.functional import normalize
 
 from nstlib.errors import SettingError
 from nstlib.nets.features import FeatureExtractor
 from nstlib.nets.vgg import LayeredNet, architecture, receptive_field
-
-NETWORKS = ("vgg16", "vgg19", "alexnet")
-# --------------------------------------------------------------------------------------------- the tables
 
 
 @pytest.mark.parametrize(
@@ -29,12 +27,6 @@ NETWORKS = ("vgg16", "vgg19", "alexnet")
 def test_a_wrong_name_is_one_sentence(network, names, sentence):
     with pytest.raises(SettingError, match=sentence):
         LayeredNet(network, names)
-
-
-# ------------------------------------------------------------------------------------------------- sizes
-
-
-# ---------------------------------------------------------------------------------------- receptive field
 
 
 @pytest.mark.parametrize(
@@ -76,29 +68,15 @@ def test_pooling_takes_the_greatest_or_the_average(network, relu, kernel, weight
 # ------------------------------------------------------------------------------------- torchvision's modules
 
 
-def torchvision_features(network: str) -> torch.nn.Sequential:
-    """torchvision's own convolutional part, without memory for its classifier and without values."""
-    with torch.device("meta"):
-        return getattr(torchvision.models, network)(weights=None).features
-
-
-@pytest.fixture(scope="module")
-def theirs(weights):
-    """Network -> torchvision's module with our random weights, copied in order."""
-    modules = {}
-    for network in NETWORKS:
-        module = torchvision_features(network).to_empty(device="cpu")
-        names = [key.removesuffix(".weight") for key in weights[network] if key.endswith(".weight")]
-        convolutions = [m for m in module if isinstance(m, torch.nn.Conv2d)]
-        for name, convolution in zip([n for n in names if n != "conv0"], convolutions, strict=True):
-            convolution.load_state_dict(
-                {part: weights[network][f"{name}.{part}"] for part in ("weight", "bias")}
-            )
-        modules[network] = module.eval()
-    return modules
-
-
-def their_activations(module: torch.nn.Sequential, x: torch.Tensor) -> list[torch.Tensor]:
+def their_activations(network: str, tensors: dict[str, torch.Tensor], x: torch.Tensor) -> list[torch.Tensor]:
+    """Of torchvision's own convolutional part, with our random weights copied in order."""
+    with torch.device("meta"):  # without memory for its classifier
+        module = getattr(torchvision.models, network)(weights=None).features
+    module = module.to_empty(device="cpu").eval()
+    names = dict.fromkeys(key.split(".")[0] for key in tensors)
+    convolutions = [part for part in module if isinstance(part, torch.nn.Conv2d)]
+    for name, part in zip([n for n in names if n != "conv0"], convolutions, strict=True):
+        part.load_state_dict({key: tensors[f"{name}.{key}"] for key in ("weight", "bias")})
     found = []
     for part in module:
         x = part(x)
@@ -114,36 +92,24 @@ LAYERS = {
 }
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", [*LAYERS, "vgg19_torchvision"])
 @torch.no_grad()
-def test_activations_are_torchvisions(network, theirs, weights, picture):
-    image = picture(67, 71)
-    called = "vgg19_torchvision" if network == "vgg19" else network
-    ours = FeatureExtractor(
-        called, LAYERS[network], precision="float32", device="cpu", tensors=weights[network]
-    )(image)
-    normalized = torchvision.transforms.functional.normalize(
-        image, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-    )
-    right = their_activations(theirs[network], normalized)
-    order = [layer.name for layer in architecture(called)]
+def test_activations_are_torchvisions(network, weights, picture):
+    image, theirs = picture(67, 71), network.removesuffix("_torchvision")
+    tensors, names = weights[theirs], LAYERS[theirs]
+    ours = FeatureExtractor(network, names, precision="float32", device="cpu", tensors=tensors)(image)
+    if network == "vgg19":  # its first convolution normalizes
+        normalized = torch.nn.functional.conv2d(image, tensors["conv0.weight"], tensors["conv0.bias"])
+    else:
+        normalized = normalize(image, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    right = their_activations(theirs, tensors, normalized)
+    order = [layer.name for layer in architecture(network)]
     assert len(order) == len(right)
-    assert list(ours) == LAYERS[network]
-    for name in LAYERS[network]:
+    assert list(ours) == names
+    for name in names:
         expected = right[order.index(name)]
         assert ours[name].shape == expected.shape
         assert ours[name].dtype == torch.float32
         # Relative to the layer's own size: 16 convolutions in another order of summation.
         assert (ours[name] - expected).abs().max() <= 1e-5 * expected.abs().max(), name
         assert expected.std() > 0.05  # a dead layer would agree with anything
-
-
-@torch.no_grad()
-def test_the_normalized_vgg19_is_the_same_module_behind_its_first_convolution(theirs, weights, picture):
-    image = picture(35, 33)
-    tensors = weights["vgg19"]
-    ours = FeatureExtractor("vgg19", ["relu4_1"], precision="float32", device="cpu", tensors=tensors)(image)
-    normalized = torch.nn.functional.conv2d(image, tensors["conv0.weight"], tensors["conv0.bias"])
-    index = [layer.name for layer in architecture("vgg19")].index("relu4_1")
-    expected = their_activations(theirs["vgg19"], normalized)[index]
-    assert (ours["relu4_1"] - expected).abs().max() <= 1e-5 * expected.abs().max()

@@ -7,7 +7,6 @@ from itertools import pairwise
 from typing import Any
 
 import matplotlib.pyplot as plt
-import torch
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
@@ -74,6 +73,7 @@ def _route(a: _Box, b: _Box) -> list[tuple[float, float]]:
     return [(ax + right * aw / 2, ay), (bx, ay), (bx, by - up * bh / 2)]
 
 
+@house_style()
 def _flow(height: float, boxes: Mapping[str, _Box], arrows: str, gradients: str = "") -> Figure:
     """Boxes and arrows over a legend of the kinds that occur.
 
@@ -83,24 +83,24 @@ def _flow(height: float, boxes: Mapping[str, _Box], arrows: str, gradients: str 
         arrows: "a>b a>7.4,0.8>c": from box to box, by their names, through corners.
         gradients: likewise, drawn dashed.
     """
-    with house_style():
-        figure, axes = _page(height)
-        for box in boxes.values():
-            _draw_box(axes, box)
-        for paths, color, dash in ((arrows, "#444444", "-"), (gradients, COLORS[1], "--")):
-            look: dict[str, Any] = {"color": color, "linewidth": 1.3}
-            for path in paths.split():
-                stops = [boxes.get(name) or _corner(name) for name in path.split(">")]
-                *line, end = [point for a, b in pairwise(stops) for point in _route(a, b)]
-                axes.plot(*zip(*line, strict=True), linestyle=dash, **look)
-                arrow = look | {"arrowstyle": "-|>", "linestyle": dash, "shrinkA": 0, "shrinkB": 0}
-                axes.annotate("", end, line[-1], arrowprops=arrow)
-        kinds = [kind for kind in _KINDS if any(box[0] == kind for box in boxes.values())]
-        for index, kind in enumerate(kinds):
-            _draw_box(axes, (kind, kind, WIDTH * (index + 0.5) / len(kinds), 0.2, 1.2, 0.26))
+    figure, axes = _page(height)
+    for box in boxes.values():
+        _draw_box(axes, box)
+    for paths, color, dash in ((arrows, "#444444", "-"), (gradients, COLORS[1], "--")):
+        look: dict[str, Any] = {"color": color, "linewidth": 1.3}
+        for path in paths.split():
+            stops = [boxes.get(name) or _corner(name) for name in path.split(">")]
+            *line, end = [point for a, b in pairwise(stops) for point in _route(a, b)]
+            axes.plot(*zip(*line, strict=True), linestyle=dash, **look)
+            arrow = look | {"arrowstyle": "-|>", "linestyle": dash, "shrinkA": 0, "shrinkB": 0}
+            axes.annotate("", end, line[-1], arrowprops=arrow)
+    kinds = [kind for kind in _KINDS if any(box[0] == kind for box in boxes.values())]
+    for index, kind in enumerate(kinds):
+        _draw_box(axes, (kind, kind, WIDTH * (index + 0.5) / len(kinds), 0.2, 1.2, 0.26))
     return figure
 
 
+@house_style()
 def vgg(network: str = "vgg19", marked: Mapping[str, Sequence[str]] = MARKED) -> Figure:
     """The layers of a network with their sizes, names and receptive fields (papers A, Figure 1, D, Figure 5).
 
@@ -125,29 +125,28 @@ def vgg(network: str = "vgg19", marked: Mapping[str, Sequence[str]] = MARKED) ->
         if layer.kind != "conv"
     ]
     pitch, block, scale = 6.65 / len(columns), list[float](), 1
-    with house_style():
-        figure, axes = _page(3.7)
-        axes.text(0.05, 0.95, "receptive\nfield (px)", fontsize=8, va="bottom")
-        for index, layer in enumerate(columns):
-            x = 0.85 + pitch * index
-            field, step = receptive_field(network, layer.name)
-            height = 1.9 / step**0.4
-            look = look_of.get(layer.name, white if layer.kind == "pool" else gray)
-            axes.add_patch(Rectangle((x - pitch * 0.35, 2.2 - height / 2), pitch * 0.7, height, **look))
-            weight = "bold" if layer.name in look_of else "normal"
-            text: dict[str, Any] = {"ha": "center", "fontsize": 8, "fontweight": weight}
-            axes.text(x, 0.95, str(field), va="bottom", **text)
-            axes.text(x, 0.9, layer.name, rotation=90, va="top", **text)
-            block.append(x)
-            if layer.kind == "pool":  # the last one of its block, and already on the next scale
-                side = "" if scale == 1 else f"/{scale}"
-                title = f"{layer.channels} maps\nH{side} × W{side}"
-                axes.text(sum(block) / len(block), 3.3, title, ha="center", va="bottom", fontsize=8)
-                block = []
-            scale = step
-        for index, (use, look) in enumerate((looks | {"pooling": white}).items()):
-            axes.add_patch(Rectangle((0.85 + 1.5 * index, 0.06), 0.25, 0.17, **look))
-            axes.text(1.17 + 1.5 * index, 0.145, use, va="center", fontsize=8)
+    figure, axes = _page(3.7)
+    axes.text(0.05, 0.95, "receptive\nfield (px)", fontsize=8, va="bottom")
+    for index, layer in enumerate(columns):
+        x = 0.85 + pitch * index
+        field, step = receptive_field(network, layer.name)
+        height = 1.9 / step**0.4
+        look = look_of.get(layer.name, white if layer.kind == "pool" else gray)
+        axes.add_patch(Rectangle((x - pitch * 0.35, 2.2 - height / 2), pitch * 0.7, height, **look))
+        weight = "bold" if layer.name in look_of else "normal"
+        text: dict[str, Any] = {"ha": "center", "fontsize": 8, "fontweight": weight}
+        axes.text(x, 0.95, str(field), va="bottom", **text)
+        axes.text(x, 0.9, layer.name, rotation=90, va="top", **text)
+        block.append(x)
+        if layer.kind == "pool":  # the last one of its block, and already on the next scale
+            side = "" if scale == 1 else f"/{scale}"
+            title = f"{layer.channels} maps\nH{side} × W{side}"
+            axes.text(sum(block) / len(block), 3.3, title, ha="center", va="bottom", fontsize=8)
+            block = []
+        scale = step
+    for index, (use, look) in enumerate((looks | {"pooling": white}).items()):
+        axes.add_patch(Rectangle((0.85 + 1.5 * index, 0.06), 0.25, 0.17, **look))
+        axes.text(1.17 + 1.5 * index, 0.145, use, va="center", fontsize=8)
     return figure
 
 
@@ -170,15 +169,14 @@ def training_loop() -> Figure:
     return _flow(4.2, boxes, arrows, "total>7.4,0.8>step step>0.1,2.7>x")
 
 
-def gram_matrix(features: Tensor | None = None) -> Figure:
+@house_style()
+def gram_matrix(features: Tensor) -> Figure:
     """The Gram matrix as a picture: a map a row, times a map a column (paper A (1); D, Figure 7).
 
     Args:
         features: (C, H, W) or (1, C, H, W), of which the five most active maps are drawn, in $F$ reduced to
-            8 × 8 positions; None: random ones.
+            8 × 8 positions.
     """
-    if features is None:
-        features = torch.rand(5, 8, 8, generator=torch.Generator().manual_seed(0)) ** 2
     maps = features.detach().float().cpu().reshape(-1, *features.shape[-2:])
     maps = maps[maps.mean((1, 2)).argsort(descending=True)[:5]]
     small = adaptive_avg_pool2d(maps, 8)
@@ -190,23 +188,22 @@ def gram_matrix(features: Tensor | None = None) -> Figure:
         (4.95, 3.1, "$F^T$: M × C"), (4.95, 0.2, "column $j$"), (5.83, 1.65, "="),
         (6.7, 2.35, "$G = F F^T$: C × C"), (6.7, 0.95, "entry $G_{ij}$"),
     )  # fmt: skip
-    with house_style():
-        figure, axes = _page(3.5)
-        for values, left, low, width, height, mark in (
-            *boxes,
-            (rows, 1.35, 1.15, 2.5, 1.0, (0, 0, rows.shape[1], 1)),
-            (rows.T, 4.45, 0.4, 1.0, 2.5, (last, 0, 1, rows.shape[1])),
-            (gram, 6.2, 1.15, 1.0, 1.0, (last, 0, 1, 1)),
-        ):
-            part = figure.add_axes((left / WIDTH, low / 3.5, width / WIDTH, height / 3.5))
-            part.imshow(values.numpy(), aspect="auto", interpolation="nearest")
-            part.axis("off")
-            if mark:
-                frame = Rectangle((mark[0] - 0.5, mark[1] - 0.5), mark[2], mark[3], clip_on=False)
-                part.add_patch(frame)
-                frame.set(facecolor="none", edgecolor=COLORS[1], linewidth=3)
-        for x, y, text in texts:
-            axes.text(x, y, text, ha="center", va="center", fontsize=18 if len(text) == 1 else 9)
+    figure, axes = _page(3.5)
+    for values, left, low, width, height, mark in (
+        *boxes,
+        (rows, 1.35, 1.15, 2.5, 1.0, (0, 0, rows.shape[1], 1)),
+        (rows.T, 4.45, 0.4, 1.0, 2.5, (last, 0, 1, rows.shape[1])),
+        (gram, 6.2, 1.15, 1.0, 1.0, (last, 0, 1, 1)),
+    ):
+        part = figure.add_axes((left / WIDTH, low / 3.5, width / WIDTH, height / 3.5))
+        part.imshow(values.numpy(), aspect="auto", interpolation="nearest")
+        part.axis("off")
+        if mark:
+            frame = Rectangle((mark[0] - 0.5, mark[1] - 0.5), mark[2], mark[3], clip_on=False)
+            part.add_patch(frame)
+            frame.set(facecolor="none", edgecolor=COLORS[1], linewidth=3)
+    for x, y, text in texts:
+        axes.text(x, y, text, ha="center", va="center", fontsize=18 if len(text) == 1 else 9)
     return figure
 
 

@@ -59,8 +59,7 @@ def run_course(
         SettingError: an unknown notebook, preset or parameter, or a value of another type.
         CourseError: a notebook failed or did not keep its promises; those before it are kept.
     """
-    wanted, preset, given = preset, active_preset(preset), dict(parameters or {})
-    known("preset", preset, PRESETS)
+    wanted, preset, given = preset, known("preset", active_preset(preset), PRESETS), parameters or {}
     if preset != wanted:
         echo(f"preset {preset}, as NST_PRESET says, instead of {wanted}")
     if "preset" in given:
@@ -135,23 +134,14 @@ def _select(folder: Path, selection: Sequence[str]) -> list[Path]:
 def _load(path: Path) -> _Notebook:
     """Read a notebook without running it, and refuse what papermill would run wrongly."""
     content = manifest.read_json(path)
-    if not isinstance(content.get("cells"), list):
-        raise CourseError(f"{path.name} is not a notebook of today's format: open and save it in Jupyter.")
-    code = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
-    sources = ["".join(cell["source"]) for cell in code]
-    parameters = [
-        source for cell, source in zip(code, sources, strict=True)
-        if "parameters" in cell["metadata"].get("tags", [])
-    ]  # fmt: skip
-    if len(parameters) != 1:
-        raise CourseError(f"{path.name} has {len(parameters)} cells tagged 'parameters', and needs one.")
-    return _Notebook(
-        path,
-        manifest.notebook_hash(content),
-        read_parameters(parameters[0], path.stem),
-        content["metadata"].get("nst", {}).get("promises", []),
-        sum(bool(source.strip()) for source in sources),
-    )
+    code = [cell for cell in content.get("cells", []) if cell["cell_type"] == "code"]
+    tagged = [cell for cell in code if "parameters" in cell["metadata"].get("tags", [])]
+    if len(tagged) != 1:
+        raise CourseError(f"{path.name} has {len(tagged)} cells tagged 'parameters', and needs one.")
+    parameters = read_parameters("".join(tagged[0]["source"]), path.stem)
+    promises = content["metadata"].get("nst", {}).get("promises", [])
+    cells = sum(bool("".join(cell["source"]).strip()) for cell in code)
+    return _Notebook(path, manifest.notebook_hash(content), parameters, promises, cells)
 
 
 def _last_time(book: _Notebook, preset: str, folder: Path) -> str:

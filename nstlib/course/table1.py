@@ -357,15 +357,16 @@ def _painted(out: Path, s: Settings, name: str, kind: str) -> dict[str, Any]:
                 method, style = _opened(row.method, tuple(job.words), tuple(row.options.items()), s)
             began = time.perf_counter()
             quiet = {"progress": False} if row.method == "gatys" else {}
+            made = style if name == "artwork" else content
             if method:
                 made = method.stylize(content, style, **quiet)
-            else:
-                made = style if name == "artwork" else content
-            about = {"key": job.key, "seconds": round(time.perf_counter() - began, 3)}
-            learned = method.about.get("seconds") if method else None
-            about |= {"training_minutes": None if learned is None else round(learned / 60, 1)}
+            seconds, learned = time.perf_counter() - began, method.about.get("seconds") if method else None
             peak = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else peak_mib()
-            about |= {"peak_mib": round(peak)}  # of painting: the metrics' networks come afterwards
+            about = {
+                "key": job.key, "seconds": round(seconds, 3),
+                "training_minutes": None if learned is None else round(learned / 60, 1),
+                "peak_mib": round(peak),  # of painting: the metrics' networks come afterwards
+            }  # fmt: skip
             save_image(made, job.file, settings=about)
         options = [f"--{key.replace('_', '-')} {value}" for key, value in row.options.items()]
         words = [str(job.face), *job.words, f"--method {row.method}", *options]
@@ -503,8 +504,7 @@ def of_paper(row: str, metric: str, style: str) -> float | None:
     if row not in PAPER or metric not in METRICS_OF_E:
         return None
     numbers = PAPER[row][:, METRICS_OF_E.index(metric)]
-    known = style.title() in SETS_OF_E
-    return float(numbers[SETS_OF_E.index(style.title())] if known else numbers.mean())
+    return float(dict(zip(SETS_OF_E, numbers, strict=True)).get(style.title(), numbers.mean()))
 
 
 def ranks(cells: Sequence[Mapping[str, Any]], draws: int = 1000, seed: int = 0) -> pd.DataFrame:

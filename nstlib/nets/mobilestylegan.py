@@ -15,10 +15,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
 from collections.abc import Mapping as Dictionary
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -104,10 +103,10 @@ class Level(nn.Module):
         self.conv1 = StyledConv(inputs // 4, outputs, side)
         self.conv2 = StyledConv(outputs, outputs, side)
 
-    def forward(self, x: Tensor, styles: Tensor) -> Tensor:
-        """Features (N, inputs, H, W) and styles (N, 3, 512) -> features (N, outputs, 2 H, 2 W)."""
-        x = inverse_haar(self.up(x, styles[:, 0]))
-        return self.conv2(self.conv1(x, styles[:, 1]), styles[:, 2])
+    def forward(self, x: Tensor, styles: Sequence[Tensor], after: After, index: int) -> Tensor:
+        """Features (N, inputs, H, W) and three styles (N, 512) -> features (N, outputs, 2 H, 2 W)."""
+        x = after(index, self.conv1(inverse_haar(self.up(x, styles[0])), styles[1]))
+        return after(index + 1, self.conv2(x, styles[2]))
 
 
 class SynthesisNetwork(nn.Module):
@@ -157,16 +156,21 @@ class SynthesisNetwork(nn.Module):
         """
         return self.to_img(self.modulation(self.features(w), self.w_plus(w)[:, -1]))
 
-    def features(self, w: Tensor, levels: int | None = None) -> Tensor:
+    def features(self, w: Tensor, levels: int | None = None, after: After = lambda _, x: x) -> Tensor:
         """Styles to the features after so many doublings of the size, or after all.
+
+        Args:
+            w: as for :meth:`forward`.
+            levels: doublings; None: all.
+            after: takes the index of a convolution and its features, and returns those for the next layer.
 
         Returns:
             (N, channels[levels], 4 · 2**levels, 4 · 2**levels).
         """
-        styles = self.w_plus(w)
-        x = self.conv1(self.input.expand(len(styles), -1, -1, -1), styles[:, 0])
+        first, *styles = self.w_plus(w).unbind(1)
+        x = after(0, self.conv1(self.input.expand(len(first), -1, -1, -1), first))
         for index, level in enumerate(self.levels[:levels]):
-            x = level(x, styles[:, 3 * index + 1 : 3 * index + 4])
+            x = level(x, styles[3 * index : 3 * index + 3], after, 2 * index + 1)
         return x
 
     def w_plus(self, w: Tensor) -> Tensor:
@@ -251,22 +255,16 @@ class FacePrior(StyleGenerator):
         prior = cls(synthesis.channels[: CUT + 1])
         prior.style.load_state_dict(mapping.state_dict())
         prior.head.load_state_dict(head.state_dict())
-        own = prior.synthesis.state_dict()
-        prior.synthesis.load_state_dict({k: v for k, v in synthesis.state_dict().items() if k in own})
+        prior.synthesis.load_state_dict(synthesis.state_dict(), strict=False)  # its last levels stay behind
         return prior.requires_grad_(False).eval()
 
     def synthesize(
         self, w_plus: Tensor, maps: Sequence[Tensor | None] = (), after: After = lambda _, x: x
     ) -> Tensor:
         """See :meth:`StyleGenerator.synthesize`; there are no maps."""
-        codes, net = w_plus.unbind(1), self.synthesis
-        x = after(0, net.conv1(net.input.expand(len(w_plus), -1, -1, -1), codes[0]))
-        for index, level in enumerate(cast(Iterable[Level], net.levels)):
-            first, second = 2 * index + 1, 2 * index + 2
-            x = inverse_haar(level.up(x, codes[first]))
-            x = after(first, level.conv1(x, codes[first]))
-            x = after(second, level.conv2(x, codes[second]))
-        return self.head(x, codes[-1])
+        pairs = range(1, self.layers - 2, 2)  # at each size a code for doubling and convolution, then one
+        own = [0, *(code for first in pairs for code in (first, first, first + 1)), -1]
+        return self.head(self.synthesis.features(w_plus[:, own], after=after), w_plus[:, -1])
 
 
 def inverse_haar(x: Tensor) -> Tensor:

@@ -15,9 +15,10 @@ and in what "two encoders of different structure" differ, it does not say. What 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +30,7 @@ from .u2net import ConvBlock, NestedU, Norm, halved, sized
 
 _KEYS = 64  # sides of the map that attention looks at: more than 4096 places of a style add nothing but time
 _NOISE = 4  # channels
+_Seen = Sequence[Any]  # a picture, its masks or None, and the maps of its encoder
 _WITHIN = 10.0  # how much more likely, as a logarithm, a place looks into its own region than elsewhere
 
 
@@ -252,30 +254,23 @@ class Generator(nn.Module):
         artwork_masks: Tensor | None = None, back: bool = True,
     ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
         """(I_c, I_s) -> (I_c^T, I_s^S); without ``back`` the first alone, and the sizes may differ."""
-        content, style = self.content_encoder(photos), self.style_encoder(artworks)
-        made = self._restyle("style", photos, artworks, content, style, photo_masks, artwork_masks)
-        if not back:
-            return made, None
-        return made, self._restyle("content", artworks, photos, style, content, artwork_masks, photo_masks)
+        photo = photos, photo_masks, *self.content_encoder(photos)
+        artwork = artworks, artwork_masks, *self.style_encoder(artworks)
+        made = self._restyle("style", photo, artwork)
+        return made, self._restyle("content", artwork, photo) if back else None
 
-    def _restyle(
-        self, name: str, images: Tensor, others: Tensor, maps: list[Tensor], other_maps: list[Tensor],
-        masks: Tensor | None, other_masks: Tensor | None,
-    ) -> Tensor:  # fmt: skip
+    def _restyle(self, name: str, own: _Seen, other: _Seen) -> Tensor:
         if not (self.checkpointing and torch.is_grad_enabled()):
-            return self._paint(name, images, others, maps, other_maps, masks, other_masks)
+            return self._paint(name, own, other)
         made = []
-        for n in range(len(images)):  # nothing here looks from one picture of the batch at another
-            x, y, a, b = (k if k is None else k[n : n + 1] for k in (images, others, masks, other_masks))
-            here, there = ([one[n : n + 1] for one in several] for several in (maps, other_maps))
-            made.append(checkpoint(self._paint, name, x, y, here, there, a, b, use_reentrant=False))
+        for n in range(len(own[0])):  # nothing here looks from one picture of the batch at another
+            one = [[x if x is None else x[n : n + 1] for x in seen] for seen in (own, other)]
+            made.append(checkpoint(self._paint, name, *one, use_reentrant=False))
         return torch.cat(made)
 
-    def _paint(
-        self, name: str, images: Tensor, others: Tensor, maps: list[Tensor], other_maps: list[Tensor],
-        masks: Tensor | None, other_masks: Tensor | None,
-    ) -> Tensor:  # fmt: skip
+    def _paint(self, name: str, own: _Seen, other: _Seen) -> Tensor:
         lffm, decoder = (self.get_submodule(f"{name}_{part}") for part in ("lffm", "decoder"))
+        (images, masks, *maps), (others, other_masks, *other_maps) = own, other
         with torch.autocast(images.device.type, enabled=False):  # bfloat16 is too coarse for a variance
             under = recolor(images.float(), others.float(), masks, other_masks)
         here, there = concatenated(maps), concatenated(other_maps)

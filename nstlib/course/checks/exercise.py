@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
@@ -119,6 +120,12 @@ def missing(answer: Any) -> bool:
 def random(seed: int, *shape: int) -> Tensor:
     """Normally distributed numbers, the same for everyone."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def drawn(*cases: Sequence[Any]) -> list[list[Any]]:
+    """Cases in which each tuple, a shape, becomes normally distributed numbers, the same for everyone."""
+    seeds = itertools.count()
+    return [[random(next(seeds), *one) if isinstance(one, tuple) else one for one in case] for case in cases]
 
 
 def _shown(value: Any) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.functional import jacobian
 
-from .exercise import UNANSWERED, Known, entries, exercise, missing, random, verdict
+from .exercise import UNANSWERED, Known, drawn, entries, exercise, missing, verdict
 
 
 def _photo(seed: int, height: int, width: int) -> np.ndarray:
@@ -35,7 +35,7 @@ def _gram(f: Tensor) -> Tensor:
     return f.flatten(1) @ f.flatten(1).T
 
 
-@exercise([(random(n, *s),) for n, s in enumerate(((3, 4, 5), (5, 7, 2), (8, 1, 6), (1, 3, 3)))])
+@exercise(drawn([(3, 4, 5)], [(5, 7, 2)], [(8, 1, 6)], [(1, 3, 3)]))
 def q01_2(f: Tensor) -> Known:
     """The Gram matrix of paper A (1): (C, H, W) -> (C, C), a plain sum over positions."""
     right = _gram(f)
@@ -50,13 +50,12 @@ def q01_3(shuffle: Callable[[Tensor, torch.Generator], Tensor]) -> bool:
     """Shuffle positions so that the Gram matrix stays: one permutation, the same for every channel."""
 
     def judge() -> str | None:
-        for seed, shape in enumerate(((3, 6, 5), (4, 9, 8), (2, 16, 16))):
-            features = random(seed, *shape)
-            answer = shuffle(features.clone(), torch.Generator().manual_seed(seed))
+        for (features,) in drawn([(3, 6, 5)], [(4, 9, 8)], [(2, 16, 16)]):
+            answer = shuffle(features.clone(), torch.Generator().manual_seed(0))
             if missing(answer):
                 return UNANSWERED
-            if tuple(answer.shape) != shape:
-                return f"the shape must stay {shape}, yours is {tuple(answer.shape)}."
+            if answer.shape != features.shape:
+                return f"the shape must stay {tuple(features.shape)}, yours is {tuple(answer.shape)}."
             if torch.equal(answer, features):
                 return "nothing has moved."
             if not torch.equal(answer.flatten(1).sort()[0], features.flatten(1).sort()[0]):
@@ -84,7 +83,7 @@ def q01_4(answer: Mapping[str, int]) -> bool:
     return entries("1.4", answer, right, mistakes, kind="number", otherwise=otherwise)
 
 
-@exercise([(random(n, *s), _gram(random(n + 50, *s, 1))) for n, s in enumerate(((3, 7), (6, 4), (1, 5)))])
+@exercise([(f, _gram(a)) for f, a in drawn(*([shape, shape] for shape in ((3, 7), (6, 4), (1, 5))))])
 def q01_5(f: Tensor, target: Tensor) -> Known:
     """Gradient of ``sum_ij (G_ij - A_ij)²`` with respect to F (C, M), A symmetric: 4 (G - A) F."""
     right = jacobian(lambda f: (f @ f.T - target).square().sum(), f)
@@ -95,17 +94,17 @@ def q01_5(f: Tensor, target: Tensor) -> Known:
     return right, mistakes
 
 
-@exercise([(random(n, 3, 7), random(n + 5, 3, 7), _gram(random(n + 9, 3, 7)), 2.0, 0.25) for n in range(3)])
+@exercise([(f, c, _gram(a), 2.0, 0.25) for f, c, a in drawn(*3 * [3 * [(3, 7)]])])
 def q01_6(f: Tensor, content: Tensor, gram: Tensor, alpha: float, beta: float) -> Known:
     """Paper A (2) to (4) for one layer: F (C, M), content's F (C, M), style's Gram matrix -> a number."""
-    content_loss, style_loss = (f - content).square().sum(), (_gram(f) - gram).square().sum()
-    means = alpha * (f - content).square().mean() + beta * (_gram(f) - gram).square().mean()
+    apart, style_apart = f - content, _gram(f) - gram
+    content_loss, style_loss = apart.square().sum(), style_apart.square().sum()
+    means = alpha * apart.square().mean() + beta * style_apart.square().mean()
+    roots = alpha * apart.norm() + beta * style_apart.norm()
+    by_grams = alpha * (_gram(f) - _gram(content)).square().sum() + beta * style_loss
     return alpha * content_loss + beta * style_loss, {
         "alpha belongs to the content, beta to the style.": beta * content_loss + alpha * style_loss,
         "(2) and (3) are sums, not means.": means,
-        "the content is compared by the features themselves, not by Gram matrices (slip 1).": alpha
-        * (_gram(f) - _gram(content)).square().sum()
-        + beta * style_loss,
-        "square the differences: (2) and (3) are squared norms.": alpha * content_loss.sqrt()
-        + beta * style_loss.sqrt(),
+        "the content is compared by the features themselves, not by Gram matrices (slip 1).": by_grams,
+        "square the differences: (2) and (3) are squared norms.": roots,
     }

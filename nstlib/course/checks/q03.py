@@ -3,40 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch.autograd.functional import hessian, jacobian
 
 from ...losses import style_weight_factor
-from .exercise import Known, exercise, random
+from .exercise import Known, drawn, exercise
 
 
 def _moments(gradient: Tensor, m: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     return 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient.square()
 
 
-def _adam_cases() -> list[tuple[Tensor, Tensor, Tensor, int]]:
-    cases = []
-    for seed in range(3):
+def _adam_cases() -> Iterator[tuple[Tensor, Tensor, Tensor, int]]:
+    for gradients in drawn(*3 * [4 * [(4,)]]):
         m = v = torch.zeros(4, dtype=torch.float64)
-        for t in range(1, 5):
-            gradient = random(10 * seed + t, 4)
-            cases.append((gradient, m, v, t))
+        for t, gradient in enumerate(gradients, 1):
+            yield gradient, m, v, t
             m, v = _moments(gradient, m, v)
-    return cases
 
 
-@exercise(_adam_cases(), rtol=1e-5)
+@exercise([*_adam_cases()], rtol=1e-5)
 def q03_1(gradient: Tensor, m: Tensor, v: Tensor, t: int) -> Known:
     """One step of Adam: (gradient, m, v, t) -> (change of x, new m, new v); lr 0.02, betas 0.9, 0.999."""
     m, v = _moments(gradient, m, v)
     change = -0.02 * (m / (1 - 0.9**t)) / ((v / (1 - 0.999**t)).sqrt() + 1e-8)
-    short = "step 1 is too long: divide m by 1 - 0.9^t and v by 1 - 0.999^t."
+    uncorrected = -0.02 * m / (v.sqrt() + 1e-8)
     return (change, m, v), {
         "the sign is wrong: x changes against the gradient.": (-change, m, v),
-        short: (-0.02 * m / (v.sqrt() + 1e-8), m, v),
+        "step 1 is too long: divide m by 1 - 0.9^t and v by 1 - 0.999^t.": (uncorrected, m, v),
     }
 
 
@@ -47,7 +44,7 @@ FUNCTIONS: list[Callable[[Tensor], Tensor]] = [
 ]
 
 
-@exercise([(f, random(20 + n, 3 + n), random(70 + n, 3 + n)) for n, f in enumerate(FUNCTIONS)])
+@exercise(drawn(*([f, (n,), (n,)] for n, f in enumerate(FUNCTIONS, 3))))
 def q03_2(f: Callable[[Tensor], Tensor], x: Tensor, v: Tensor) -> Known:
     """Hessian times a vector without the Hessian: (f, x, v) -> H(x) v, by differentiating twice."""
     return hessian(f, x) @ v, {
@@ -67,14 +64,11 @@ def q03_3(change: float, temperature: float, u: float) -> Known:
     return u < bound, {hint: u >= bound}
 
 
-@exercise(
-    [
-        ((1.0, 1.2, 1.1), (1.3, 1.5, 1.4)),
-        ((1.3, 1.5, 1.4), (1.0, 1.2, 1.1)),
-        ((1.3, 1.2, 1.3), (1.0, 1.6, 1.9)),
-        ((0.9, 2.0, 2.1), (1.5, 1.4, 1.3)),
-    ]
-)
+LOW, HIGH = (1.0, 1.2, 1.1), (1.3, 1.5, 1.4)
+WIDE = (((1.3, 1.2, 1.3), (1.0, 1.6, 1.9)), ((0.9, 2.0, 2.1), (1.5, 1.4, 1.3)))
+
+
+@exercise([(LOW, HIGH), (HIGH, LOW), *WIDE])
 def q03_4(a: Sequence[float], b: Sequence[float]) -> Known:
     """Losses of two methods, one a seed -> 1 if all of a are below all of b, 2 for the reverse, else 0."""
     ahead = 1 if max(a) < min(b) else 2 if max(b) < min(a) else 0
@@ -99,13 +93,11 @@ def q03_5(w: float, c: int, m: int) -> Known:
 @exercise([((0.2, 0.2, 0.2), (4.0, 10.0, 50.0)), ((1.0, 0.5, 2.0, 0.0), (3.0, 1.0, 7.0, 2.0))])
 def q03_6(w: Sequence[float], m: Sequence[float]) -> Known:
     """D's layer weights w^l and constants M^l -> weights that give the same style loss without M^l."""
-    sizes = torch.tensor(m, dtype=torch.float64)
-    weights = torch.tensor(w, dtype=torch.float64)
-    return weights / sizes, {
+    weights, sizes = (torch.tensor(one, dtype=torch.float64) for one in (w, m))
+    right = weights / sizes
+    return right, {
         "you multiply by M^l; D divides by it.": weights * sizes,
         "one number for all layers cannot stand for constants that differ.": weights / sizes.mean(),
         "one number for all layers cannot stand for their sum, either.": weights / sizes.sum(),
-        "these add up to 1: then the sum over the layers has another size than D's.": weights
-        / sizes
-        / (weights / sizes).sum(),
+        "these add up to 1: then the sum over the layers has another size than D's.": right / right.sum(),
     }

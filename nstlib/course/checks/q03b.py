@@ -10,7 +10,7 @@ from torch import Tensor
 from ...losses import gram_matrix
 from ...methods.gatys import pyramid_sizes
 from ...pictures.color import luminance
-from .exercise import Known, exercise, random
+from .exercise import Known, drawn, exercise
 
 
 @exercise([(512, 128), (384, 100), (300, 64), (100, 128)])
@@ -29,23 +29,20 @@ def q03b_1(longest: int, smallest: int) -> Known:
     }
 
 
-@exercise([(random(1, 1, 3, 4, 5).sigmoid() / 2, random(2, 1, 3, 4, 5).sigmoid() / 4 + 0.3)])
+@exercise(drawn(2 * [(1, 3, 4, 5)]))
 def q03b_2(result: Tensor, content: Tensor) -> Known:
     """The result's luminance with the content's colors: two pictures (1, 3, H, W) -> one, not clamped."""
     bright, before = luminance(result), luminance(content)
-    even = result.mean(1, keepdim=True) - content.mean(1, keepdim=True)
+    even = (result - content).mean(1, keepdim=True)
+    turned = result + before - bright
     return content + bright - before, {
         "the three channels do not count alike: the eye sees green best.": content + even,
-        "the other way round: this has the content's luminance and the result's colors.": result
-        + before
-        - bright,
+        "the other way round: this has the content's luminance and the result's colors.": turned,
         "the content's luminance is still in it: take it away before you add the result's.": content + bright,
     }
 
 
-@exercise(
-    [(random(70, 3, 4, 5), random(90, 4, 5).sigmoid()), (random(71, 5, 7, 2), random(91, 7, 2).sigmoid())],
-)
+@exercise([(f, mask.sigmoid()) for f, mask in drawn([(3, 4, 5), (4, 5)], [(5, 7, 2), (7, 2)])])
 def q03b_3(f: Tensor, mask: Tensor) -> Known:
     """Paper E (10) with the region's own size taken out: F (C, H, W), mask (H, W) -> (C, C)."""
     rows, positions = (f * mask).flatten(1), mask.numel()
@@ -58,34 +55,27 @@ def q03b_3(f: Tensor, mask: Tensor) -> Known:
     }
 
 
-@exercise([([random(80, 3, 4, 5), random(81, 3, 4, 2)],), ([random(82, 5, 2, 2), random(83, 5, 6, 3)],)])
+@exercise([(tiles,) for tiles in drawn([(3, 4, 5), (3, 4, 2)], [(5, 2, 2), (5, 6, 3)])])
 def q03b_4(tiles: Sequence[Tensor]) -> Known:
     """The whole picture's Gram matrix, divided by H·W, from the features (C, h, w) of its tiles."""
     rows = [tile.flatten(1) for tile in tiles]
-    grams, sizes = [r @ r.T for r in rows], [r.shape[1] for r in rows]
-    means = [gram / size for gram, size in zip(grams, sizes, strict=True)]
-    whole = torch.stack(grams).sum(0)
-    return whole / sum(sizes), {
+    whole = torch.stack([r @ r.T for r in rows]).sum(0)
+    means = torch.stack([r @ r.T / r.shape[1] for r in rows])
+    return whole / sum(r.shape[1] for r in rows), {
         "that is the sum: divide by the positions of all tiles together.": whole,
-        "a mean of the tiles' own means lets a small tile count like a large one.": torch.stack(means).mean(
-            0
-        ),
-        "a sum of the tiles' own means grows with their number.": torch.stack(means).sum(0),
+        "a mean of the tiles' own means lets a small tile count like a large one.": means.mean(0),
+        "a sum of the tiles' own means grows with their number.": means.sum(0),
     }
 
 
-@exercise(
-    [tuple(random(90 + 3 * n + k, 1, c, 4, 5).sigmoid() for k, c in enumerate((3, 3, 1))) for n in (0, 1)]
-)
+@exercise([(x, y, c.sigmoid()) for x, y, c in drawn(*2 * [[(1, 3, 4, 5), (1, 3, 4, 5), (1, 1, 4, 5)]])])
 def q03b_5(x: Tensor, moved: Tensor, trusted: Tensor) -> Known:
     """The temporal term of Ruder et al.: mean of c (x - moved)²; x, moved (1, 3, H, W), c (1, 1, H, W)."""
-    square = (x - moved).square()
-    return (trusted * square).mean(), {
-        "where does c come in? Where the flow is wrong nothing may be held fast.": square.mean(),
-        "c stands outside of the square: it would be squared with it.": (trusted * (x - moved))
-        .square()
-        .mean(),
-        "the mean is over all pixels, not over the trusted ones alone.": (trusted * square).sum()
-        / (3 * trusted.sum()),
-        "the square, not the absolute value.": (trusted * (x - moved).abs()).mean(),
+    apart = x - moved
+    right = (trusted * apart.square()).mean()
+    return right, {
+        "where does c come in? Where the flow is wrong nothing may be held fast.": apart.square().mean(),
+        "c stands outside of the square: it would be squared with it.": (trusted * apart).square().mean(),
+        "the mean is over all pixels, not over the trusted ones alone.": right / trusted.mean(),
+        "the square, not the absolute value.": (trusted * apart.abs()).mean(),
     }

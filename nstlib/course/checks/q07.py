@@ -7,28 +7,26 @@ import math
 import torch
 from torch import Tensor
 
-from .exercise import Known, exercise, random
+from .exercise import Known, drawn, exercise
 
 
-def _pair(seed: int, *shape: int) -> tuple[Tensor, Tensor]:
-    """Two pictures, or windows of them, that have something in common."""
-    x, noise = (random(seed + k, *shape).sigmoid() for k in (0, 1))
-    return x, torch.lerp(x, noise, 0.3)
+def _pairs(*shape: int) -> list[tuple[Tensor, Tensor]]:
+    """Three pairs of pictures, or windows of them, that have something in common."""
+    return [(x.sigmoid(), torch.lerp(x, noise, 0.3).sigmoid()) for x, noise in drawn(*3 * [[shape, shape]])]
 
 
-@exercise([_pair(seed, 3, 8, 9) for seed in (1, 4, 9)])
+@exercise(_pairs(3, 8, 9))
 def q07_1(x: Tensor, y: Tensor) -> Known:
     """PSNR, paper A (12): two pictures in [0, 1] -> decibels."""
     error = (x - y).square().mean()
     right = -10 * error.log10()
-    mistakes = {
+    return right, {
         "the sign is turned: MAX² stands above the error, so a small error is many dB.": -right,
         "MAX is the largest value a pixel can have: 1 here, not 255.": right + 20 * math.log10(255),
         "that is the natural logarithm; decibels count powers of ten.": -10 * error.log(),
         "a tenth of it: that is bel, and ten decibels are one.": right / 10,
         "the logarithm's argument is MAX² / MSE, not the square of that.": 2 * right,
     }
-    return right, mistakes
 
 
 def _ssim(x: Tensor, y: Tensor, correction: int = 0, luminance: bool = True) -> Tensor:
@@ -39,31 +37,24 @@ def _ssim(x: Tensor, y: Tensor, correction: int = 0, luminance: bool = True) -> 
     return (means if luminance else 1) * (2 * covariance + c2) / (variances + c2)
 
 
-def _negative(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    return x, 1 - y
-
-
-@exercise([_pair(2, 72), _pair(5, 72), _negative(*_pair(8, 72))], rtol=1e-6)
+@exercise([*_pairs(72), *((x, 1 - y) for x, y in _pairs(72))], rtol=1e-6)
 def q07_2(x: Tensor, y: Tensor) -> Known:
     """SSIM of one window, paper A (11): two lists of values in [0, 1], all of one weight -> a number."""
     right = _ssim(x, y)
-    unbiased = "you divide by n - 1: with the window's own weights, 1/n each, the divisor is n."
-    mistakes = {
-        unbiased: _ssim(x, y, correction=1),
+    unbiased = _ssim(x, y, correction=1)
+    return right, {
+        "you divide by n - 1: with the window's own weights, 1/n each, the divisor is n.": unbiased,
         "the first fraction, of the means, is missing.": _ssim(x, y, luminance=False),
         "a negative of the picture has a negative covariance: leave its sign.": right.abs(),
     }
-    return right, mistakes
 
 
-@exercise(
-    [(random(n, 5), random(n + 2, 5).exp(), random(n + 1, 5), random(n + 3, 5).exp()) for n in (3, 6, 7)],
-)
+@exercise([(m, v.exp(), n, w.exp()) for m, v, n, w in drawn(*3 * [4 * [(5,)]])])
 def q07_3(m: Tensor, v: Tensor, n: Tensor, w: Tensor) -> Known:
     """FID of diagonal normal distributions: means and variances of both sets -> a number."""
     means, spreads = (m - n).square().sum(), (v.sqrt() - w.sqrt()).square().sum()
     right = means + spreads
-    mistakes = {
+    return right, {
         "variances were given: their roots are compared.": means + (v - w).square().sum(),
         "the means are missing: their squared distance comes first.": spreads,
         "only the means are compared: the spreads differ, too.": means,
@@ -71,7 +62,6 @@ def q07_3(m: Tensor, v: Tensor, n: Tensor, w: Tensor) -> Known:
         "it is a sum over dimensions, not a mean.": right / len(m),
         "the root is subtracted: - 2 (v w)^½.": means + (v.sqrt() + w.sqrt()).square().sum(),
     }
-    return right, mistakes
 
 
 def _kernels(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -82,22 +72,19 @@ def _off_diagonal(k: Tensor) -> Tensor:
     return (k.sum() - k.trace()) / (len(k) * (len(k) - 1))
 
 
-@exercise(
-    [_kernels(random(s, n, 3), random(s + 20, m, 3)) for s, (n, m) in enumerate(((5, 5), (4, 7), (6, 3)))],
-)
+@exercise([_kernels(a, b) for a, b in drawn([(5, 3), (5, 3)], [(4, 3), (7, 3)], [(6, 3), (3, 3)])])
 def q07_4(aa: Tensor, bb: Tensor, ab: Tensor) -> Known:
     """KID from its three matrices of kernel values, (n, n), (m, m), (n, m) -> a number."""
     n, m = ab.shape
     own, between = _off_diagonal(aa) + _off_diagonal(bb), ab.mean()
     fewer = _off_diagonal(aa) * (n - 1) / n + _off_diagonal(bb) * (m - 1) / m
-    biased = "a picture is no pair with itself: leave the diagonals out, or it is biased like FID."
-    mistakes = {
-        biased: aa.mean() + bb.mean() - 2 * between,
+    biased = aa.mean() + bb.mean() - 2 * between
+    return own - 2 * between, {
+        "a picture is no pair with itself: leave the diagonals out, or it is biased like FID.": biased,
         "without the diagonal n (n - 1) values are left: divide by that.": fewer - 2 * between,
         "the pairs between the sets count twice.": own - between,
         "between the sets all pairs count: a_i and b_i are different pictures.": own - 2 * _off_diagonal(ab),
     }
-    return own - 2 * between, mistakes
 
 
 SHARES = [(round(100 * k / n, 2), n) for n in (7, 35, 48) for k in (0, 1, n // 2, n - 1, n)]
@@ -115,21 +102,22 @@ def q07_5(percent: float, voters: int) -> Known:
     return False, {f"{percent} % of {voters}: {k} voters would be {100 * k / voters:.2f} %.": True}
 
 
-@exercise([(random(n, m), random(n + 9, m)) for n, m in enumerate((7, 4, 11, 2))])
+def _correlation(a: Tensor, b: Tensor) -> Tensor:
+    return torch.corrcoef(torch.stack([a, b]))[0, 1]
+
+
+@exercise(drawn(*([(n,), (n,)] for n in (7, 4, 11, 2))))
 def q07_6(a: Tensor, b: Tensor) -> Known:
     """Kendall's tau of two lists of scores without ties: (n,), (n,) -> a number."""
     i, j = torch.triu_indices(len(a), len(a), 1)
     agree = ((a[i] - a[j]).sign() * (b[i] - b[j]).sign()).mean()
     ranks = [x.argsort().argsort().double() for x in (a, b)]
-    spearman = torch.corrcoef(torch.stack(ranks))[0, 1]
+    spearman, plain, share = _correlation(*ranks), _correlation(a, b), (1 + agree) / 2
     return agree, {
-        "that is the share of pairs in the same order; subtract the share in opposite order.": (1 + agree)
-        / 2,
+        "that is the share of pairs in the same order; subtract the share in opposite order.": share,
         "each pair counts once: there are n (n - 1) / 2 of them.": agree / 2,
         "that correlates the ranks (Spearman); tau counts pairs.": spearman,
-        "that correlates the scores themselves; tau looks at their order alone.": torch.corrcoef(
-            torch.stack([a, b])
-        )[0, 1],
+        "that correlates the scores themselves; tau looks at their order alone.": plain,
     }
 
 
