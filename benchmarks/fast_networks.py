@@ -72,15 +72,13 @@ def worker(way: str, size: int) -> None:
     from nstlib.course.manifest import peak_mib
     from nstlib.methods.adain import AdaIN
     from nstlib.methods.johnson import SHIPPED, Johnson
-    from nstlib.nets import hardware, winograd
+    from nstlib.nets import hardware
     from nstlib.pictures import files as images
 
     content, style = (
         images.square(images.load_image(assets.data_path(name)), size, allow_upscale=True)
         for name in ("portraits/collins.jpg", "paintings/starry_night.jpg")
     )
-    if "plain" in way:
-        winograd._pays = lambda *_: False  # its layers are the library's, which would take the quick way
     with torch.inference_mode():
         if way == "Johnson, plain":
             step = plain_johnson(content)

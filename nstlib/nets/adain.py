@@ -11,18 +11,9 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from .official import load_strict
-from .winograd import convolve
 
 # Parts of the channels at relu4_1 that come out of each convolution from there to pixels; 0 doubles the size.
 _LAYERS = (2, 0, 2, 2, 2, 4, 0, 4, 8, 0, 8)
-
-
-class Conv3x3(nn.Conv2d):
-    """A convolution of pictures that already have their border of one pixel, by the fastest way."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H + 2, W + 2) -> (N, outputs, H, W)."""
-        return convolve(self, x)
 
 
 class Decoder(nn.Sequential):
@@ -45,7 +36,7 @@ class Decoder(nn.Sequential):
             if not part:
                 layers.append(nn.Upsample(scale_factor=2, mode="nearest"))
             else:
-                layers += [nn.ReflectionPad2d(1), Conv3x3(channels, width // part, 3), nn.ReLU()]
+                layers += [nn.ReflectionPad2d(1), nn.Conv2d(channels, width // part, 3), nn.ReLU()]
                 channels = width // part
         super().__init__(*layers, nn.ReflectionPad2d(1), nn.Conv2d(channels, 3, 3))
 

@@ -30,8 +30,7 @@ class FeatureExtractor(nn.Module):
         layers: names such as "relu4_2" or "conv4_2" (VGG) and "relu3" (AlexNet).
         pooling: "max" or "average".
         padding: "zeros" or "reflect", see :class:`nstlib.nets.vgg.LayeredNet`.
-        precision: see :func:`nstlib.nets.hardware.resolve_precision`; where "auto" chooses float32,
-            the convolutions are those of :mod:`nstlib.nets.winograd`.
+        precision: see :func:`nstlib.nets.hardware.resolve_precision`.
         device: see :func:`nstlib.nets.hardware.resolve_device`.
         tensors: weights to use instead of the asset's, keyed "conv1_1.weight", ... (tests, own networks).
 
@@ -66,8 +65,7 @@ class FeatureExtractor(nn.Module):
         self.precision = resolve_precision(precision, self.device)
         # MPS gains nothing from channels_last; oneDNN and cuDNN do.
         self.memory_format = torch.contiguous_format if self.device.type == "mps" else torch.channels_last
-        quick = str(precision) == "auto"  # "float32" promises all its decimals
-        net = LayeredNet(network, self.layer_names, pooling, padding, quick=quick)
+        net = LayeredNet(network, self.layer_names, pooling, padding)
         weights = assets.load_tensors(network) if tensors is None else tensors
         # The published normalized VGG-19 carries its own normalization: a 1x1 convolution that turns RGB in
         # [0, 1] into BGR in [0, 255] minus the mean. It stays in float32: bfloat16 would round it.

@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .official import blocks, load_strict
-from .winograd import convolve
 
 STRIDE = 4
 """Factor by which a side is reduced before the residual blocks: sides come out as multiples of it."""
@@ -31,7 +30,7 @@ class ConvLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, ceil(H / stride), ceil(W / stride))."""
-        return convolve(self.conv2d, F.pad(x, (self.padding,) * 4, mode="reflect"))
+        return self.conv2d(F.pad(x, (self.padding,) * 4, mode="reflect"))
 
 
 class UpsampleConvLayer(nn.Module):

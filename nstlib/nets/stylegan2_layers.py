@@ -26,7 +26,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .style_generator import STYLE
-from .winograd import conv3x3
 
 GAIN = math.sqrt(2)
 """A leaky ReLU reduces the deviation of its input by about this factor; each is followed by it."""
@@ -92,9 +91,8 @@ class EqualConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, H', W')."""
         weight = self.weight / math.sqrt(self.weight[0].numel())
-        if self.halve or weight.shape[-1] == 1:
-            return F.conv2d(x, weight, stride=1 + self.halve)
-        return conv3x3(x, weight)
+        padding = 0 if self.halve else weight.shape[-1] // 2
+        return F.conv2d(x, weight, stride=1 + self.halve, padding=padding)
 
 
 class PixelNorm(nn.Module):
@@ -189,7 +187,7 @@ class ModulatedConv(nn.Module):
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """The convolution without any style; ``weight`` is (outputs, inputs, kernel, kernel)."""
         if self.blur is None:
-            return conv3x3(x, weight, bias) if weight.shape[-1] == 3 else F.conv2d(x, weight, bias)
+            return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
         return self.blur(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), bias)
 
     def forward(self, x: Tensor, w: Tensor, bias: Tensor | None = None, gain: float = 1.0) -> Tensor:

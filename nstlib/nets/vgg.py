@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import SettingError, known
-from .winograd import convolve
 
 Border = Literal["zeros", "reflect"]
 
@@ -126,20 +125,18 @@ class LayeredNet(nn.Module):
         pooling: "max" as trained, or "average" as Gatys et al. 2016 (section 2) recommend for synthesis.
         padding: of the convolutions, "zeros" as trained, or "reflect", with which AdaIN's decoder was
             trained: it leaves no frame at the border.
-        quick: use :mod:`nstlib.nets.winograd`, at the cost of one decimal; metrics must not.
 
     Shape:
         input (N, 3, H, W), already normalized for the network; output: name -> (N, C_l, H_l, W_l).
     """
 
     def __init__(
-        self, network: str, names: Sequence[str], pooling: str = "max", padding: Border = "zeros",
-        *, quick: bool = False,
-    ) -> None:  # fmt: skip
+        self, network: str, names: Sequence[str], pooling: str = "max", padding: Border = "zeros"
+    ) -> None:
         super().__init__()
         self.names = frozenset(names)
         self.layers = layers_up_to(network, list(names))
-        self.pooling, self.quick = pooling, quick
+        self.pooling = pooling
         channels = 3
         for layer in self.layers:
             if layer.kind == "conv":
@@ -152,8 +149,7 @@ class LayeredNet(nn.Module):
         found, x = {}, images
         for layer in self.layers:
             if layer.kind == "conv":
-                conv = self.get_submodule(layer.name)
-                x = convolve(conv, x) if self.quick else conv(x)
+                x = self.get_submodule(layer.name)(x)
             elif layer.kind == "relu":
                 # In place saves a third of the memory; not if the convolution's own output is needed.
                 x = F.relu(x, inplace=layer.name.replace("relu", "conv") not in self.names)
