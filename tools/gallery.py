@@ -2,12 +2,10 @@
 
     python tools/gallery.py                          (after `make store`)
     python tools/gallery.py sheet FOLDER [KEEP]      (an hour; goes on where it was stopped)
-    python tools/gallery.py jojogan                  (twenty minutes)
 
 The first copies a figure of each notebook and draws faces of the prior, the second makes the contact sheet:
 six portraits after eight paintings by Gatys' method with its default settings (`keep_face` as KEEP says). The
-single pictures stay in FOLDER, where `benchmarks/kept_faces.py` looks for them. The third draws six faces by
-JoJoGAN, in the styles of three portraits.
+single pictures stay in FOLDER, where `benchmarks/kept_faces.py` looks for them.
 """
 
 from __future__ import annotations
@@ -20,12 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nstlib import assets
-from nstlib.faces import generated
-from nstlib.faces.align import align_portrait
 from nstlib.faces.generated import Faces
-from nstlib.faces.style_sets import load_style_set
 from nstlib.methods import gatys
-from nstlib.methods.jojogan import JoJoGAN
 from nstlib.nets import hardware
 from nstlib.pictures import files as images
 
@@ -73,21 +67,6 @@ def sheet(folder: Path, keep: float) -> None:
     images.save_image(torch.cat(rows, dim=2), GALLERY / "contact_sheet.jpg", quality=85)
 
 
-def jojogan() -> None:
-    """Six faces by JoJoGAN from one portrait of each of three sets; the last face is nobody's."""
-    names = ("collins", "obama", "biden", "einstein", "curie")
-    photographs = [images.load_image(assets.data_path(f"portraits/{name}.jpg")) for name in names]
-    nobody = generated.listed(generated.cached(1, 256, seed=1), 1)[0][0]
-    faces = torch.cat([align_portrait(photograph, 256).picture for photograph in photographs])
-    faces = torch.cat([faces, images.load_image(nobody)])
-    rows = [torch.cat([torch.ones_like(faces[:1]), *faces.split(1)], 3)]
-    for name, number in (("ink", 3), ("sketch", 2), ("fantasy_portraits", 0)):
-        style, method = load_style_set(name, 256).pictures[number : number + 1], JoJoGAN()
-        method.fit(styles=style)
-        rows.append(torch.cat([style, *method.stylize(faces).split(1)], 3))
-    images.save_image(torch.cat(rows, 2), GALLERY / "jojogan.jpg", quality=85)
-
-
 def _border(tile: Tensor) -> tuple[int, int, int, int]:
     """White around a picture, so that it becomes a square."""
     height, width = SIDE + 8 - tile.shape[-2], SIDE + 8 - tile.shape[-1]
@@ -99,8 +78,6 @@ def main() -> None:
     hardware.keep_freed_memory()
     if sys.argv[1:2] == ["sheet"]:
         return sheet(Path(sys.argv[2]), float((sys.argv[3:] or ["0.5"])[0]))
-    if sys.argv[1:2] == ["jojogan"]:
-        return jojogan()
     for name, source in COPIES.items():
         figure = images.load_image(ROOT / "figures" / "quick" / source)
         images.save_image(figure, GALLERY / f"{name}.jpg", quality=88)
