@@ -15,76 +15,43 @@ from typing import Any
 
 import pytest
 import torch
+from gatys_helpers import shallow_net
 from torch import Tensor, nn
 
 from nstlib.cli import __main__ as command
 from nstlib.nets import hardware
 from nstlib.nets.adain import Decoder
+from nstlib.nets.vgg import architecture
 from nstlib.pictures import video
-from nstlib.pictures.files import is_picture
-
-# Written down a second time, on purpose: the tests hold the library's own table to this one.
-VGG_BLOCKS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
-VGG_CHANNELS = (64, 128, 256, 512, 512)
-ALEXNET = ((64, 11), (192, 5), (384, 3), (256, 3), (256, 3))  # (channels, kernel)
 
 
-def read_film(path: str | os.PathLike[str], *, size: int | None = None) -> tuple[Iterator[Tensor], float]:
+def read_film(path: str | os.PathLike[str], *, size: int | None = None) -> tuple[list[Tensor], float]:
     """Read a film as frames at equal distances in time; all else is as for `timed_frames`.
 
     Every frame comes once, and one that is shown longer than the others several times.
 
     Returns:
-        An iterator over the frames (1, 3, H, W), float32, in [0, 1], on the CPU, and the frames a second.
+        The frames (1, 3, H, W), float32, in [0, 1], on the CPU, and how many there are a second.
     """
     frames, times = video.timed_frames(path, size=size)
-    if is_picture(path):
-        shown = [end - start for _, start, end in video._animation(path)]
-        usual = [seconds for seconds in shown if seconds < 1.5 * min(shown)]  # rounded to 10 ms in a GIF
-        fps = len(usual) / sum(usual)
-    else:
-        with video._open(path) as container:
-            stream = container.streams.best("video")
-            guessed = stream.guessed_rate or 25  # without the pauses; thousands if frames come at any time
-            fps = float(guessed if guessed <= 60 else stream.average_rate or 25)
-
-    def evenly() -> Iterator[Tensor]:
-        count, before = 0, torch.empty(0)
-        for frame in itertools.chain(frames, [None]):
-            while 0 < count < round(times[-1] * fps):  # where this frame begins, or the film ends
-                yield before.clone()
-                count += 1
-            if frame is not None:
-                yield frame
-                before, count = frame, count + 1
-
-    return evenly(), fps
-
-
-def convolution_shapes(network: str) -> dict[str, tuple[int, int, int]]:
-    """Layer name -> (channels out, channels in, kernel), first to last."""
-    if network == "alexnet":
-        named = [(f"conv{i}", channels, kernel) for i, (channels, kernel) in enumerate(ALEXNET, 1)]
-    else:
-        named = [
-            (f"conv{block}_{i}", channels, 3)
-            for block, (count, channels) in enumerate(
-                zip(VGG_BLOCKS[network], VGG_CHANNELS, strict=True), start=1
-            )
-            for i in range(1, count + 1)
-        ]
-    before = [3, *(channels for _, channels, _ in named)]
-    return {name: (out, into, kernel) for (name, out, kernel), into in zip(named, before, strict=False)}
+    frames = list(frames)
+    shown = [end - start for start, end in itertools.pairwise(times)]
+    usual = [seconds for seconds in shown if seconds < 1.5 * min(shown)]  # rounded to 10 ms in a GIF
+    fps = len(usual) / sum(usual)
+    return [f for f, seconds in zip(frames, shown, strict=True) for _ in range(round(seconds * fps))], fps
 
 
 def make_weights(network: str, seed: int = 0) -> dict[str, Tensor]:
     """He-initialized weights keyed as the assets are; activations keep their size through all layers."""
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
-    for name, (out, into, kernel) in convolution_shapes(network).items():
-        scale = math.sqrt(2 / (into * kernel**2))
-        tensors[f"{name}.weight"] = torch.randn(out, into, kernel, kernel, generator=generator) * scale
-        tensors[f"{name}.bias"] = torch.randn(out, generator=generator) * 0.1
+    into = 3
+    for layer in [one for one in architecture(network) if one.kind == "conv"]:
+        scale = math.sqrt(2 / (into * layer.kernel**2))
+        shape = (layer.channels, into, layer.kernel, layer.kernel)
+        tensors[f"{layer.name}.weight"] = torch.randn(shape, generator=generator) * scale
+        tensors[f"{layer.name}.bias"] = torch.randn(layer.channels, generator=generator) * 0.1
+        into = layer.channels
     if network == "vgg19":  # RGB in [0, 1] to BGR minus a mean; a scale of 4 keeps random activations near 1
         tensors["conv0.weight"] = 4 * torch.eye(3).flip(0).reshape(3, 3, 1, 1)
         tensors["conv0.bias"] = torch.tensor([-1.6, -1.8, -1.9])
@@ -126,6 +93,12 @@ def random_networks(weights, monkeypatch) -> list[str]:
 
 
 @pytest.fixture(scope="session")
+def net(weights):
+    """What the tests of Gatys' method look through, unless they have a network of their own."""
+    return shallow_net(weights["vgg16"])
+
+
+@pytest.fixture(scope="session")
 def picture() -> Callable[..., Tensor]:
     """``picture(h, w, seed)``: a smooth random picture (1, 3, h, w) in [0, 1]."""
 
@@ -143,8 +116,8 @@ def rand(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def randn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+def randn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 def waves(height: int, width: int) -> Tensor:

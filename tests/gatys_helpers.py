@@ -21,10 +21,6 @@ def shallow_net(tensors: dict[str, Tensor], precision: str = "float32", **option
     return FeatureExtractor("vgg16", names, precision=precision, device="cpu", tensors=tensors, **options)
 
 
-def random_picture(height: int, width: int, seed: int) -> Tensor:
-    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
-
-
 def left(height: int, width: int, columns: int) -> Tensor:
     """A mask (1, 1, H, W) of the first so many columns."""
     mask = torch.zeros(1, 1, height, width)

@@ -129,29 +129,3 @@ def dualstylegan(state: State, w_plus: Tensor, art: Tensor, weights: Sequence[fl
         return mod_res(state, f"res.{index}", x, structure[:, index], used[index])
 
     return generator(state, torch.stack(codes, 1), name="generator.", after=after)
-
-
-def discriminator(state: State, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Pictures to judgements, and what each block gives. At most four pictures, which are one group."""
-
-    def conv(name: str, x: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
-        weight = state[f"{name}.weight"]
-        return F.conv2d(x, weight / math.sqrt(weight[0].numel()), None, stride, padding)
-
-    x = activate(conv("convs.0.0", x), state["convs.0.1.bias"])
-    found, number = [x], 1
-    while f"convs.{number}.conv1.0.weight" in state:
-        name = f"convs.{number}"
-        skip = upfirdn(x, state[f"{name}.skip.0.kernel"], down=1, pad=(1, 1))
-        skip = conv(f"{name}.skip.1", skip, stride=2)
-        x = activate(conv(f"{name}.conv1.0", x, padding=1), state[f"{name}.conv1.1.bias"])
-        x = upfirdn(x, state[f"{name}.conv2.0.kernel"], pad=(2, 2))
-        x = activate(conv(f"{name}.conv2.1", x, stride=2), state[f"{name}.conv2.2.bias"])
-        x = (x + skip) / math.sqrt(2)
-        found.append(x)
-        number += 1
-    deviation = (x.var(0, correction=0) + 1e-8).sqrt().mean()
-    x = torch.cat([x, deviation.expand(len(x), 1, *x.shape[2:])], 1)
-    x = activate(conv("final_conv.0", x, padding=1), state["final_conv.1.bias"]).reshape(len(x), -1)
-    x = F.leaky_relu(equal_linear(state, "final_linear.0", x), 0.2) * math.sqrt(2)
-    return equal_linear(state, "final_linear.1", x), found

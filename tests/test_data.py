@@ -13,8 +13,6 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from nstlib.pictures import files as images
-
 DATA = Path(__file__).resolve().parent.parent / "data"
 FOLDERS = ("portraits", "landscapes", "paintings")
 BEGIN, END = "<!-- table -->\n", "<!-- end of table -->"
@@ -79,10 +77,6 @@ def test_nothing_unlisted() -> None:
     assert len(listed) == len(set(listed))
     found = {p.relative_to(DATA).as_posix() for f in FOLDERS for p in (DATA / f).rglob("*") if p.is_file()}
     assert found == set(listed)
-
-
-def test_default_content_picture() -> None:
-    assert images.load_image(DATA / "portraits" / "collins.jpg").shape == (1, 3, 512, 512)
 
 
 def test_readme_in_step() -> None:

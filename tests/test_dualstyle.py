@@ -1,4 +1,4 @@
-"""DualStyleGAN as a method: four stages, gone on with after a stop; what can be asked; the authors' files."""
+"""DualStyleGAN as a method: four stages, what can be asked, the authors' files, notebook 05's ground."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from conftest import Malicious, one_sentence
 from test_faces import tiny_tensors
 
 from nstlib.assets.weights import read_weights
+from nstlib.course import dualstyle
 from nstlib.errors import ImageError, SettingError
 from nstlib.faces import align as portraits
 from nstlib.faces import parse, style_sets
@@ -385,15 +386,9 @@ def there(theirs, picture, monkeypatch):
 THEIRS = ("--encoder", "encoder.pt", "--codes", "codes.npy")
 
 
-def test_the_command_takes_the_authors_files(nst, there):
-    code, _, err = nst("stylize", "me.png", "generator.pt:2", *THEIRS, *COMMON[:-2])
-    assert code == 0, err
-    assert images.load_image(there / "stylized.png").shape == (1, 3, 32, 32)
+def test_authors_files_that_are_not_all_there_are_told(nst, there):
     for arguments, said in (
-        (
-            ("generator.pt:2", "--encoder", "encoder.pt"),
-            "the authors' generator.pt:12 with both",
-        ),
+        (("generator.pt:2", "--encoder", "encoder.pt"), "the authors' generator.pt:12 with both"),
         (("none.pt:1", *THEIRS), "There is no file 'none.pt'"),
     ):
         assert said in one_sentence(*nst("stylize", "me.png", *arguments, *COMMON[:-2]))
@@ -402,7 +397,7 @@ def test_the_command_takes_the_authors_files(nst, there):
 PARTS = {"cartoon": "generator.pt", "cartoon_codes": "codes.npy", "encoder": "encoder.pt"}
 
 
-def test_a_published_style_is_fetched_by_its_name(nst, there, monkeypatch):
+def test_a_published_style_is_fetched_by_its_name_and_paints_as_its_files(nst, there, monkeypatch):
     parts = {f"dualstylegan_{part}": there / file for part, file in PARTS.items()}
     monkeypatch.setattr("nstlib.assets.fetch", lambda name, **_: parts[name])
     made = []
@@ -410,6 +405,7 @@ def test_a_published_style_is_fetched_by_its_name(nst, there, monkeypatch):
         code, _, err = nst("stylize", "me.png", *words, *COMMON[:-2])
         assert code == 0, err
         made.append(images.load_image(there / "stylized.png"))
+    assert made[0].shape == (1, 3, 32, 32)
     assert torch.equal(*made)
     assert DualStyle.load("cartoon", device="cpu").usual == RELEASED_STRENGTHS
     assert "no sampling network" in one_sentence(*nst("stylize", "me.png", "cartoon:random", *COMMON[:-2]))
@@ -431,3 +427,49 @@ def test_the_command_learns_over_the_authors_files(nst, there, random_networks, 
         written.append((there / "dualstylegan_stripes.safetensors").read_bytes())
     assert written[0] == written[1]
     assert read_weights(there / "dualstylegan_stripes.safetensors")[1]["portraits"] == 2
+
+
+# ------------------------------------------------------------------------ what notebook 05 stands on
+
+
+def test_smoke_reads_codes_of_its_own_generator_and_is_the_same_each_time():
+    before = torch.get_rng_state()
+    tiny, again, other = (dualstyle.ground("smoke", seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), before)
+    ours, theirs, others = (one.net.state_dict() for one in (tiny, again, other))
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert not torch.equal(ours["generator.conv1.conv.weight"], others["generator.conv1.conv.weight"])
+    pictures = torch.rand(2, 3, 32, 32)
+    codes = tiny.faces(pictures)
+    assert torch.equal(codes, again.faces(pictures))
+    assert codes.shape == (2, tiny.source.layers, 512)
+    assert tiny.source(codes, space="w").shape == (2, 3, 32, 32)
+    assert not any(p.requires_grad for p in tiny.source.parameters())
+
+
+def test_quick_has_few_steps_but_all_stages():
+    preset = dualstyle.quick()
+    structure, style = preset.schedules()
+    first = preset.destylization
+    steps = [first.tuning_steps, first.steps, structure.steps, style.steps, preset.latent.steps]
+    assert min([*steps, preset.sampler.steps]) >= 1
+    shown = first.tuning_steps * first.tuning_batch + (structure.steps + style.steps) * preset.batch
+    assert shown <= 90  # pictures with gradients: a laptop draws three a second
+    assert [kept for kept, _ in preset.structure.mixing] == [7, 6, 5]
+
+
+def test_paper_reads_the_published_files(theirs, nets):
+    method = dualstyle.ground("paper", theirs / "generator.pt", theirs / "encoder.pt")
+    assert (method.space, method.settings.stages) == ("z", AS_RELEASED)
+    path, known = method.net.extrinsic_state(), nets[0].extrinsic_state()
+    assert path.keys() == known.keys()
+    assert not torch.equal(path["res.0.conv.0.weight"], known["res.0.conv.0.weight"])  # a new one
+    pictures = torch.rand(1, 3, 32, 32)
+    codes = method.faces(pictures)
+    assert codes.shape == (1, 8, 512)
+    assert torch.equal(codes, method.source.style(method.encoder(pictures)))  # z+ has passed the mapping
+
+
+def test_paper_says_what_is_missing():
+    with pytest.raises(SettingError, match="give its two files"):
+        dualstyle.ground("paper")

@@ -100,22 +100,6 @@ def test_fusion_ends_behind_the_layer_named(net, codes, last):
         torch.testing.assert_close(net(*codes, fuse_index=last), expected(net, w, art, [1] * LAYERS, last))
 
 
-@pytest.mark.parametrize("space", ["z", "w"])
-@pytest.mark.parametrize("other", ["z", "w"])
-@pytest.mark.parametrize("plus", [False, True])
-@pytest.mark.parametrize("other_plus", [False, True])
-def test_codes_of_each_kind_are_taken_on_both_paths(net, codes, space, other, plus, other_plus):
-    def plain_w(code: Tensor, space: str) -> Tensor:
-        code = code if code.ndim == 3 else code[:, None].repeat(1, LAYERS, 1)
-        return plain.mapping(net.state_dict(), "generator.style", 8, code) if space == "z" else code
-
-    face, art = codes[0][:1], codes[1][:1]
-    face, art = face if plus else face[:, 3], art if other_plus else art[:, 4]
-    found = net(face, art, space=space, extrinsic_space=other)
-    w, art = plain_w(face, space), plain_w(art, other)
-    torch.testing.assert_close(found, expected(net, w, art, [1] * LAYERS))
-
-
 def test_truncation_is_the_faces_alone(net, codes):
     w, art = (net.generator.w_plus(one, "z") for one in codes)
     found = net(*codes, truncation=0.75)
@@ -132,11 +116,6 @@ def test_colors_of_the_face_are_kept_by_its_own_codes(net, codes):
     found = net(*codes, truncation=0.75, keep_colors=True)
     torch.testing.assert_close(found, expected(net, 0.75 * w, own, [1] * LAYERS))
     assert not torch.allclose(found, net(*codes, truncation=0.75))
-
-
-def test_noise_is_the_generators(net, codes):
-    torch.testing.assert_close(net(*codes, noise=net.generator.noise_maps()), net(*codes))
-    assert not torch.allclose(net(*codes, noise=[None] * (LAYERS - 1)), net(*codes))
 
 
 # -------------------------------------------------------------------------------------- weights of the layers
@@ -173,7 +152,6 @@ def test_weights_are_made_of_two_strengths():
     [
         ({"interp_weights": [1.0] * 18}, r"\(18,\) are not one for each layer \(10\)"),
         ({"interp_weights": torch.ones(3, LAYERS)}, "not one for each layer"),
-        ({"space": "z+"}, "no space of codes 'z\\+'"),
         ({"extrinsic_space": "wplus"}, "no space of codes 'wplus'"),
         ({"extrinsic": torch.zeros(2, 18, 512)}, r"not \(2, 18, 512\)"),
     ],
@@ -199,33 +177,6 @@ def test_a_fresh_networks_colors_are_the_styles_own():
         w[:, 7:] = fresh.generator.w_plus(style, "z")[:, 7:]
         found, expected = fresh(face, style), fresh.generator(w, space="w")
     assert 0 < (found - expected).std().item() < 0.1 * expected.std().item()
-
-
-def test_codes_and_every_part_get_gradients(codes):
-    torch.manual_seed(0)
-    net = stirred(DualStyleGAN(64, TINY))
-    face, art = (one.clone().requires_grad_() for one in codes)
-    weights = torch.zeros(LAYERS, dtype=torch.float64).requires_grad_()
-    net(face, art, interp_weights=weights).square().mean().backward()
-    assert bool((weights.grad.abs() > 0).all())
-    net(face, art).square().mean().backward()
-    assert bool((face.grad.abs().amax((0, 2))[:7] > 0).all())
-    assert bool((art.grad.abs().amax((0, 2)) > 0).all())
-    assert all(bool(one.grad.any()) for one in net.parameters())
-
-
-def test_under_autocast_the_structure_keeps_float32s_styles():
-    torch.manual_seed(0)
-    net = DualStyleGAN(32, TINY[:4]).eval().requires_grad_(False)
-    face, art = torch.randn(1, 512), torch.randn(1, 512)
-    exact = net(face, art)
-    with torch.autocast("cpu", torch.bfloat16):
-        rounded = net(face, art)
-        style = torch.randn(1, 512)
-        dtype = net.res[0].norm(torch.randn(1, 8, 4, 4, dtype=torch.bfloat16), style).dtype
-    assert dtype == torch.bfloat16
-    assert rounded.dtype == torch.float32
-    assert 1e-5 < float((rounded - exact).abs().max() / exact.abs().max()) < 0.05
 
 
 # ---------------------------------------------------------------------------------------------- the samplers

@@ -1,7 +1,9 @@
-"""The small generator's layers, the encoder's beginning, and how both learn: resumed exactly."""
+"""The small generator's layers, the encoder's beginning, and that both learn."""
 
 from __future__ import annotations
 
+import copy
+import math
 import sys
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from conftest import make_weights
 from test_faces import tiny_tensors
 from torch import nn
 
+from nstlib.assets.weights import read_weights, save_weights
 from nstlib.errors import SettingError
 from nstlib.faces.generated import Faces
 from nstlib.nets.dualstylegan import BottleneckModRes, DualStyleGAN
@@ -104,8 +107,6 @@ def test_the_encoder_refuses_other_pictures(prior):
 
 
 def test_an_encoder_comes_back_from_its_file(prior, tmp_path):
-    from nstlib.assets.weights import read_weights, save_weights
-
     net = new_encoder(prior).eval()
     save_weights(tmp_path / "net.safetensors", net.state_dict(), {})
     again = from_state(read_weights(tmp_path / "net.safetensors")[0])
@@ -118,39 +119,19 @@ def test_an_encoder_comes_back_from_its_file(prior, tmp_path):
 # -------------------------------------------------------------------------------------------- training
 
 
-def encoder_task(prior: FacePrior, steps: int, **changes) -> EncoderTask:
-    settings = EncoderSettings(beginning=0, identity_weight=0.0, **changes)
-    return EncoderTask(new_encoder(prior), prior, settings, steps, lpips=Difference())
-
-
-def weights_after(task, schedule, folder=None, stop=None) -> dict[str, torch.Tensor]:
-    train(
-        task, schedule, folder, device="cpu", precision="float32", progress=False,
-        callback=lambda told: told.step != stop,
-    )  # fmt: skip
-    return {f"{k}.{n}": p for k, m in task.modules.items() for n, p in m.state_dict().items()}
-
-
 @pytest.mark.parametrize("kind", ["encoder", "prior"])
-def test_a_training_that_was_stopped_goes_on_to_the_same_weights(
-    kind, prior, faces, tmp_path, picture, one_thread
-):
-    for index in range(3):
-        save_image(picture(256, 256, index), tmp_path / f"{index}.png")
-
-    def task():
-        if kind == "encoder":
-            return encoder_task(prior, 3)
-        torch.manual_seed(0)
+def test_both_learn(kind, prior, faces, tmp_path, picture):
+    if kind == "encoder":
+        settings = EncoderSettings(beginning=0, identity_weight=0.0)
+        task = EncoderTask(new_encoder(prior), prior, settings, 3, lpips=Difference())
+    else:
+        files = [save_image(picture(256, 256, index), tmp_path / f"{index}.png") for index in range(3)]
         head, discriminator = type(faces.distilled_head)(8), Discriminator(256, (4, 4, 4, 4, 4, 4, 4))
-        files = [tmp_path / f"{index}.png" for index in range(3)]
-        settings = PriorSettings(layers=("relu1_1",))
-        weights = make_weights("vgg16")
-        return PriorTask(head, discriminator, faces, files, faces.w(3), settings, 3, tensors=weights)
-
-    schedule = Schedule(steps=3, batch=1, average=0.5, save_every=0.0)
-    whole = weights_after(task(), schedule)
-    weights_after(task(), schedule, tmp_path / "run", stop=1)
-    resumed = weights_after(task(), schedule, tmp_path / "run")
-    assert whole.keys() == resumed.keys()
-    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+        settings, weights = PriorSettings(layers=("relu1_1",)), make_weights("vgg16")
+        task = PriorTask(head, discriminator, faces, files, faces.w(3), settings, 3, tensors=weights)
+    before = {name: copy.deepcopy(module.state_dict()) for name, module in task.modules.items()}
+    options = {"device": "cpu", "precision": "float32", "progress": False}
+    result = train(task, Schedule(steps=3, batch=1, average=0.5), **options)
+    assert all(math.isfinite(value) for row in result.history for value in row.values())
+    for name, module in task.modules.items():
+        assert any(not torch.equal(tensor, before[name][key]) for key, tensor in module.state_dict().items())

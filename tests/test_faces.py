@@ -132,11 +132,6 @@ def test_what_cannot_be_is_told(tiny, options):
         tiny.pictures(tiny.w(given["count"], given["seed"]), given["size"])
 
 
-def test_tensors_of_another_network_are_refused():
-    with pytest.raises(SettingError, match="not MobileStyleGAN's"):
-        Faces("cpu", tiny_tensors() | {"mapping": {}})
-
-
 # --------------------------------------------------------------------------------------------- the cache
 
 

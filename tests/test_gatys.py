@@ -35,11 +35,6 @@ from nstlib.pictures.files import resize
 pytestmark = pytest.mark.usefixtures("one_thread")  # some compare bits
 
 
-@pytest.fixture(scope="module")
-def net(weights):
-    return shallow_net(weights["vgg16"])
-
-
 @pytest.fixture
 def paint(net, picture):
     """``stylize`` on the shallow network, with pictures of 20×24 and 18×15 unless others are given."""
@@ -206,16 +201,6 @@ def test_a_callback_is_told_everything(paint):
     assert torch.equal(told[-1].image, result.image)
     # Each picture is its own copy: the third is not overwritten by the fourth.
     assert not torch.equal(told[2].image, told[3].image)
-
-
-def test_the_progress_bar_can_be_left_out(paint, net, picture, capfd):
-    paint()
-    assert capfd.readouterr() == ("", "")
-    stylize(picture(8, 8, 1), picture(8, 8, 2), SHALLOW, extractor=net, iterations=2)
-    out, err = capfd.readouterr()
-    assert out == ""
-    assert "vgg16 lbfgs" in err
-    assert "2/2" in err
 
 
 # ----------------------------------------------------------------------------------- interruption and failure

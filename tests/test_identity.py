@@ -9,7 +9,6 @@ from test_portraits import face_at, found, placed  # noqa: F401 (a fixture)
 from torch import Tensor
 
 from nstlib import assets
-from nstlib.assets.registry import assets as registered
 from nstlib.errors import ImageError, SettingError
 from nstlib.faces.align import align
 from nstlib.faces.generated import Faces
@@ -37,11 +36,6 @@ def tensors() -> dict[str, Tensor]:
 @pytest.fixture(scope="module")
 def portrait() -> Tensor:
     return torch.rand(1, 3, 160, 140, generator=torch.Generator().manual_seed(1))
-
-
-def test_the_layout_has_the_published_size(tensors):
-    assert len(tensors) == 138
-    assert 4 * sum(one.numel() for one in tensors.values()) == registered()["arcface_mobilefacenet"].bytes
 
 
 def test_wrong_weights_and_shapes_are_refused(tensors):

@@ -9,7 +9,6 @@ import struct
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -110,19 +109,6 @@ def is_currency(image: torch.Tensor, height: int, width: int) -> None:
     assert image.max() <= 1
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "AVIF"])
-def test_formats(tmp_path, kind):
-    Image.init()
-    if kind not in Image.SAVE:
-        pytest.skip(f"this Pillow writes no {kind}")
-    path = tmp_path / "a.picture"  # the content says what it is, not the name
-    picture = Image.linear_gradient("L").convert("RGB").resize((31, 17))
-    picture.save(path, kind)
-    loaded = images.load_image(str(path))
-    is_currency(loaded, 17, 31)
-    assert (loaded - images.from_pil(picture)).abs().mean() < 0.02
-
-
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
 def test_first_frame_of_several(tmp_path, kind):
     frames = [Image.new("RGB", (8, 6), color) for color in ("red", "lime", "blue")]
@@ -130,28 +116,6 @@ def test_first_frame_of_several(tmp_path, kind):
     loaded = images.load_image(tmp_path / "a")
     is_currency(loaded, 6, 8)
     assert (loaded[0, :, 0, 0] - torch.tensor([1.0, 0, 0])).abs().max() < 0.03
-
-
-@pytest.mark.parametrize("orientation", [3, 5, 6, 8])
-def test_exif_orientation(tmp_path, orientation):
-    # Four quarters of their own color show where each corner went.
-    upright = np.zeros((48, 32, 3), np.uint8)
-    upright[:24, :16], upright[:24, 16:], upright[24:, :16] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
-    undo: dict[int, Callable[[np.ndarray], np.ndarray]] = {
-        3: lambda a: a[::-1, ::-1],
-        5: lambda a: a.transpose(1, 0, 2),
-        6: lambda a: np.rot90(a, 1),
-        8: lambda a: np.rot90(a, -1),
-    }
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    stored = Image.fromarray(np.ascontiguousarray(undo[orientation](upright)))
-    stored.save(tmp_path / "a", "JPEG", exif=exif, quality=95)
-    loaded = images.load_image(tmp_path / "a")
-    is_currency(loaded, 48, 32)
-    corners = loaded[0, :, [4, 4, 43, 43], [4, 27, 4, 27]]
-    expected = torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]])
-    assert (corners - expected).abs().max() < 0.05
 
 
 @pytest.mark.filterwarnings("error")
@@ -307,24 +271,6 @@ def test_bad_tensor(kind, tmp_path):
     for use in (lambda: images.resize(tensor, 2), lambda: images.to_pil(tensor)):
         with pytest.raises(ImageError, match=says):
             use()
-
-
-def test_check_picture_and_check_mask_give_back_what_is_good_and_name_what_is_not():
-    picture, mask, square = noise(8, 9), torch.rand(1, 1, 8, 9), noise(8, 8)
-    check, check_mask = images.check_picture, images.check_mask
-    assert check("style", picture, least=8, count=1) is picture
-    assert check_mask("mask of the hair", mask) is mask
-    assert check_mask("mask", mask, picture.double()).dtype == torch.float64
-    for call, says in (
-        (lambda: check("style", picture, 9), "The style of 9 × 8 pixels is too small.*least 9"),
-        (lambda: check("style", picture, count=2), r"The style is a tensor \(2, 3, H, W\), not"),
-        (lambda: check("style", picture / 0), "The style has values that are not numbers"),
-        (lambda: check_mask("mask", picture), r"The mask is a tensor \(N, 1, H, W\), not"),
-        (lambda: check_mask("mask", mask * 255), r"The mask has values outside \[0, 1\]: call"),
-        (lambda: check_mask("mask", mask, square), "mask is 1 of 9 × 8 pixels and its picture"),
-    ):
-        with pytest.raises(ImageError, match=says):
-            call()
 
 
 @pytest.mark.parametrize("kind", BAD_VALUES)

@@ -1,4 +1,4 @@
-"""The common protocol: a toy method in one file gets its commands."""
+"""The common protocol: a toy method in one file gets its commands, and the course's own have theirs."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from conftest import one_sentence
 
-from nstlib.pictures.files import save_image
+from nstlib.faces import parse
+from nstlib.methods import portrait_drawing
+from nstlib.pictures.files import load_image, save_image
 
 TOY = """
 import torch
@@ -76,18 +79,23 @@ RUN = "import sys; import toy; from nstlib.cli.__main__ import main; main()"
 
 
 @pytest.fixture
-def toy(tmp_path, picture):
+def folder(tmp_path, picture):
+    """Three faces and a style."""
+    for number in range(3):
+        save_image(picture(70, 61, number), tmp_path / "faces" / f"{number}.png")
+    save_image(picture(40, 50, 7), tmp_path / "style.png")
+    return tmp_path
+
+
+@pytest.fixture
+def toy(folder):
     """``toy(*arguments)``: the command in a process of its own, with the toy method among METHODS."""
     assert len([line for line in TOY.splitlines() if line.strip()]) < 60
-    (tmp_path / "toy.py").write_text(TOY)
-    (tmp_path / "faces").mkdir()
-    for number in range(3):
-        save_image(picture(24, 24, number), tmp_path / "faces" / f"{number}.png")
-    save_image(picture(20, 30, 7), tmp_path / "style.png")
+    (folder / "toy.py").write_text(TOY)
 
     def run(*arguments):
         words = [sys.executable, "-c", RUN, *map(str, arguments)]
-        return subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+        return subprocess.run(words, cwd=folder, capture_output=True, text=True)
 
     return run
 
@@ -98,7 +106,7 @@ def test_one_entry_of_methods_gives_a_toy_method_all_commands(toy):
     assert done.stdout.startswith("done: whole.safetensors, 30 steps"), done.stderr
     painted = toy("stylize", "faces/0.png", "whole.safetensors", "--method", "toy", "--gamma", "0.5",
         "-o", "out.png", "--device", "cpu")  # fmt: skip
-    assert painted.stdout.startswith("done: out.png (24×24)"), painted.stderr
+    assert painted.stdout.startswith("done: out.png (61×70)"), painted.stderr
     assert "--gamma" in toy("stylize", "-h").stdout
     wrong = toy("stylize", "faces/0.png", "whole.safetensors", "--method", "toy", "--gamma", "2")
     assert one_sentence(wrong.returncode, wrong.stdout, wrong.stderr) == (
@@ -106,3 +114,44 @@ def test_one_entry_of_methods_gives_a_toy_method_all_commands(toy):
     )
     wrong = toy(*training, "--learning-rate", "0", "-o", "other.safetensors")
     assert "learning_rate should be greater than 0" in wrong.stderr
+
+
+# Method: what it learns from, what it paints with, and what it does not take, with the sentence.
+NETWORK = "takes one network and one picture of a style, not"
+TRAINED = {
+    "cyclegan": ("sketch", "own.safetensors", "vangogh", "take one of ink, apple2orange, a file of weights"),
+    "portrait_drawing": ("sketch ink", "own.safetensors:1", "own.safetensors:2", "are 2 styles"),
+    "puffnet": ("ink faces style.png", "style.png own.safetensors", "style.png faces/1.png", NETWORK),
+    "stytr2": ("ink faces style.png", "style.png own.safetensors", "style.png faces/1.png", NETWORK),
+    "u2_local": (
+        "ink", "style.png own.safetensors --region eye --region hair",
+        "style.png own.safetensors --region hair --region eye=style.png", "all regions have one style",
+    ),
+}  # fmt: skip
+
+
+def rows(images, names=parse.REGIONS, *_, **__):
+    """In place of the parser: the rows of a picture belong to the regions by turns."""
+    masks = {name: torch.zeros_like(images[:, :1]) for name in names}
+    for number, mask in enumerate(masks.values()):
+        mask[:, :, number :: len(names)] = 1
+    return masks
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_commands_train_and_paint(nst, folder, random_networks, monkeypatch, name):
+    monkeypatch.chdir(folder)
+    for module in (parse, portrait_drawing):
+        monkeypatch.setattr(module, "FaceParser", lambda device: None)
+        monkeypatch.setattr(module, "portrait_masks", rows)
+    monkeypatch.setattr(parse, "region_masks", rows)
+    styles, words, wrong, said = TRAINED[name]
+    training = ("--preset", "smoke", "--pictures", "faces", "--steps", 2, "--device", "cpu", "--quiet")
+    code, out, err = nst("train", name, *styles.split(), *training, "-o", "own.safetensors")
+    assert code == 0, err
+    assert out.startswith("done: own.safetensors, 2 steps")
+    paint = ("stylize", "faces/0.png", "--method", name, "--device", "cpu", "-o", "out.png")
+    code, out, err = nst(*paint, *words.split())
+    assert code == 0, err
+    assert load_image("out.png").shape == (1, 3, 70, 61)
+    assert said in one_sentence(*nst(*paint, *wrong.split()))

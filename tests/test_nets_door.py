@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 
 import parity
@@ -166,9 +164,3 @@ def test_weights_stored_in_half_the_bytes_are_computed_with_in_float32():
 def test_an_unknown_name_gets_the_closest_one(name, near):
     with pytest.raises(SettingError, match=rf"network '{name}' \(did you mean '{near}.*'\?\): .* fns_tra"):
         nets.from_official(name, {})
-
-
-def test_the_package_alone_loads_no_network():
-    program = "import sys, nstlib.nets; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"

@@ -40,11 +40,6 @@ class Pixels:
 
 
 @pytest.fixture(scope="module")
-def net(weights):
-    return shallow_net(weights["vgg16"])
-
-
-@pytest.fixture(scope="module")
 def precise(weights):
     """The same network in float64, with average pooling: smooth but for the ReLUs."""
     return shallow_net(weights["vgg16"], "float64", pooling="average")

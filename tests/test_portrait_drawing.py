@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from conftest import one_sentence, rand, refused
+from conftest import rand, refused
 from test_cyclegan import OPTIONS, loud
 
 from nstlib.errors import SettingError
@@ -14,7 +14,6 @@ from nstlib.faces import parse
 from nstlib.methods import portrait_drawing as module
 from nstlib.methods.portrait_drawing import DrawingTask, PortraitDrawing, Settings, edges, outside_white
 from nstlib.nets.cyclegan import DrawingGenerator, PatchDiscriminator
-from nstlib.pictures.files import save_image
 from nstlib.training import Pictures, Schedule
 
 SMALL = Settings(size=32, width=4, blocks=1, pool=2)
@@ -137,17 +136,3 @@ def test_styles_are_named_by_number_or_mixed_and_drawings_are_gray(ground, tmp_p
         method.fit(Pictures(content, 32), content, progress=False)
     with refused(SettingError, match="Give 2 sets, one for each style, not 1"):
         method.fit(content, content, progress=False)
-
-
-def test_the_commands_train_and_draw(ground, nst, tmp_path, monkeypatch, picture):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "faces").mkdir()
-    save_image(picture(64, 64), tmp_path / "faces" / "0.png")
-    run = ("train", "portrait_drawing", "sketch", "ink", "--preset", "smoke", "--pictures", "faces")
-    code, out, err = nst(*run, "--device", "cpu", "--quiet", "-o", "d.safetensors")
-    assert out.startswith("done: d.safetensors, 3 steps"), err
-    draw = ("stylize", "faces/0.png", "--method", "portrait_drawing", "--size", "61")
-    for style in ("d.safetensors", "d.safetensors:1"):
-        code, out, err = nst(*draw, style)
-        assert (code, out[:28]) == (0, "done: stylized.png (61×61), "), err
-    assert "are 2 styles" in one_sentence(*nst(*draw, "d.safetensors:2"))

@@ -145,15 +145,18 @@ def test_every_module_has_its_floor() -> None:
     assert modules == floors, "name each module of nstlib in a layer of [tool.importlinter] in pyproject.toml"
 
 
-def test_help_does_not_load_torch() -> None:
+def test_help_and_an_unchanged_course_do_not_load_torch() -> None:
     program = (
-        "import sys; from nstlib.cli.__main__ import cli\n"
+        "import sys, nstlib.nets; from nstlib.cli.__main__ import cli\n"
         "cli(['--help'], standalone_mode=False)\n"
-        "print('loaded:', sorted({'torch', 'papermill', 'matplotlib', 'numpy', 'pandas'} & set(sys.modules)))"
+        "heavy = {'torch', 'papermill', 'matplotlib', 'numpy', 'pandas'}\n"
+        "print('loaded:', sorted(heavy & set(sys.modules)))\n"
+        "import nstlib.course.runner, nstlib.course.session\n"
+        "print('torch' in sys.modules)"
     )
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert "stylize" in said
-    assert said.splitlines()[-1] == "loaded: []"
+    assert said.splitlines()[-2:] == ["loaded: []", "False"]
 
 
 # --- what readers and other machines get to see

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import Broken, Killed, refused, timeless
-from gatys_helpers import SHALLOW, left, random_picture, shallow_net
+from conftest import Broken, Killed, rand, refused, timeless
+from gatys_helpers import SHALLOW, left
 
 from nstlib.errors import OptimizationError, SettingError
 from nstlib.methods.gatys import OPTIMIZERS, Anchor, Checkpoint, Guide, Objective, stylize
@@ -16,12 +16,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")  # some compare bits
 SETTINGS = SHALLOW.changed(iterations=5, coarse_iterations=5, smallest=16)
 
 
-PHOTOGRAPH, PAINTING = random_picture(24, 20, 1), random_picture(18, 15, 2)
-
-
-@pytest.fixture(scope="module")
-def net(weights):
-    return shallow_net(weights["vgg16"])
+PHOTOGRAPH, PAINTING = rand(1, 3, 24, 20, seed=1), rand(1, 3, 18, 15, seed=2)
 
 
 @pytest.fixture
@@ -78,13 +73,13 @@ def test_a_run_broken_off_by_errors_ends_with_the_same_pixels(paint, file, optim
         {"tile": 64, "style_distance": "wasserstein2"},
         {"color": "luminance", "init": "content"},
         {"content": None, "size": (19, 33)},
-        {"start": random_picture(11, 30, 7)},
+        {"start": rand(1, 3, 11, 30, seed=7)},
         {
             "style": [
-                Guide((PAINTING, random_picture(30, 11, 4)), (1.0, 2.0), mask=left(24, 20, 9)),
+                Guide((PAINTING, rand(1, 3, 30, 11, seed=4)), (1.0, 2.0), mask=left(24, 20, 9)),
                 Guide((PAINTING,), mask=0.5 * (1 - left(24, 20, 9))),
             ],
-            "anchor": Anchor(random_picture(24, 20, 5), left(24, 20, 9)), "temporal_weight": 3.0,
+            "anchor": Anchor(rand(1, 3, 24, 20, seed=5), left(24, 20, 9)), "temporal_weight": 3.0,
         },
     ],
     ids=["restarts", "tiles", "colors", "texture", "start", "guides"],
@@ -155,7 +150,7 @@ def test_a_finished_run_is_not_run_again(paint, file):
     [
         {"iterations": 6},
         {"seed": 4},
-        {"content": random_picture(24, 20, 9)},
+        {"content": rand(1, 3, 24, 20, seed=9)},
         {"style": [PAINTING, PAINTING]},
         {"style": [Guide((PAINTING,), mask=torch.ones(1, 1, 24, 20))]},
         {"start": PHOTOGRAPH},

@@ -186,13 +186,6 @@ def test_the_command_gives_the_librarys_picture_and_its_file_says_how(nst, files
     assert [path.name for path in Path("new folder").iterdir()] == ["out.png"]  # no half-written file
 
 
-def test_the_command_keeps_freed_memory_and_the_library_does_not(nst, files, asked, monkeypatch):
-    called = []
-    monkeypatch.setattr(hardware, "keep_freed_memory", lambda: called.append(1))
-    assert nst("face.png", "painting.jpg")[0] == 0
-    assert called == [1]
-
-
 @pytest.mark.parametrize(
     ("shape", "options", "smallest", "iterations", "before"),
     [
@@ -441,20 +434,15 @@ def test_where_nothing_fits_it_is_said_and_another_error_is_a_bug(nst, files, sm
     [
         ("face.png", "There is no style: name a picture after the content, a --movement"),
         ("nobody.png painting.jpg", "no picture 'nobody.png'"),
-        ("face.png painting.jpg --style-weight nan", "style_weight should be "),
         ("face.png painting.jpg --iterations 0", "iterations should be "),
         ("face.png painting.jpg -o out.png.bak", "in which format to save: end the name in .png"),
         ("face.png painting.jpg --share 1 --share 2", "1 styles need as many shares"),
-        ("face.png --movement cubism", "no movement 'cubism'"),
-        ("face.png painting.jpg --recipe paper_c", "no recipe 'paper_c' (did you mean"),
         ("face.png painting.jpg --region tail", "no region 'tail': choose from eyebrow"),
         ("face.png painting.jpg --region face --region face=wave.png", "'face' is named twice"),
         ("face.png --region face=wave.png --region hair", "There is no style: name a picture"),
         ("face.png painting.jpg --region face=wave.png", "Every region has its own style"),
-        ("face.png --region face=nobody.png", "no picture 'nobody.png'"),
         ("face.png painting.jpg --softness 3", "--softness is the width of a region's border"),
         ("face.png painting.jpg --device abacus", "'abacus' is no device"),
-        ("face.png painting.jpg -o out.mp4", "does not say in which format to save"),
         ("face.png painting.jpg -o out.webp --film ./out.webp", "would overwrite another"),
         ("clip.gif painting.jpg -o out.png", "does not say in which format to save"),
         ("clip.gif painting.jpg --film film.mp4", "--film is for pictures"),
@@ -475,7 +463,6 @@ def test_a_mistake_is_told_before_the_work(nst, files, no_work, monkeypatch, arg
         ("--seed=-1", "Invalid value for '--seed'"),
         ("--size=15", "Invalid value for '--size'"),
         ("--network=vgg13", "'vgg13' is not one of 'vgg19', 'vgg16', 'alexnet'"),
-        ("--iteration=5", "No such option"),
     ],
 )
 def test_a_bad_option_is_clicks_usage_error(nst, files, no_work, option, word):
@@ -528,7 +515,6 @@ def test_the_film_shows_the_run_to_its_end_at_one_size(nst, files, random_networ
                        "--smallest", 32, *TINY[2:])  # fmt: skip
     assert (code, err) == (0, "")
     frames, fps = read_film("film.webp")
-    frames = list(frames)
     assert len(frames) >= 5
     assert {tuple(frame.shape[-2:]) for frame in frames} == {(36, 40)}
     assert fps == pytest.approx(12, rel=0.02)
@@ -538,17 +524,6 @@ def test_the_film_shows_the_run_to_its_end_at_one_size(nst, files, random_networ
 
 
 # -------------------------------------------------------------------------------- stopped, killed, resumed
-
-
-def test_control_c_keeps_picture_and_film(nst, files, random_networks, monkeypatch):
-    interrupt(monkeypatch, 4)
-    code, out, err = nst("face.png", "painting.jpg", "-o", "out.png", "--film", "film.gif", "--iterations", 9,
-                         "--optimizer", "adam", *TINY[2:])  # fmt: skip
-    assert (code, err) == (0, "")
-    assert out.startswith("stopped after 3 iterations: out.png (40×36), ")
-    assert "goes on" not in out  # nothing was saved to go on from
-    assert len(list(read_film("film.gif")[0])) >= 3
-    assert not list(files.glob(".out.png*"))
 
 
 @pytest.fixture
@@ -578,23 +553,16 @@ def test_after_a_kill_or_control_c_the_same_command_goes_on(
     assert (code, err) == (0, "nst: going on after iteration 3, from '.out.png.checkpoint'.\n")
     assert out.startswith("done: out.png")
     assert torch.equal(images.load_image("out.png"), images.load_image("whole.png"))
-    assert len(list(read_film("film.gif")[0])) >= 3
+    assert len(read_film("film.gif")[0]) >= 3
     assert not list(files.glob(".*"))
 
 
-@pytest.mark.parametrize("how", ["settings", "picture", "junk"])
-def test_an_old_checkpoint_of_something_else_does_no_harm(
-    nst, files, random_networks, monkeypatch, often, how
-):
+def test_an_old_checkpoint_of_something_else_does_no_harm(nst, files, random_networks, monkeypatch, often):
     with monkeypatch.context() as patch:
         interrupt(patch, 3, Killed)
         nst("face.png", "painting.jpg", "-o", "out.png", *ADAM)
     point = files / ".out.png.checkpoint"
-    if how == "junk":
-        point.write_bytes(b"junk")
-    options = ("--style-weight", 3) if how == "settings" else ()
-    face = "wave.png" if how == "picture" else "face.png"
-    code, out, err = nst(face, "painting.jpg", "-o", "out.png", *ADAM, *options)
+    code, out, err = nst("face.png", "painting.jpg", "-o", "out.png", *ADAM, "--style-weight", 3)
     assert code == 0
     assert err == "nst: '.out.png.checkpoint' is of other pictures or settings: beginning anew.\n"
     assert out.startswith("done: out.png")
@@ -616,12 +584,17 @@ def test_a_checkpoint_that_cannot_be_written_does_not_stop_the_run(
     assert out.startswith("done: out.png")
 
 
-def test_without_a_checkpoint_none_is_read_or_written(nst, files, random_networks, monkeypatch, often):
+def test_control_c_keeps_picture_and_film_and_without_a_checkpoint_none_is_read_or_written(
+    nst, files, random_networks, monkeypatch, often
+):
     (files / ".out.png.checkpoint").write_bytes(b"of something else")
-    interrupt(monkeypatch, 3)
-    code, out, err = nst("face.png", "painting.jpg", "-o", "out.png", "--no-checkpoint", *ADAM)
+    interrupt(monkeypatch, 4)
+    options = ("--film", "film.gif", "--no-checkpoint", *ADAM)
+    code, out, err = nst("face.png", "painting.jpg", "-o", "out.png", *options)
     assert (code, err) == (0, "")
+    assert out.startswith("stopped after 3 iterations: out.png (40×36), ")
     assert "goes on" not in out
+    assert len(read_film("film.gif")[0]) >= 3
     assert (files / ".out.png.checkpoint").read_bytes() == b"of something else"
 
 
@@ -634,7 +607,7 @@ def test_a_film_becomes_a_film(nst, files, random_networks, content, output):
     assert (code, err) == (0, "")
     assert out.startswith(f"done: {output} (3 frames), ")
     frames, fps = read_film(output)
-    assert len(list(frames)) == 3
+    assert len(frames) == 3
     assert fps == pytest.approx(10, rel=0.02)
     assert random_networks == ["vgg19"]
 
@@ -662,7 +635,7 @@ def test_a_fast_film_is_not_slowed_down(nst, files, clip, picture, output, count
     video.save_film([picture(32, 32, seed) for seed in range(6)], "fast.mp4", fps=100)
     assert nst("fast.mp4", "painting.jpg", "-o", output, "--quiet")[0] == 0
     frames, found = read_film(output)
-    assert (len(list(frames)), round(found)) == (count, fps)
+    assert (len(frames), round(found)) == (count, fps)
     assert clip.settings.temporal_weight == gatys.TEMPORAL_WEIGHT
     assert len(clip.painted) == count
 
@@ -701,7 +674,7 @@ def test_control_c_keeps_the_frames_painted(nst, files, random_networks, monkeyp
     interrupt(monkeypatch, 4)
     code, out, err = nst("clip.gif", "painting.jpg", "-o", "o.mp4", "--optimizer", "adam", *TINY)
     assert (code, err) == (0, "")
-    count = len(list(read_film("o.mp4")[0]))
+    count = len(read_film("o.mp4")[0])
     assert out.startswith(f"stopped: o.mp4 ({count} frame")
     assert 1 <= count <= 3
 
@@ -722,7 +695,7 @@ def test_a_film_that_turns_out_damaged_keeps_what_was_painted(nst, files, clip, 
     assert Path("o.gif").exists() == (good > 0)
     if good:
         assert err.endswith("What was painted until then is kept in 'o.gif' (2 frames).\n")
-        assert len(list(read_film("o.gif")[0])) == 2
+        assert len(read_film("o.gif")[0]) == 2
 
 
 # ------------------------------------------------------------------------------------------------- folders

@@ -181,7 +181,7 @@ def test_ranks_and_their_intervals():
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, picture):
     """What the page needs of a table: three methods' pictures of two faces."""
     cells = []
     for row in ("photograph", "adain", "johnson", "gatys_vgg19"):
@@ -189,9 +189,7 @@ def folder(tmp_path):
         for number in range(2):
             name = f"{number:04d}.png"
             for path in (f"pictures/{row}/{name}", f"faces/{name}", f"styles/ink/{name}"):
-                save_image(
-                    load_image(table1.assets.data_path("portraits/curie.jpg"), size=32), tmp_path / path
-                )
+                save_image(picture(32, 32), tmp_path / path)
             pictures.append({"file": str(tmp_path / f"pictures/{row}/{name}")})
         cells.append({"row": row, "style": "ink", "pictures": pictures})
     (tmp_path / "table1.json").write_text(json.dumps({"cells": cells}))

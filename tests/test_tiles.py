@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from gatys_helpers import SHALLOW, random_picture, shallow_net
+from conftest import rand
+from gatys_helpers import SHALLOW
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -62,11 +63,6 @@ class Thin(nn.Module):
         return {name: found[name] for name in self.names}
 
 
-@pytest.fixture(scope="module")
-def net(weights):
-    return shallow_net(weights["vgg16"])
-
-
 def random_mask(height, width, seed):
     """A soft region with hard zeros, so that some tiles have no part in it."""
     coarse = torch.rand(1, 1, 5, 5, generator=torch.Generator().manual_seed(seed))
@@ -98,7 +94,7 @@ def test_the_margin_is_as_wide_as_the_layer_sees(layer):
     settings = replace(DEEP, content_layers=(layer,), style_layers=(layer,))
     net = Thin((layer,))
     shape = (130, 200)
-    content, style, image = (random_picture(*s, i) for i, s in enumerate((shape, (90, 70), shape)))
+    content, style, image = (rand(1, 3, *s, seed=i) for i, s in enumerate((shape, (90, 70), shape)))
     tiled = TiledObjective(net, content, style, settings, tile=64)
     assert_same(Objective(net, content, style, settings), tiled, image, 1e-6)
     if layer != "relu1_1":  # and no wider than to the next multiple of 16: a smaller one is seen
@@ -125,8 +121,8 @@ def test_every_distance_and_scale_is_that_of_the_whole(distance, normalization, 
         content_layers=("relu4_2", "relu3_1"), layer_weights=(0.1, 1.0, 0.5, 2.0, 0.0), tv_weight=0.3,
         temporal_weight=2.0, style_weight=3.0, content_weight=0.7,
     )  # fmt: skip
-    content, image, held = (random_picture(height, width, seed) for seed in (1, 2, 3))
-    styles = random_picture(70, 131, 4), random_picture(140, 66, 5)
+    content, image, held = (rand(1, 3, height, width, seed=seed) for seed in (1, 2, 3))
+    styles = rand(1, 3, 70, 131, seed=4), rand(1, 3, 140, 66, seed=5)
     guides = [Guide(styles, (1.0, 3.0))]
     if masked:
         guides = [
@@ -148,19 +144,19 @@ def test_every_distance_and_scale_is_that_of_the_whole(distance, normalization, 
 )  # fmt: skip
 def test_any_size_any_tile(shape, blocks, seed, masked):
     net = Thin()
-    content, image = random_picture(*shape, seed), random_picture(*shape, seed + 1)
+    content, image = rand(1, 3, *shape, seed=seed), rand(1, 3, *shape, seed=seed + 1)
     mask = random_mask(*shape, seed + 2) if masked else None
-    guides = [Guide((random_picture(40 + seed % 50, 77, seed + 3),), mask=mask)]
+    guides = [Guide((rand(1, 3, 40 + seed % 50, 77, seed=seed + 3),), mask=mask)]
     whole = Objective(net, content, guides, DEEP)
     # Masks are averaged in float32, and a small distance is the difference of large sums.
     assert_same(whole, TiledObjective(net, content, guides, DEEP, tile=16 * blocks), image, 1e-4)
 
 
 def test_a_textures_mask_may_leave_tiles_out():
-    net, image = Thin(), random_picture(64, 400, 1)
+    net, image = Thin(), rand(1, 3, 64, 400, seed=1)
     mask = torch.zeros(1, 1, 64, 400)
     mask[..., :50] = 1
-    guides = [Guide((random_picture(80, 90, 3),), mask=mask)]
+    guides = [Guide((rand(1, 3, 80, 90, seed=3),), mask=mask)]
     whole, tiled = Objective(net, None, guides, DEEP), TiledObjective(net, None, guides, DEEP, tile=64)
     assert_same(whole, tiled, image, 1e-6)
     assert not tiled.gradient(image)[1][..., 200:].any()
@@ -173,7 +169,7 @@ def test_windows_do_not_grow_with_the_picture():
     largest = []
     for width in (300, 600, 1500):
         net = Thin()
-        content, style = random_picture(70, width, 1), random_picture(width, 66, 2)
+        content, style = rand(1, 3, 70, width, seed=1), rand(1, 3, width, 66, seed=2)
         tiled = TiledObjective(net, content, style, DEEP, tile=64)
         tiled.gradient(content)
         tiled.value(content)

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import in_two_processes, process_environment, refused, timeless
+from conftest import in_two_processes, process_environment, rand, refused, timeless
 from PIL import Image
 from torch import nn
 
@@ -538,20 +538,16 @@ def test_the_order_is_the_same_on_every_machine():
 # -------------------------------------------------------------------------------------------- pictures
 
 
-def random_pictures(count, height, width, seed=0):
-    return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(seed))
-
-
 def test_halves_of_a_batch_are_the_batch():
-    pictures = Pictures(random_pictures(5, 30, 20), 8, seed=2)
+    pictures = Pictures(rand(5, 3, 30, 20), 8, seed=2)
     whole = pictures(range(12, 24))
     assert whole.shape == (12, 3, 8, 8)
     assert whole.dtype == torch.float32
     assert torch.equal(torch.cat([pictures(range(12, 18)), pictures(range(18, 24))]), whole)
     assert torch.equal(pictures([17]), whole[5:6])
-    again = Pictures(random_pictures(5, 30, 20), 8, seed=2)
+    again = Pictures(rand(5, 3, 30, 20), 8, seed=2)
     assert torch.equal(again(range(23, 11, -1)).flip(0), whole)
-    assert not torch.equal(Pictures(random_pictures(5, 30, 20), 8, seed=3)(range(12, 24)), whole)
+    assert not torch.equal(Pictures(rand(5, 3, 30, 20), 8, seed=3)(range(12, 24)), whole)
 
 
 def ramp(height, width):

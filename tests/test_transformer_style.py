@@ -6,7 +6,7 @@ import parity
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import one_sentence, rand, randn, refused, timeless
+from conftest import rand, randn, refused
 from torch import nn
 
 from nstlib import nets
@@ -18,7 +18,7 @@ from nstlib.methods.puffnet import Settings as PuffSettings
 from nstlib.methods.stytr2 import CONTENT_LAYERS, LAYERS, Settings, Styles, StyTr2
 from nstlib.nets import puff_extractors
 from nstlib.nets import transformer_style as networks
-from nstlib.pictures.files import load_image, save_image
+from nstlib.pictures.files import load_image
 from nstlib.training import Schedule
 
 TINY = {"size": 32, "width": 64, "layers": 1, "learning_rate": 5e-3}
@@ -231,27 +231,13 @@ def test_sources_of_styles_take_turns():
 
 
 @BOTH
-def test_a_training_resumes_exactly_and_its_weights_paint(
-    random_networks, tmp_path, one_thread, kind, settings
-):
+def test_what_was_learned_is_kept_and_paints(random_networks, tmp_path, kind, settings):
+    whole = kind(settings(**TINY, deep_every=2, pixels_first=0.25), **CPU)
+    styles = [rand(4, 3, 40, 40, seed=1), rand(1, 3, 50, 40, seed=2)]
     schedule = Schedule(steps=4, batch=1, average=0.5)
-    values = settings(**TINY, deep_every=2, pixels_first=0.25)
-
-    def fit(folder, callback=None):
-        method = kind(values, **CPU)
-        return method, method.fit(
-            rand(3, 3, 40, 40), [rand(4, 3, 40, 40, seed=1), rand(1, 3, 50, 40, seed=2)], schedule=schedule,
-            folder=tmp_path / folder, callback=callback, progress=False,
-        )  # fmt: skip
-
-    whole, result = fit("whole")
+    result = whole.fit(rand(3, 3, 40, 40), styles, schedule=schedule, progress=False)
     assert [row["style"] > 0 for row in result.history] == [False, True, True, True]
     assert [row["identity_features"] > 0 for row in result.history] == [False, False, True, False]
-    fit("cut", lambda progress: progress.step < 2)
-    resumed, again = fit("cut")
-    assert timeless(again.history) == timeless(result.history)
-    state = whole.state()
-    assert all(torch.equal(tensor, state[key]) for key, tensor in resumed.state().items())
 
     loaded = kind.load(whole.save(tmp_path / "one.safetensors"), **CPU)
     photos, style = rand(2, 3, 41, 66, seed=5), rand(1, 3, 50, 27, seed=6)
@@ -286,26 +272,6 @@ def test_the_authors_weights_are_three_files(monkeypatch, tmp_path):
     assert loaded.net.state_dict().keys() == small.net.state_dict().keys()
     assert all(torch.equal(t, small.state()[k]) for k, t in loaded.state().items())
     assert loaded.about["style"] == "wikiart"
-
-
-@BOTH
-def test_the_command_trains_and_paints(nst, random_networks, tmp_path, monkeypatch, kind, settings):
-    monkeypatch.chdir(tmp_path)
-    name = kind.__name__.lower()
-    for folder in ("faces", "paintings"):
-        (tmp_path / folder).mkdir()
-        for number in range(2):
-            save_image(rand(1, 3, 40, 50, seed=number), tmp_path / folder / f"{number}.png")
-    save_image(rand(1, 3, 30, 44, seed=5), tmp_path / "art.png")
-    code, out, err = nst("train", name, "ink", "paintings", "art.png", "--preset", "smoke", "--pictures",
-        "faces", "--steps", 2, "--device", "cpu", "--quiet", "-o", "own.safetensors")  # fmt: skip
-    assert code == 0, err
-    assert out.startswith("done: own.safetensors, 2 steps")
-    paint = ("stylize", "faces/0.png", "art.png", "own.safetensors", "--method", name, "--device", "cpu")
-    code, out, err = nst(*paint, "-o", "out.png")
-    assert code == 0, err
-    assert load_image(tmp_path / "out.png").shape == (1, 3, 40, 50)
-    assert "takes one network and one picture" in one_sentence(*nst(*paint[:4], "faces/1.png", *paint[4:]))
 
 
 @pytest.mark.parametrize("kind", [StyTr2, PuffNet])

@@ -15,11 +15,7 @@ from nstlib.nets.vgg import LayeredNet, architecture, receptive_field
 @pytest.mark.parametrize(
     ("network", "names", "sentence"),
     [
-        (
-            "vgg11",
-            ["relu1_1"],
-            r"network 'vgg11' \(did you mean 'vgg1.'\?\): choose one of vgg16, vgg19, alexnet",
-        ),
+        ("vgg11", ["relu1_1"], r"network 'vgg11' \(did you mean 'vgg1.'\?\): choose one of vgg16, vgg19"),
         ("alexnet", ["relu1_1"], r"no layer of alexnet 'relu1_1' \(.*\): choose one of conv1, relu1, pool1"),
         ("vgg19", [], "Name at least one layer of vgg19, for example 'relu1_1'"),
     ],

@@ -39,11 +39,6 @@ def flat(red: float, green: float, blue: float, height: int = 32, width: int = 4
     return torch.tensor([float(red), green, blue]).view(1, 3, 1, 1).repeat(1, 1, height, width)
 
 
-def read(path: Path, **options: int) -> tuple[list[Tensor], float]:
-    frames, fps = read_film(path, **options)
-    return list(frames), fps
-
-
 def left_behind(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir())
 
@@ -55,7 +50,7 @@ def left_behind(folder: Path) -> list[str]:
 def test_a_film_comes_back_with_its_frames_in_order(tmp_path, ending):
     frames = numbered(9)
     path = save_film(frames, tmp_path / f"film.{ending}", fps=10)
-    back, fps = read(path)
+    back, fps = read_film(path)
     assert path == tmp_path / f"film.{ending}"
     assert left_behind(tmp_path) == [path.name]
     assert len(back) == 9
@@ -74,14 +69,14 @@ def test_a_film_comes_back_with_its_frames_in_order(tmp_path, ending):
 @pytest.mark.parametrize("color", [(1, 0, 0), (0, 0, 1), (1, 1, 1), (0.9, 0.6, 0.5), (0.5, 0.2, 0.8)])
 def test_colors_come_back_to_three_levels_of_255(tmp_path, ending, color):
     frame = flat(*color)
-    back, _ = read(save_film([frame, frame.flip(1), frame], tmp_path / f"film.{ending}"))
+    back, _ = read_film(save_film([frame, frame.flip(1), frame], tmp_path / f"film.{ending}"))
     assert (back[0] - frame).abs().max() <= 3.5 / 255
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (33, 40), (17, 2)])
 def test_any_size_is_filmed_and_an_odd_side_repeats_its_last_pixel(tmp_path, height, width):
     frames = [flat(0.9, 0.6, 0.5, height, width) * shade for shade in (0.5, 0.7, 0.9)]
-    back, _ = read(save_film(frames, tmp_path / "film.mp4"))
+    back, _ = read_film(save_film(frames, tmp_path / "film.mp4"))
     assert len(back) == 3
     assert back[0].shape == (1, 3, height + height % 2, width + width % 2)
     assert (back[2][..., :height, :width] - frames[2]).abs().max() < 0.03
@@ -91,7 +86,7 @@ def test_any_size_is_filmed_and_an_odd_side_repeats_its_last_pixel(tmp_path, hei
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_the_last_frame_is_held(tmp_path, ending):
     frames = numbered(6)
-    back, fps = read(save_film(frames, tmp_path / f"film.{ending}", fps=12, hold=1.5))
+    back, fps = read_film(save_film(frames, tmp_path / f"film.{ending}", fps=12, hold=1.5))
     assert len(back) == 6 + 18
     assert fps == pytest.approx(12, rel=0.01)
     assert all((frame - frames[-1]).abs().mean() < 0.02 for frame in back[5:])
@@ -100,7 +95,7 @@ def test_the_last_frame_is_held(tmp_path, ending):
 
 @pytest.mark.parametrize(("ending", "fps"), [("mp4", 29.97), ("gif", 12), ("gif", 50), ("webp", 30)])
 def test_the_rate_comes_back_though_gif_counts_in_hundredths_of_a_second(tmp_path, ending, fps):
-    back, rate = read(save_film(numbered(10), tmp_path / f"film.{ending}", fps=fps))
+    back, rate = read_film(save_film(numbered(10), tmp_path / f"film.{ending}", fps=fps))
     assert len(back) == 10
     assert rate == pytest.approx(fps, rel=0.02)
 
@@ -109,7 +104,7 @@ def test_frames_of_several_sizes_are_brought_to_one(tmp_path):
     with FilmWriter(tmp_path / "pair.mp4", size=(48, 60)) as film:
         for height, width in ((16, 20), (33, 40), (64, 80)):
             film.add(numbered(1, height, width)[0])
-    back, _ = read(film.path)
+    back, _ = read_film(film.path)
     assert [tuple(f.shape) for f in back] == [(1, 3, 48, 60)] * 3
     assert (back[0] - back[2]).abs().mean() < 0.05
 
@@ -117,8 +112,8 @@ def test_frames_of_several_sizes_are_brought_to_one(tmp_path):
 def test_frames_are_read_smaller(tmp_path):
     for ending in ENDINGS:
         path = save_film(numbered(3), tmp_path / f"film.{ending}")
-        assert [tuple(f.shape) for f in read(path, size=40)[0]] == [(1, 3, 32, 40)] * 3
-        assert tuple(read(path, size=500)[0][0].shape) == (1, 3, 64, 80)
+        assert [tuple(f.shape) for f in read_film(path, size=40)[0]] == [(1, 3, 32, 40)] * 3
+        assert tuple(read_film(path, size=500)[0][0].shape) == (1, 3, 64, 80)
 
 
 # ---------------------------------------------------------------------------------------- inside the file
@@ -158,7 +153,7 @@ def test_films_of_phones_are_turned_upright(tmp_path, matrix, corner):
     at = content.index(b"tkhd") + 4 + 40  # the track's matrix: x' = a x + c y, y' = b x + d y
     content[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     (tmp_path / "film.mp4").write_bytes(content)
-    frame = read(tmp_path / "film.mp4")[0][0]
+    frame = read_film(tmp_path / "film.mp4")[0][0]
     assert frame.shape[-2:] == ((32, 64) if b == 0 else (64, 32))
     row, column = corner
     assert frame[0, :, 4 if row == 0 else -5, 4 if column == 0 else -5].min() > 0.8
@@ -406,7 +401,7 @@ def test_an_interrupted_film_is_finished_and_kept(tmp_path, ending):
     with pytest.raises(KeyboardInterrupt):
         save_film(then_raise(KeyboardInterrupt, numbered(8)[:5]), path)
     assert left_behind(tmp_path) == [path.name]
-    assert len(read(path)[0]) == 5
+    assert len(read_film(path)[0]) == 5
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -490,7 +485,7 @@ def test_a_film_that_was_cut_short_gives_its_good_frames_and_then_says_so(tmp_pa
     frames = [torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(i)) for i in range(12)]
     content = save_film(frames, tmp_path / "film.mp4").read_bytes()
     (tmp_path / "film.mp4").write_bytes(content[: len(content) * 2 // 3])
-    film, _ = read_film(tmp_path / "film.mp4")
+    film, _ = timed_frames(tmp_path / "film.mp4")
     good = []
     with pytest.raises(ImageError) as caught:
         good.extend(film)
