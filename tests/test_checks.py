@@ -48,6 +48,7 @@ CHANGES: list[tuple[str | None, ...]] = [
     ("q01_4", "start=1)}", "start=1)} | {'relu4_2': 131328}", None),
     ("q01_5", "4 *", "2 *", "autograd has 2 times yours; F is twice in G = F Fᵀ"),
     ("q01_5", "4 *", "-4 *", "the sign is wrong"),
+    ("q01_5", "4 *", "1 *", "autograd has 4 times yours"),
     ("q01_5", "(features @ features.T - target_gram) @ features",
      "features @ features.T @ features - 4 * target_gram @ features", None),
     ("q01_6", "alpha * content_loss + beta", "beta * content_loss + alpha", "alpha belongs to the content"),
@@ -56,6 +57,8 @@ CHANGES: list[tuple[str | None, ...]] = [
      "not by Gram matrices"),
     ("q01_6", "square().sum()", "norm()", "square the differences"),
     ("q02_1", " + o", "", "you forgot the biases, one for each ou"),
+    ("q02_1", "k * k", "k", "a filter is a square"),
+    ("q02_1", "k * i", "k", "weights for all channels that come in"),
     ("q02_2", "(kernel - 1) * step", "(kernel - 1) * step * stride",
      "each of the 11 layers adds (kernel - 1"),
     ("q02_2", "return field, step", "return field, sum(s for _, s in layers)", "the product of all strides"),
@@ -99,6 +102,7 @@ CHANGES: list[tuple[str | None, ...]] = [
     ("q03_4", "else 0", "else 1 + (a[0] > b[0])", "one lucky seed"),
     ("q03_5", "w * channels", "w / channels", "the wrong way round"),
     ("q03_5", "channels**2", "channels", "its SQUARED difference"),
+    ("q03_5", " * channels**2", "", "is right, given"),
     ("q03_6", "a / b", "a * b", "D divides by it"),
     ("q03_6", "a / b", "a * len(m) / sum(m)", "one number for all layers cannot stand for constants"),
     ("q03_6", "a / b", "a / sum(m)", "cannot stand for their sum"),
@@ -132,6 +136,8 @@ CHANGES: list[tuple[str | None, ...]] = [
     ("q04_1", "(x - mean)", "(x - mean).float()", None),
     ("q04_2", "(k[0], k[1] + k[2]), (k[0] + k[1], k[2])", "(k[0] + k[1], k[2]), (k[0], k[1] + k[2])",
      "in the other order"),
+    ("q04_2", "k[1] + k[2]", "(k[1] + k[2]) / 2", "k[0] + k[1]", "(k[0] + k[1]) / 2", "without a mean"),
+    ("q04_2", "k[0] + k[1], k[2]", "k[0], k[1] + k[2]", "then its right neighbor"),
     ("q04_2", "(k[0], k[1] + k[2]), (k[0] + k[1], k[2])",
      "torch.stack([k[0], k[1] + k[2], k[0] + k[1], k[2]]).view(2, 2)", None),
     ("q04_3", "psi[0].numel()", "psi[0].numel(); G = G.mean(0)", "its own Gram matrix"),
@@ -149,6 +155,7 @@ CHANGES: list[tuple[str | None, ...]] = [
     ("q04_4", "keepdim", "correction=0, keepdim", None),
     ("q04_4", "return d_s *", "return (d_s**2 + 1e-5).sqrt() *", "/ d_c", "/ (d_c**2 + 1e-5).sqrt()", None),
     ("q04_5", "floor", "ceil", ") + 1", ")", "both take the same time"),
+    ("q04_5", ") + 1", ")", "is right, given"),
     ("q04_5", "(optimization - one_pass)", "optimization", "passes take time, too"),
     ("q05_1", "w = w / ", "norm = ", "not demodulated"),
     ("q05_1", " * style[None, :, None, None]", "", "the style is missing"),
@@ -235,7 +242,6 @@ CHANGES: list[tuple[str | None, ...]] = [
     ("q06_5", "(photos, unpainted)", "(encode(photos), encode(unpainted))", "pictures, not features"),
     ("q06_5", "return F.", "return -F.", "+ F.", "- F.", "you give what it lowers"),
     ("q06_5", "(photos, unpainted)", "(artworks, painted)", "artworks are for D_T"),
-    ("q06_5", ", value(photos, unpainted)", "", "of shape (2,)"),
     ("q07_1", "10 * ", "-10 * ", "the sign is turned"),
     ("q07_1", "(1 /", "(255**2 /", "not 255"),
     ("q07_1", "log10", "log", "natural logarithm"),
@@ -259,7 +265,6 @@ CHANGES: list[tuple[str | None, ...]] = [
     ("q07_5", "return ", "return True or ", "voters would be"),
     ("q07_5", "return ", "return False and ", "rounded to two decimals"),
     ("q07_5", "return ", "return percent > 100 or ", "would be more than all 35 voters"),
-    ("q07_5", "return ", "voters = 35; return ", "of 48 voters"),
     ("q07_6", ".mean()", ".mean() / 2 + 0.5", "the share in opposite order"),
     ("q07_6", ".mean()", ".mean() / 2", "counts once"),
     ("q07_6", "return",
@@ -267,7 +272,6 @@ CHANGES: list[tuple[str | None, ...]] = [
      "return torch.corrcoef(torch.stack([a, b]))[0, 1];",
      "Spearman"),
     ("q07_6", "return", "return torch.corrcoef(torch.stack([a, b]))[0, 1];", "their order alone"),
-    ("q07_6", "return", "return 1.0;", "Kendall's tau"),
     ("q07_7", "1 / (1 + np.exp(second - first))", "first / (first + second)", "take exp of them first"),
     ("q07_7", "second - first", "first - second", "the second one's"),
     ("q07_7", "1 / (1 + np.exp(second - first))", "np.exp(first - second)", "the odds"),
@@ -297,7 +301,8 @@ def test_a_mistake_gets_its_hint_and_another_right_way_passes(exercise, capsys):
 
 
 def test_every_checker_is_tested_here_and_says_what_it_asks():
-    assert {change[0] for change in CHANGES} == CHECKERS
+    mistakes = [change[0] for change in CHANGES if change[-1] is not None]
+    assert all(mistakes.count(name) >= 3 for name in CHECKERS)
     assert all(inspect.getdoc(getattr(checks, name)) for name in CHECKERS)
 
 

@@ -24,7 +24,13 @@ def q02_1(triples: Sequence[tuple[int, int, int]]) -> Known:
     """Parameters of a stack of convolutions given as (kernel, channels in, channels out)."""
     weights = sum(k * k * i * o for k, i, o in triples)
     biases = sum(o for _, _, o in triples)
-    return weights + biases, {"you forgot the biases, one for each output channel.": weights}
+    return weights + biases, {
+        "you forgot the biases, one for each output channel.": weights,
+        "a filter is a square: k × k weights for each channel that comes in.": sum(
+            k * i * o + o for k, i, o in triples
+        ),
+        "each filter has weights for all channels that come in.": sum(k * k * o + o for k, _, o in triples),
+    }
 
 
 def _steps(network: str, last: str) -> list[tuple[int, int]]:

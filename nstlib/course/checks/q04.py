@@ -36,8 +36,18 @@ def q04_2(k: Tensor) -> Known:
     """Enlarge by two, then three weights: as two pairs of weights on the small signal, one for each place."""
     # Place 2i of the large signal sees x[i-1], x[i], x[i]; place 2i + 1 sees x[i], x[i], x[i+1].
     even, odd = torch.stack([k[0], k[1] + k[2]]), torch.stack([k[0] + k[1], k[2]])
-    turned = "the pairs are right, and in the other order: an even place sees its left neighbor once."
-    return (even, odd), {turned: (odd, even)}
+    halves = torch.tensor([1, 0.5])
+    return (even, odd), {
+        "the pairs are right, and in the other order: an even place sees its left neighbor once.": (
+            odd,
+            even,
+        ),
+        "the two weights that meet one pixel are added, without a mean.": (
+            even * halves,
+            odd * halves.flip(0),
+        ),
+        "an odd place sees its own pixel twice and then its right neighbor.": (even, even),
+    }
 
 
 @exercise(drawn(*([s, s, (s[1], s[1]), 10.0] for s in ((3, 4, 5, 6), (2, 3, 7, 4), (4, 2, 3, 5)))))
