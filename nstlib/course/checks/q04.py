@@ -37,15 +37,10 @@ def q04_2(k: Tensor) -> Known:
     # Place 2i of the large signal sees x[i-1], x[i], x[i]; place 2i + 1 sees x[i], x[i], x[i+1].
     even, odd = torch.stack([k[0], k[1] + k[2]]), torch.stack([k[0] + k[1], k[2]])
     halves = torch.tensor([1, 0.5])
+    means = even * halves, odd * halves.flip(0)
     return (even, odd), {
-        "the pairs are right, and in the other order: an even place sees its left neighbor once.": (
-            odd,
-            even,
-        ),
-        "the two weights that meet one pixel are added, without a mean.": (
-            even * halves,
-            odd * halves.flip(0),
-        ),
+        "the pairs are in the other order: an even place sees its left neighbor once.": (odd, even),
+        "the two weights that meet one pixel are added, without a mean.": means,
         "an odd place sees its own pixel twice and then its right neighbor.": (even, even),
     }
 
