@@ -23,7 +23,6 @@ CHANGES: list[tuple[str | None, ...]] = [
     ("q01_1", "2, 0, 1", "2, 1, 0", "rows and columns have changed places"),
     ("q01_1", "[None]", "", "the batch axis is missing"),
     ("q01_1", "[None]", "[None].flip(1)", "is right, given 4 × 6 × 3 numbers"),
-    ("q01_1", "[None]", "[None].flatten(2)", "give back an answer of shape (1, 3, 4, 6)"),
     ("q01_1", "torch.from_numpy(array)", "torch.tensor(array.astype(float))", None),
     ("q01_2", "rows @ rows.T", "rows.T @ rows", "that compares positions; the Gram matr"),
     ("q01_2", "rows.T", "rows.T / rows.shape[1]",

@@ -133,6 +133,7 @@ def test_measure_takes_all_pairs_and_names_the_rest(nst, folder):
     told = [problem["reason"] for problem in table["problems"]]
     for name in BAD:
         assert sum(f"{name}'" in reason for reason in told) == 1, name
+        assert err.partition("left out:")[2].count(f"in/{name}'") == 1, name
     assert "Traceback" not in err
 
 

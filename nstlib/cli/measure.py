@@ -11,7 +11,7 @@ import click
 from ..metrics import measure as module
 from ..metrics.protocol import DEFAULT, METRICS, Protocol
 from ..metrics.table import ENDINGS
-from ..pictures.files import check_writable
+from ..pictures.files import check_writable, list_pictures, readable
 from .options import DEVICE, QUIET, NumberOr, described, option
 
 SHOWN = 10  # problems on the terminal; the tables name all
@@ -71,13 +71,15 @@ def measure(
     )
     for out in outs:  # before minutes of work, not after
         check_writable(out, ENDINGS)
+    given_files = [path for side in (a, b) if side.is_dir() for path in list_pictures(side)]
+    left_out = {*given_files} - {*readable(given_files)} if given_files else set()  # named before the minutes
     result = module.measure(a, b, protocol, device=device, batch=batch, progress=not quiet)
     try:
         for out in outs:
             result.save(out)
     finally:
         click.echo(result.summary_markdown())
-    problems = [problem.reason for problem in result.problems]
+    problems = [problem.reason for problem in result.problems if Path(problem.file) not in left_out]
     if len(problems) > SHOWN:
         where = f"'{outs[0]}' names all" if outs else "a table (--out table.md) names all"
         problems[SHOWN:] = [f"and {len(problems) - SHOWN} problems more; {where}."]
@@ -89,4 +91,4 @@ def measure(
     state = "stopped" if result.interrupted else "done"
     hashes = f"protocol {result.protocol.hash}, pictures {result.pictures}"
     click.echo(f"{state}: {count}, {result.seconds:.0f} s; {', '.join([hashes, *map(str, outs)])}")
-    sys.exit(130 if result.interrupted else 1 if problems else 0)
+    sys.exit(130 if result.interrupted else 1 if result.problems else 0)
