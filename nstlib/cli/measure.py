@@ -71,8 +71,8 @@ def measure(
     )
     for out in outs:  # before minutes of work, not after
         check_writable(out, ENDINGS)
-    given_files = [path for side in (a, b) if side.is_dir() for path in list_pictures(side)]
-    left_out = {*given_files} - {*readable(given_files)} if given_files else set()  # named before the minutes
+    listed = [path for side in (a, b) if side.is_dir() for path in list_pictures(side)]
+    left_out = {*listed} - {*readable(listed)} if listed else set()  # named now, not after minutes of work
     result = module.measure(a, b, protocol, device=device, batch=batch, progress=not quiet)
     try:
         for out in outs:

@@ -15,6 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from pooch import file_hash
+
 from nstlib.assets.writing import write_atomic
 
 MANIFEST = "manifest.json"
@@ -54,18 +56,12 @@ def read_json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def sha256(path: Path) -> str:
-    """Digest of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def tree_hash(folder: Path) -> str:
     """Digest of the names and bytes of all files below a folder, compiled Python aside."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts and not path.name.startswith("."):
-            digest.update(f"{path.relative_to(folder).as_posix()}\0{sha256(path)}\n".encode())
+            digest.update(f"{path.relative_to(folder).as_posix()}\0{file_hash(path)}\n".encode())
     return digest.hexdigest()
 
 
@@ -90,7 +86,7 @@ def unchanged(folder: Path, proof: Mapping[str, Any]) -> dict[str, Any] | None:
 def is_recorded(folder: Path, output: Mapping[str, Any]) -> bool:
     """Whether a file of a run is there as its manifest lists it."""
     path = folder / output["file"]
-    return path.is_file() and sha256(path) == output["sha256"]
+    return path.is_file() and file_hash(path) == output["sha256"]
 
 
 def versions() -> dict[str, str]:

@@ -17,6 +17,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pooch import file_hash
+
 from nstlib.assets.writing import atomic, write_atomic
 from nstlib.course import manifest
 from nstlib.course.presets import resolve
@@ -201,7 +203,7 @@ class Run:
         return self.out / (name if name.lower().endswith(ENDINGS) else name + ending)
 
     def _record(self, path: Path, caption: str) -> Path:
-        digest, size = manifest.sha256(path), path.stat().st_size
+        digest, size = file_hash(path), path.stat().st_size
         self._outputs[path.name] = {"file": path.name, "sha256": digest, "bytes": size, "caption": caption}
         self._write()
         return path

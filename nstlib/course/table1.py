@@ -37,6 +37,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from pooch import file_hash
 from safetensors.torch import load_file, save_file
 from scipy.stats import kendalltau
 from torch import Tensor
@@ -61,7 +62,7 @@ from ..nets.features import FeatureExtractor
 from ..nets.hardware import keep_freed_memory
 from ..pictures.files import list_pictures, load_image, read_settings, resize, save_image
 from . import plots
-from .manifest import peak_mib, read_json, sha256, versions, write_json
+from .manifest import peak_mib, read_json, versions, write_json
 
 PORTRAITS = ("obama.jpg", "collins_face.jpg", "biden.jpg", "einstein.jpg", "curie.jpg")  # of data/portraits
 USED_ARTWORKS = 16  # of a set are styles, number i of face i: so many DualStyleGAN has learned
@@ -269,7 +270,7 @@ def _fingerprint(row: Row, word: str) -> str:
     return _sha256(assets.data_path(f"weights/{row.method}_{name}.safetensors")) + number if carried else word
 
 
-_sha256 = cache(sha256)
+_sha256 = cache(file_hash)
 
 
 def _cell_key(out: Path, s: Settings, kind: str, jobs: Sequence[Job]) -> str:
@@ -371,7 +372,7 @@ def _painted(out: Path, s: Settings, name: str, kind: str) -> dict[str, Any]:
         options = [f"--{key.replace('_', '-')} {value}" for key, value in row.options.items()]
         words = [str(job.face), *job.words, f"--method {row.method}", *options]
         command = " ".join(["nst stylize", *words]) if row.method else ""
-        inputs = {"face": _sha256(job.face), "artwork": _sha256(job.artwork), "picture": sha256(job.file)}
+        inputs = {"face": _sha256(job.face), "artwork": _sha256(job.artwork), "picture": file_hash(job.file)}
         weights = {Path(word).name: _sha256(Path(word)) for word in job.words if Path(word).suffix in WEIGHTS}
         pictures.append({"file": str(job.file), "command": command, **about, **inputs, **weights})
     missing = "" if jobs else f"no network has learned it: train one (nst train {row.method} -h) as {own}"

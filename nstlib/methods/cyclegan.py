@@ -26,7 +26,7 @@ from ..losses import least_squares_loss
 from ..nets.cyclegan import STRIDE, PatchDiscriminator, ResnetGenerator, generator_from_official
 from ..nets.hardware import seeded
 from ..pictures.files import check_picture
-from ..training import Pictures, ReplayPool, Schedule, Step, Task, digest
+from ..training import Pictures, ReplayPool, Schedule, Step, Task, means
 from .base import Method, pad_to_multiple, style_list
 
 LEAST = 16  # pixels a side: reflection needs more than one at a quarter of the size
@@ -131,7 +131,7 @@ class CycleTask(AdversarialTask):
         generators = {"generator": generator, "backward": backward}
         super().__init__(generators, discriminators, settings, ("portraits", "faces"))
         self.faces, self.portraits = faces, portraits
-        self.sources = {"pictures": len(faces), "style": [len(portraits), digest(portraits([0]))]}
+        self.sources = {"pictures": len(faces), "style": [len(portraits), means(portraits([0]))]}
 
     def batch(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Faces and portraits, (N, 3, S, S) each, in [-1, 1]."""

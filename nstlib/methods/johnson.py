@@ -21,7 +21,7 @@ from ..nets.features import FeatureExtractor
 from ..nets.hardware import seeded
 from ..nets.johnson import STRIDE, TransformNet, from_official
 from ..pictures.files import check_picture
-from ..training import Pictures, Schedule, Step, Task, TrainingResult, digest
+from ..training import Pictures, Schedule, Step, Task, TrainingResult, means
 from .base import Method, pad_to_multiple, style_list
 
 SHIPPED = ("starry_night", "the_kiss", "great_wave", "ink")
@@ -81,7 +81,7 @@ class TransferTask(Task):
     ) -> None:  # fmt: skip
         self.settings, self.faces, self.decay = settings, faces, settings.decay
         crops = {key: getattr(faces, key) for key in ("size", "zoom", "flip", "seed")}
-        self.sources = {"pictures": len(faces), "crops": crops, "styles": [digest(one) for one in styles]}
+        self.sources = {"pictures": len(faces), "crops": crops, "styles": [means(one) for one in styles]}
         options: dict[str, Any] = {"device": device, "precision": precision}
         self.features = FeatureExtractor("vgg16", [*settings.style_layers, settings.content_layer], **options)
         self.content_features = FeatureExtractor("vgg16", [settings.content_layer], **options)

@@ -31,7 +31,7 @@ from ..nets.cyclegan import DrawingGenerator, PatchDiscriminator, ResnetGenerato
 from ..nets.hardware import seeded
 from ..pictures.color import luminance
 from ..pictures.files import check_picture, resize
-from ..training import Pictures, Schedule, Step, digest, shuffled
+from ..training import Pictures, Schedule, Step, means, shuffled
 from . import cyclegan
 from .base import numbered, style_list
 from .cyclegan import LEAST, AdversarialTask, CycleGAN, discriminator_loss
@@ -112,7 +112,7 @@ class DrawingTask(AdversarialTask):
         self.count = int(styles.max()) + 1
         self.perceptual = Lpips("alexnet", device=device)  # released code's backbone
         self._masks: dict[tuple[bool, int], Tensor] = {}
-        self.sources = {"pictures": len(faces), "style": [digest(drawings), styles.tolist()]}
+        self.sources = {"pictures": len(faces), "style": [means(drawings), styles.tolist()]}
 
     def batch(self, positions: Sequence[int]) -> tuple[Tensor, ...]:
         """Photographs and drawings in [-1, 1], the masks of either, the drawings' styles."""

@@ -54,7 +54,7 @@ from ..nets.transformer_style import PATCH, StyleTransformer, Transformer
 from ..nets.u2_local import normalized
 from ..pictures import color
 from ..pictures.files import PICTURE_ENDINGS, check_picture
-from ..training import Pictures, Schedule, Step, Task, cosine_decay, digest
+from ..training import Pictures, Schedule, Step, Task, cosine_decay, means
 from .adain import adain, channel_statistics
 from .base import Method, pad_to_multiple, style_list
 
@@ -156,7 +156,7 @@ class StyleTask(Task):
         parameters = [p for net in modules.values() for p in net.train().requires_grad_(True).parameters()]
         self.optimizers = {"main": torch.optim.Adam(parameters, settings.learning_rate)}
         counts = {"faces": len(faces), "styles": [len(one) for one in styles.sources]}
-        self.sources = {**counts, "style": digest(styles([0]))}
+        self.sources = {**counts, "style": means(styles([0]))}
 
     def batch(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Faces and styles, (N, 3, S, S) each."""

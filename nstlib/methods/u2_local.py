@@ -55,7 +55,7 @@ from ..nets.hardware import seeded
 from ..nets.u2_local import Generator, concatenated, normalized
 from ..pictures import color
 from ..pictures.files import check_mask, check_picture, resize
-from ..training import Pictures, Schedule, Step, Task, digest, shuffled
+from ..training import Pictures, Schedule, Step, Task, means, shuffled
 from .base import Method, blend, color_mode, one_set, postprocess
 
 LEAST = 33  # pixels a side: instance normalization needs two places at the encoders' deepest level
@@ -231,7 +231,7 @@ class U2Task(Task):
         }
         counts = {"faces": len(faces.pictures), "artworks": len(artworks.pictures)}
         until = steps if self.decay != 1 else None
-        self.sources = {**counts, "style": digest(artworks.pictures.crop(0, 0)), "until": until}
+        self.sources = {**counts, "style": means(artworks.pictures.crop(0, 0)), "until": until}
 
     def batch(self, positions: Sequence[int]) -> Any:
         """Photographs and artworks, (N, 10, H, W) each."""

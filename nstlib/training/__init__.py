@@ -5,12 +5,12 @@ A method brings a :class:`Task` (its networks, its optimizers, one step); :func:
     >>> result = train(task, Schedule(steps=1000), folder="runs/starry_night")   # doctest: +SKIP
 """
 
-from .checkpoint import Checkpoints, digest
+from .checkpoint import Checkpoints, digest, means
 from .data import Pictures, shuffled
 from .loop import Callback, Progress, Schedule, State, Step, Task, TrainingResult, cosine_decay, train
 from .pool import ReplayPool
 
 __all__ = [
     "Callback", "Checkpoints", "Pictures", "Progress", "ReplayPool", "Schedule", "State", "Step", "Task",
-    "TrainingResult", "cosine_decay", "digest", "shuffled", "train",
+    "TrainingResult", "cosine_decay", "digest", "means", "shuffled", "train",
 ]  # fmt: skip

@@ -311,6 +311,10 @@ class SourceTask(Task):
             self.optimizers |= {"discriminator": torch.optim.Adam(discriminator.parameters(), **adam)}
         self.sources = {"portraits": digest(portraits), "source": digest(before)}
 
+    def describe(self) -> dict[str, Any]:
+        """Without settings that the fine-tuning does not depend on, or that its schedule says."""
+        return {key: value for key, value in super().describe().items() if key not in _LATER}
+
     @torch.no_grad()
     def batch(self, positions: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
         """Codes z (N, 512), portraits (N, 3, S, S) in [-1, 1], numbers of the augmentation (2N, 6)."""
@@ -344,6 +348,9 @@ class SourceTask(Task):
                 step, generated, real, r1_weight=s.r1_weight, r1_every=s.r1_every
             )
         return {"total": total, **parts}
+
+
+_LATER = ("steps", "inversion", "restored", "truncation", "center", "tuning_steps", "tuning_batch")
 
 
 def fine_tune_source(
