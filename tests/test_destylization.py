@@ -109,11 +109,13 @@ def test_the_colors_come_back_exactly(source, portraits, restored):
 
 
 @pytest.mark.parametrize("space", ["w", "z"])
-def test_all_steps_together(source, portraits, space):
+def test_all_steps_together(source, portraits, space, tmp_path):
     settings = TINY.changed(inversion=TINY.inversion.changed(space=space))
     options = {"progress": False}
     encoder = Encoder(source.layers)
-    tuned, _ = fine_tune_source(source, portraits, settings, progress=False)
+    tuned, _ = fine_tune_source(source, portraits, settings, tmp_path, progress=False)
+    # A later step's setting does not refuse it.
+    assert fine_tune_source(source, portraits, settings.changed(steps=9), tmp_path, **options)[1].step == 3
     found = destylize(portraits, source, encoder, settings, **options)
     start = initial_codes(portraits[1:2], encoder, source)
     codes = optimized_codes(portraits[1:2], tuned, start, settings, **options)

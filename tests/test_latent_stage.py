@@ -89,9 +89,8 @@ def test_samples_lie_near_every_group_of_codes():
     assert found.shape == (300, 9, 512)
     apart = float((here - there).square().mean().sqrt())
     for part in (slice(0, 7), slice(7, None)):
-        distances = torch.stack(
-            [(found - one)[:, part].square().mean((1, 2)).sqrt() for one in (here, there)]
-        )
+        both = [(found - one)[:, part].square().mean((1, 2)).sqrt() for one in (here, there)]
+        distances = torch.stack(both)
         nearest = distances.amin(0)
         assert (distances.amin(1) < 0.3 * apart).all()  # none is left out
         assert float(nearest.median()) < 0.35 * apart

@@ -146,10 +146,6 @@ class SamplerTask(Task):
         self.count = -(-settings.codes // len(codes)) * len(codes)
         self.sources = {"portraits": digest(codes)}
 
-    def describe(self) -> dict[str, Any]:
-        """Without what the schedule says."""
-        return {key: value for key, value in super().describe().items() if key not in ("steps", "batch")}
-
     def batch(self, positions: Sequence[int]) -> Tensor:
         """Codes (N, layers, 512) with the noise that belongs to them."""
         wanted = []
