@@ -75,9 +75,9 @@ def test_the_manifest_says_what_a_number_is_from(done):
     assert manifest["hash"] == table1._protocol(SMALL).hash
     cell = next(cell for cell in manifest["cells"] if cell["row"] == "cyclegan")
     carried = "weights/cyclegan_ink.safetensors"
-    assert cell["assets"][carried] == table1.sha256(table1.assets.data_path(carried))
+    assert cell["assets"][carried] == table1.file_hash(table1.assets.data_path(carried))
     one = cell["pictures"][0]
-    assert one["picture"] == table1.sha256(Path(one["file"]))
+    assert one["picture"] == table1.file_hash(Path(one["file"]))
     assert one["command"].endswith("ink --method cyclegan")
     assert np.mean([p["ssim"] for p in cell["pictures"]]) == pytest.approx(cell["values"]["ssim"][0])
 
